@@ -1,0 +1,1 @@
+"""The kernels of the CPU: loops over pointers, compiled by numba."""

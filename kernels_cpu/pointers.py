@@ -1,0 +1,67 @@
+"""Typed pointers from the addresses that a kernel is given, and the attribute that asks for 512-bit vectors."""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+
+@intrinsic
+def wide(typingctx):
+    """Let the function that is being compiled use 512-bit vectors: LLVM prefers 256 bits on most processors that have them."""
+    def codegen(context, builder, signature, args):
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+    return types.none(), codegen
+
+
+def operands(kinds):
+    """Intrinsics over kernel operands of given numba types, the output first.
+
+    ``pointers(address)`` loads the typed pointers, ``get(p, i)`` the i-th element of every input, ``put(p, i, value)`` stores the
+    output's. Stores are declared not to alias loads: elements meet only at equal indices, so in-place kernels vectorise too.
+    """
+    pointer_types = types.Tuple([types.CPointer(k) for k in kinds])
+
+    def scope(module):
+        domain = module.add_metadata(["numbatensor"])
+        return module.add_metadata([module.add_metadata(["numbatensor inputs", domain])])
+
+    @intrinsic
+    def pointers(typingctx, address):
+        def codegen(context, builder, signature, args):
+            loaded = []
+            for k, kind in enumerate(pointer_types):
+                target = context.get_value_type(kind)
+                place = builder.inttoptr(builder.add(args[0], ir.Constant(ir.IntType(64), 8 * k)), target.as_pointer())
+                loaded.append(builder.load(place))
+            return context.make_tuple(builder, pointer_types, loaded)
+        return pointer_types(types.int64), codegen
+
+    @intrinsic
+    def get(typingctx, p, i):
+        values = types.Tuple(kinds[1:])
+
+        def codegen(context, builder, signature, args):
+            loaded = []
+            for k, kind in enumerate(kinds[1:]):
+                place = builder.gep(builder.extract_value(args[0], k + 1), [args[1]])
+                one = context.unpack_value(builder, kind, place)
+                if isinstance(one, ir.LoadInstr):
+                    one.set_metadata("alias.scope", scope(builder.module))
+                loaded.append(one)
+            return context.make_tuple(builder, values, loaded)
+        return values(p, i), codegen
+
+    @intrinsic
+    def put(typingctx, p, i, value):
+        def codegen(context, builder, signature, args):
+            cast = context.cast(builder, args[2], value, kinds[0])
+            place = builder.gep(builder.extract_value(args[0], 0), [args[1]])
+            data = context.data_model_manager[kinds[0]].as_data(builder, cast)
+            builder.store(data, place).set_metadata("noalias", scope(builder.module))
+            return context.get_dummy_value()
+        return types.none(p, i, value), codegen
+
+    return pointers, get, put
+
+

@@ -1,0 +1,1 @@
+"""The native core: records in raw memory, the dispatch table, the graph and its engine. README.md opens the door."""

@@ -1,0 +1,300 @@
+"""The only file that leans on numba's and CPython's private parts: how a Python function becomes native code, and stays.
+
+Numba's own disk cache tells functions apart by name, line and bytecode (not by constants, not by the helpers they call), and
+costs about 3 ms a function to load. Here the object code itself is kept, one file a function, under a name that carries a
+hash of the package's sources, of the compiler's versions and of the processor; each is linked by an engine of its own, so
+equal symbols never meet.
+"""
+
+import ctypes
+import hashlib
+import os
+import pathlib
+import platform
+import tempfile
+import threading
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, compiler, registry
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu_options import FastMathOptions
+from numba.core.runtime import _nrt_python
+from numba.extending import intrinsic
+
+from numbatensor.core.records import LAYOUT
+
+i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
+PREFIX = f"numbatensor_{LAYOUT}_"
+ROOT = pathlib.Path(__file__).parents[2]
+held = []  # what published addresses point at; alive as long as the process
+lock = threading.RLock()
+counts = {"compiled": 0, "loaded": 0}
+
+
+def processor():
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+
+
+def stamp():
+    """A hash of all that the core is made from; what an op's own formula adds is in the `key` of its code."""
+    digest = hashlib.sha256()
+    for folder in ("kernels_cpu", "numbatensor/core"):
+        for source in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(source.relative_to(ROOT).as_posix().encode())
+            digest.update(source.read_bytes())
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version(), LAYOUT, processor())
+    digest.update(repr(versions).encode())
+    return digest.hexdigest()[:20]
+
+
+def cache_folder():
+    """Where object code is kept, or None where no folder of the user's own can be written."""
+    chosen = os.environ.get("NUMBATENSOR_CACHE_DIR")
+    base = pathlib.Path(chosen) if chosen else pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "numbatensor"
+    folder = base / stamp()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid() or not os.access(folder, os.W_OK):
+            return None
+    except OSError:
+        return None
+    return folder
+
+
+FOLDER = cache_folder()
+# Numba registers this when it first compiles; code from the disk must find it before.
+llvm.add_symbol("NRT_MemInfo_call_dtor", _nrt_python.c_helpers["MemInfo_call_dtor"])
+
+
+def publish(name, address, owner=None):
+    """Make an address known to compiled code, cached or not, by name."""
+    held.append(owner)
+    llvm.add_symbol(PREFIX + name, address)
+
+
+def address_of(builder, name):
+    """The address published under a name, in the code being built."""
+    module = builder.module
+    known = module.globals.get(PREFIX + name) or ir.GlobalVariable(module, ir.IntType(8), PREFIX + name)
+    return builder.ptrtoint(known, word)
+
+
+@intrinsic(prefer_literal=True)
+def symbol(typingctx, name):
+    """The address published under a name."""
+    text = name.literal_value
+    return i64(name), lambda context, builder, signature, args: address_of(builder, text)
+
+
+def invoke(context, builder, function, args, result=i64):
+    """Call compiled code at an address; its failure becomes the caller's."""
+    signature = (i64,) * len(args)
+    kind = context.call_conv.get_function_type(result, signature)
+    status, value = context.call_conv.call_function(
+        builder, builder.inttoptr(function, kind.as_pointer()), result, signature, args)
+    with cgutils.if_unlikely(builder, status.is_error):
+        context.call_conv.return_status_propagate(builder, status)
+    return value
+
+
+@intrinsic
+def call(typingctx, function, *args):
+    """The int64 returned by compiled code at an address; its failure becomes the caller's."""
+    def codegen(context, builder, signature, values):
+        return invoke(context, builder, values[0], cgutils.unpack_tuple(builder, values[1]))
+    return i64(i64, types.UniTuple(i64, len(args))), codegen
+
+
+@intrinsic
+def attempt(typingctx, function, *args):
+    """The int64 returned by compiled code at an address, or -1 if it failed; the Python exception stays set."""
+    def codegen(context, builder, signature, values):
+        kind = (i64,) * len(args)
+        target = builder.inttoptr(values[0], context.call_conv.get_function_type(i64, kind).as_pointer())
+        status, value = context.call_conv.call_function(builder, target, i64, kind, cgutils.unpack_tuple(builder, values[1]))
+        return builder.select(status.is_error, ir.Constant(word, -1), value)
+    return i64(i64, types.UniTuple(i64, len(args))), codegen
+
+
+@intrinsic
+def fail(typingctx):
+    """Fail with the exception that is set in Python."""
+    def codegen(context, builder, signature, args):
+        context.call_conv.return_exc(builder)
+        builder.position_at_end(builder.append_basic_block("unreachable"))
+        return context.get_dummy_value()
+    return types.none(), codegen
+
+
+def flags(fastmath):
+    chosen = compiler.Flags()
+    chosen.nrt = False
+    chosen.no_cpython_wrapper = True
+    chosen.no_cfunc_wrapper = True
+    chosen.error_model = "numpy"
+    if fastmath:
+        chosen.fastmath = FastMathOptions(set(fastmath))
+    return chosen
+
+
+def c_wrapper(library, result, name):
+    """A library with a C function of words around a compiled function; it returns 0 where that fails."""
+    context = registry.cpu_target.target_context
+    outer = context.codegen().create_library(name)
+    outer.enable_object_caching()
+    module = outer.create_ir_module(name)
+    kinds = result.fndesc.argtypes
+    inner = context.declare_function(module, result.fndesc)
+    function = ir.Function(module, ir.FunctionType(word, [word] * len(kinds)), name)
+    builder = ir.IRBuilder(function.append_basic_block())
+    status, value = context.call_conv.call_function(builder, inner, i64, kinds, function.args)
+    builder.ret(builder.select(status.is_error, ir.Constant(word, 0), value))
+    outer.add_ir_module(module)
+    outer.add_linking_library(library)
+    outer.finalize()
+    return outer
+
+
+class Compiled:
+    """Native code: its address, and what keeps it in memory."""
+
+    def __init__(self, address, owner, library=None):
+        self.address, self.owner, self.library = address, owner, library
+
+
+def link(symbol_name, code):
+    """Object code, placed in memory by an engine of its own."""
+    target = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return Compiled(engine.get_function_address(symbol_name), engine)
+
+
+def read(path):
+    try:
+        symbol_name, code = path.read_bytes().split(b"\0", 1)
+    except (OSError, ValueError):
+        return None
+    digest, code = code[:32], code[32:]
+    return link(symbol_name.decode(), code) if hashlib.sha256(code).digest() == digest else None
+
+
+def write(path, symbol_name, code):
+    """Keep object code; another process may do the same at the same time, so the name appears last."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(symbol_name.encode() + b"\0" + hashlib.sha256(code).digest() + code)
+        os.replace(file.name, path)
+    except OSError:
+        pass
+
+
+def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
+    """Native code of a function over int64 words, from the disk if an earlier process has compiled it.
+
+    Parameters
+    ----------
+    function : callable
+        Takes `arguments` int64 words and returns one.
+    name : str
+        Stable and unique: with `key` it names the object code on the disk.
+    c : bool
+        Whether the address is a C function (0 for failure) rather than one in numba's calling convention.
+    fastmath : set of str, optional
+        LLVM's relaxations, such as ``{"contract"}``.
+    key : str
+        What the code depends on beside the package's sources.
+    """
+    with lock, global_compiler_lock:
+        path = None
+        if FOLDER:
+            path = FOLDER / f"{name}-{hashlib.sha256(f'{key} {c} {fastmath}'.encode()).hexdigest()[:12]}.o"
+            found = read(path)
+            if found:
+                counts["loaded"] += 1
+                held.append(found)
+                return found
+        counts["compiled"] += 1
+        target = registry.cpu_target
+        target.typing_context.refresh()
+        target.target_context.refresh()
+        count = function.__code__.co_argcount if arguments is None else arguments
+        library = target.target_context.codegen().create_library(name)
+        library.enable_object_caching()
+        result = compiler.compile_extra(
+            target.typing_context, target.target_context, function, (i64,) * count, i64, flags(fastmath), {}, library=library)
+        symbol_name = result.fndesc.llvm_func_name
+        if c:
+            symbol_name = PREFIX + "c_" + name
+            library = c_wrapper(library, result, symbol_name)
+        made = Compiled(library.get_pointer_to_function(symbol_name), library, library)
+        if path:
+            write(path, symbol_name, library._get_compiled_object())
+        held.append(made)
+        return made
+
+
+natives = {}
+
+
+def native(function):
+    """Declare a core function over words: compiled or loaded when the core starts, called through its symbol."""
+    count, name = function.__code__.co_argcount, function.__name__
+    natives[name] = function
+
+    def caller(typingctx, *args):
+        def codegen(context, builder, signature, values):
+            return invoke(context, builder, address_of(builder, name), cgutils.unpack_tuple(builder, values[0]))
+        return i64(types.UniTuple(i64, count)), codegen
+
+    caller.__name__ = name
+    made = compile(function, name)
+    publish(name, made.address, made)
+    made_caller = intrinsic(caller)
+    made_caller.address = made.address
+    return made_caller
+
+
+def c_function(function):
+    """Compile a function over words as a C function, and publish it."""
+    made = compile(function, function.__name__, c=True)
+    publish(function.__name__, made.address, made)
+    return made.address
+
+
+def c_symbol(builder, kind, name):
+    """A C function in the code being built, under the type that is wanted here: numba may have declared it with another."""
+    known = builder.module.globals.get(name)
+    if known is None:
+        known = ir.Function(builder.module, kind, name)
+    return known if known.function_type == kind else builder.bitcast(known, kind.as_pointer())
+
+
+def external(name, count, result=i64, small=False):
+    """A C function over words, by name, as an intrinsic. `small`: it returns an int."""
+    def caller(typingctx, *args):
+        def codegen(context, builder, signature, values):
+            returned = ir.VoidType() if result == types.none else ir.IntType(32) if small else word
+            kind = ir.FunctionType(returned, [word] * count)
+            function = c_symbol(builder, kind, name)
+            value = builder.call(function, cgutils.unpack_tuple(builder, values[0]))
+            if result == types.none:
+                return context.get_dummy_value()
+            return builder.sext(value, word) if small else value
+        return result(types.UniTuple(i64, count)), codegen
+
+    caller.__name__ = name
+    return intrinsic(caller)
+
+
+def c_call(name, count, result=ctypes.c_void_p):
+    """A function of CPython's C API for Python code."""
+    function = getattr(ctypes.pythonapi, name)
+    function.restype, function.argtypes = result, [ctypes.c_void_p] * count
+    return function

@@ -1,0 +1,464 @@
+"""What Python calls: the fast paths of ops, and the parts of a tensor.
+
+A fast path takes plain tensors and Python numbers in their places, and declines (1) anything else: keywords, arrays,
+subclasses of numbers. The Python function behind it then brings the arguments into that form.
+"""
+
+from numba import njit
+
+from numbatensor.core.compiler import attempt, external, fail, native, symbol
+from numbatensor.core.dispatch import bump, check_write, convert, copy_into, pointwise, rebase
+from numbatensor.core.engine import GRADS, deliver, leave, start_call
+from numbatensor.core.graph import EDGE, attach, edge_of, link, new_node, save, unpack
+from numbatensor.core.memory import decref, incref, load
+from numbatensor.core.python import (
+    ROW,
+    TYPE,
+    add_reference,
+    argument,
+    as_float,
+    as_long,
+    box,
+    clear_error,
+    entry,
+    error_set,
+    from_long,
+    is_tensor,
+    none,
+    tuple_item,
+    tuple_size,
+    unboxed,
+)
+from numbatensor.core.records import (
+    arguments_at,
+    edge_at,
+    frame_at,
+    new_arguments,
+    new_call,
+    new_frame,
+    node_at,
+    op_at,
+    storage_at,
+    tensor_at,
+    visit_at,
+)
+from numbatensor.core.reduce import reduce
+from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, zero
+
+new_tuple = external("PyTuple_New", 1)
+set_item = external("PyTuple_SetItem", 3, small=True)
+
+
+@njit
+def parse(row, args, count, arguments):
+    """Put a call's objects into an argument record; whether they have a plain form."""
+    o, a = op_at(row), arguments_at(arguments)
+    if count != o.operands:
+        return False
+    found = False
+    for k in range(count):
+        obj = argument(args, k)
+        kind = load(obj + TYPE)
+        a.tensors[k] = a.kinds[k] = 0
+        if kind == symbol("type_float"):
+            a.kinds[k], a.numbers[k] = 3, as_float(obj)
+        elif kind == symbol("type_int"):
+            a.kinds[k], a.numbers[k] = 2, as_long(obj)
+            if a.numbers[k] == -1 and error_set():
+                clear_error()
+                return False
+        elif kind == symbol("type_bool"):
+            a.kinds[k], a.numbers[k] = 1, 1 if obj == symbol("true") else 0
+        elif is_tensor(obj) and k < o.tensors:
+            a.tensors[k] = unboxed(obj)
+            found = True
+        else:
+            return False
+        if o.masks >> k & 1 and (a.tensors[k] == 0 or tensor_at(a.tensors[k]).dtype != 0):
+            return False
+    return found
+
+
+@native
+def call_pointwise(function, args, count):
+    """`op(x, ...)`."""
+    arguments = new_arguments()
+    row = load(function + ROW)
+    if not parse(row, args, count, arguments):
+        return 1
+    return box(pointwise(row, arguments, 0))
+
+
+@native
+def call_in_place(function, args, count):
+    """`x.op_(...)`: the result goes into the first argument, which is given back."""
+    arguments = new_arguments()
+    row = load(function + ROW)
+    if not parse(row, args, count, arguments) or arguments_at(arguments).tensors[0] == 0:
+        return 1
+    decref(pointwise(row, arguments, arguments_at(arguments).tensors[0]))
+    add_reference(argument(args, 0))
+    return argument(args, 0)
+
+
+@native
+def call_out(function, args, count):
+    """`op(x, ..., out)`: the last argument is written."""
+    arguments = new_arguments()
+    row = load(function + ROW)
+    if not is_tensor(argument(args, count - 1)) or not parse(row, args, count - 1, arguments):
+        return 1
+    decref(pointwise(row, arguments, unboxed(argument(args, count - 1))))
+    add_reference(argument(args, count - 1))
+    return argument(args, count - 1)
+
+
+@entry
+def run_reduction(self, args, count):
+    """(row, x, mask, keepdim, dtype) -> Tensor"""
+    return box(reduce(as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2)), as_long(argument(args, 3)),
+                      as_long(argument(args, 4))))
+
+
+@njit
+def read_shape(obj, frame):
+    """Give a frame the numbers in a tuple."""
+    f = frame_at(frame)
+    f.ndim = tuple_size(obj)
+    for i in range(f.ndim):
+        f.shape[i] = as_long(tuple_item(obj, i))
+
+
+@entry
+def new_empty(self, args, count):
+    """(shape, dtype code) -> Tensor"""
+    f = new_frame()
+    read_shape(argument(args, 0), f)
+    return box(empty(f, as_long(argument(args, 1))))
+
+
+@entry
+def new_zeros(self, args, count):
+    """(shape, dtype code) -> Tensor of zeros"""
+    f = new_frame()
+    read_shape(argument(args, 0), f)
+    t = empty(f, as_long(argument(args, 1)))
+    zero(t)
+    return box(t)
+
+
+@njit
+def set_geometry(t, dtype, shape, strides, data):
+    """Shape and strides (bytes) of a tensor record."""
+    x, f, g = tensor_at(t), frame_at(shape), frame_at(strides)
+    x.dtype, x.itemsize, x.ndim, x.data = dtype, itemsize_of(dtype), f.ndim, data
+    x.numel = 1
+    for i in range(f.ndim):
+        x.shape[i], x.strides[i] = f.shape[i], g.shape[i]
+        x.numel *= f.shape[i]
+    x.contiguous = 1 if is_packed(x) else 0
+
+
+@entry
+def new_foreign(self, args, count):
+    """(address, shape, strides, dtype code, handle) -> Tensor over memory that a Python object owns"""
+    f, g = new_frame(), new_frame()
+    read_shape(argument(args, 1), f)
+    read_shape(argument(args, 2), g)
+    data, dtype = as_long(argument(args, 0)), as_long(argument(args, 3))
+    s = new_storage(0)
+    storage_at(s).data, storage_at(s).owner, storage_at(s).aliases = data, as_long(argument(args, 4)), 1
+    t = blank(s, data)
+    set_geometry(t, dtype, f, g, data)
+    return box(t)
+
+
+@entry
+def new_view(self, args, count):
+    """(x, shape, strides in bytes, data address) -> Tensor over the storage of x, outside of the graph"""
+    f, g = new_frame(), new_frame()
+    read_shape(argument(args, 1), f)
+    read_shape(argument(args, 2), g)
+    x = unboxed(argument(args, 0))
+    a = alias(x)
+    set_geometry(a, tensor_at(x).dtype, f, g, as_long(argument(args, 3)))
+    base = tensor_at(x).base
+    if base == 0:
+        base = x
+    incref(base)
+    tensor_at(a).base = base
+    tensor_at(a).seen = storage_at(tensor_at(a).storage).version
+    return box(a)
+
+
+@entry
+def new_alias(self, args, count):
+    """(x) -> Tensor of the same storage and counter, outside of the graph"""
+    return box(alias(unboxed(argument(args, 0))))
+
+
+@entry
+def to_dtype(self, args, count):
+    """(x, dtype code) -> Tensor of another dtype, recorded"""
+    return box(convert(unboxed(argument(args, 0)), as_long(argument(args, 1))))
+
+
+@entry
+def copy_data(self, args, count):
+    """(out, x): out[...] = x, unrecorded and uncounted"""
+    copy_into(unboxed(argument(args, 0)), unboxed(argument(args, 1)))
+    return none()
+
+
+@entry
+def address_of(self, args, count):
+    """(x) -> address of the record"""
+    return from_long(unboxed(argument(args, 0)))
+
+
+@entry
+def shape_tuple(self, args, count):
+    """(x) -> shape"""
+    x = tensor_at(unboxed(argument(args, 0)))
+    made = new_tuple(x.ndim)
+    for i in range(x.ndim):
+        set_item(made, i, from_long(x.shape[i]))
+    return made
+
+
+@entry
+def stride_tuple(self, args, count):
+    """(x) -> strides in bytes"""
+    x = tensor_at(unboxed(argument(args, 0)))
+    made = new_tuple(x.ndim)
+    for i in range(x.ndim):
+        set_item(made, i, from_long(x.strides[i]))
+    return made
+
+
+@native
+def field(x, which):
+    t = tensor_at(x)
+    if which == 0:
+        return t.ndim
+    if which == 1:
+        return t.numel
+    if which == 2:
+        return t.dtype
+    if which == 3:
+        return t.requires_grad
+    if which == 4:
+        return t.data
+    if which == 5:
+        return t.contiguous
+    if which == 6:
+        return storage_at(t.storage).version
+    if which == 7:
+        return t.node
+    if which == 8:
+        return t.output_nr
+    if which == 9:
+        return t.base
+    if which == 10:
+        return t.storage
+    if which == 11:
+        return t.restriction
+    return t.seen
+
+
+NDIM, NUMEL, DTYPE, REQUIRES_GRAD, DATA, CONTIGUOUS, VERSION, NODE, OUTPUT_NR, BASE, STORAGE, RESTRICTION, SEEN = range(13)
+
+
+@entry
+def get(self, args, count):
+    """(x, which) -> a field of the record"""
+    return from_long(field(unboxed(argument(args, 0)), as_long(argument(args, 1))))
+
+
+@entry
+def set_requires_grad(self, args, count):
+    """(x, flag)"""
+    tensor_at(unboxed(argument(args, 0))).requires_grad = as_long(argument(args, 1))
+    return none()
+
+
+@entry
+def set_restriction(self, args, count):
+    """(x, restriction)"""
+    tensor_at(unboxed(argument(args, 0))).restriction = as_long(argument(args, 1))
+    return none()
+
+
+@entry
+def set_seen(self, args, count):
+    """(x): its node is right for the storage's version"""
+    x = tensor_at(unboxed(argument(args, 0)))
+    x.seen = storage_at(x.storage).version
+    return none()
+
+
+@entry
+def make_stale(self, args, count):
+    """(x): a view's node must be made anew from its base's"""
+    tensor_at(unboxed(argument(args, 0))).seen = -1
+    return none()
+
+
+@entry
+def drop_node(self, args, count):
+    """(x): forget the history"""
+    x = tensor_at(unboxed(argument(args, 0)))
+    decref(x.node)
+    x.node = x.requires_grad = 0
+    return none()
+
+
+@entry
+def bump_version(self, args, count):
+    """(x, op row): count a write"""
+    bump(as_long(argument(args, 1)), unboxed(argument(args, 0)))
+    return none()
+
+
+@entry
+def check_writable(self, args, count):
+    """(row, x, wanted): fail unless x may be written in place"""
+    check_write(as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2)))
+    return none()
+
+
+@entry
+def box_of(self, args, count):
+    """(address) -> the box of a tensor record, or None for 0"""
+    t = as_long(argument(args, 0))
+    if t == 0:
+        return none()
+    incref(t)
+    return box(t)
+
+
+@entry
+def leaf_node(self, args, count):
+    """(x) -> address of the node its gradient flows to"""
+    return from_long(edge_of(unboxed(argument(args, 0))))
+
+
+@entry
+def grad_holder(self, args, count):
+    """(x) -> address of the node that holds `.grad`, made if need be"""
+    t = unboxed(argument(args, 0))
+    x = tensor_at(t)
+    if x.node == 0:
+        x.node = new_node(0, 0, 0, 0, t)
+    return from_long(x.node)
+
+
+@entry
+def set_node_grad(self, args, count):
+    """(node, tensor or None)"""
+    n = node_at(as_long(argument(args, 0)))
+    old = n.grad
+    n.grad = 0
+    if is_tensor(argument(args, 1)):
+        n.grad = unboxed(argument(args, 1))
+        incref(n.grad)
+    decref(old)
+    return none()
+
+
+@entry
+def own_node(self, args, count):
+    """(node): one more owner"""
+    incref(as_long(argument(args, 0)))
+    return none()
+
+
+@entry
+def disown_node(self, args, count):
+    """(node): one owner less"""
+    decref(as_long(argument(args, 0)))
+    return none()
+
+
+@entry
+def record_python(self, args, count):
+    """(row, out, inputs, saved, whiches, handle, in_place): a node whose rule is Python's. The inputs are tensors or None."""
+    row, out, inputs, saved, whiches = (
+        as_long(argument(args, 0)), unboxed(argument(args, 1)), argument(args, 2), argument(args, 3), argument(args, 4))
+    node = new_node(1, row, tuple_size(inputs), tuple_size(saved), out)
+    for i in range(tuple_size(inputs)):
+        obj = tuple_item(inputs, i)
+        link(node, i, unboxed(obj) if is_tensor(obj) else 0)
+    for k in range(tuple_size(saved)):
+        t = unboxed(tuple_item(saved, k))
+        save(node, k, t, as_long(tuple_item(whiches, k)), storage_at(tensor_at(t).storage).version)
+    node_at(node).handle = as_long(argument(args, 5))
+    if as_long(argument(args, 6)):
+        rebase(out, node)
+    else:
+        attach(out, node)
+    return none()
+
+
+@entry
+def unpack_saved(self, args, count):
+    """(node, k) -> Tensor"""
+    return box(unpack(as_long(argument(args, 0)), as_long(argument(args, 1))))
+
+
+@entry
+def visit_grad(self, args, count):
+    """(node, output_nr) -> the gradient that reached an output of a node in the running pass, or None"""
+    v = node_at(as_long(argument(args, 0))).visit
+    if v == 0:
+        return none()
+    g = load(load(v + GRADS) + 8 * as_long(argument(args, 1)))
+    if g == 0:
+        return none()
+    incref(g)
+    return box(g)
+
+
+@entry
+def give_gradient(self, args, count):
+    """(call, node, i, grad): deliver the gradient of input i"""
+    node, i, grad = as_long(argument(args, 1)), as_long(argument(args, 2)), unboxed(argument(args, 3))
+    incref(grad)
+    e = edge_at(node_at(node).edges + i * EDGE)
+    deliver(as_long(argument(args, 0)), e.node, e.output_nr, grad)
+    return none()
+
+
+@entry
+def run_backward(self, args, count):
+    """(roots, seeds, retain, create_graph, captured): one pass; gives the gradients of the captured (node, output_nr) pairs, a tuple
+
+    `captured` is a tuple of tensors, or None to add to the leaves' `.grad`.
+    """
+    roots, seeds, captured = argument(args, 0), argument(args, 1), argument(args, 4)
+    capture = captured != symbol("none")
+    call_record = new_call()
+    start_call(call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), 0 if capture else 1)
+    n = tuple_size(roots)
+    failed = attempt(symbol("backward_many"), call_record, roots, seeds, n) == -1
+    made = 0
+    if not failed and capture:
+        made = new_tuple(tuple_size(captured))
+        for k in range(tuple_size(captured)):
+            t = tensor_at(unboxed(tuple_item(captured, k)))
+            g = 0
+            if t.node:
+                v = node_at(t.node).visit
+                if v and visit_at(v).call == call_record:
+                    g = load(load(v + GRADS) + 8 * t.output_nr)
+            if g:
+                incref(g)
+                set_item(made, k, box(g))
+            else:
+                add_reference(symbol("none"))
+                set_item(made, k, symbol("none"))
+    leave(call_record)
+    if failed:
+        fail()
+    return made if made else none()
+

@@ -1,0 +1,191 @@
+"""Nodes: what a forward pass leaves behind for the engine."""
+
+from numba import njit
+
+from numbatensor.core.compiler import c_function, native, symbol
+from numbatensor.core.handles import release_handle
+from numbatensor.core.iterate import copy_run
+from numbatensor.core.memory import FIELD, NODES, atomic_add, counted, decref, free, incref
+from numbatensor.core.python import call_python
+from numbatensor.core.records import (
+    HEADER,
+    Edge,
+    Node,
+    Saved,
+    edge_at,
+    frame_at,
+    new_frame,
+    node_at,
+    saved_at,
+    storage_at,
+    tensor_at,
+)
+from numbatensor.core.sites import mark
+from numbatensor.core.tensors import blank, empty
+
+LEAF, NATIVE, FREED = 0, 1, 2
+NODE, EDGE, SAVED = Node.itemsize, Edge.itemsize, Saved.itemsize
+NUMBER = Saved.fields["number"][1]
+SEQUENCE = FIELD["sequence"]
+
+
+@njit
+def release_saved(n):
+    """Give back what a node saved."""
+    for k in range(n.saved):
+        s = saved_at(n.saves + k * SAVED)
+        if s.storage:
+            decref(s.storage)
+            s.storage = 0
+    n.saved = 0
+    if n.handle:
+        release_handle(n.handle)
+        n.handle = 0
+
+
+@c_function
+def free_node(payload, size, info):
+    """A node dies. What only it owns joins a list, so a chain of a million nodes is freed without recursion."""
+    head = 0
+    first = payload - HEADER
+    node = first
+    while True:
+        n = node_at(node)
+        release_saved(n)
+        decref(n.grad)
+        n.grad = 0
+        for i in range(n.inputs):
+            e = edge_at(n.edges + i * EDGE)
+            parent = e.node
+            e.node = 0
+            if parent:
+                if atomic_add(parent, -1) == 1:
+                    node_at(parent).refcount = 1
+                    node_at(parent).next_free = head
+                    head = parent
+        n.inputs = 0
+        atomic_add(symbol("state") + NODES, -1)
+        if node != first:
+            free(node)
+        if head == 0:
+            break
+        node = head
+        head = node_at(node).next_free
+    return 0
+
+
+@native
+def new_node(kind, op, inputs, saved, t):
+    """A node for a tensor's history, with room for edges and saved values."""
+    address = counted(NODE + inputs * EDGE + saved * SAVED, symbol("free_node"))
+    n, x = node_at(address), tensor_at(t)
+    n.kind, n.op, n.inputs, n.saved, n.outputs = kind, op, inputs, saved, 1
+    n.edges, n.saves = address + NODE, address + NODE + inputs * EDGE
+    n.grad = n.retains = n.lock = n.visit = n.next_free = n.handle = n.code = n.at = 0
+    n.dtype, n.itemsize, n.ndim = x.dtype, x.itemsize, x.ndim
+    for i in range(x.ndim):
+        n.shape[i] = x.shape[i]
+    for i in range(inputs):
+        edge_at(n.edges + i * EDGE).node = 0
+    for k in range(saved):
+        s = saved_at(n.saves + k * SAVED)
+        s.storage = 0
+    atomic_add(symbol("state") + NODES, 1)
+    n.sequence = atomic_add(symbol("state") + SEQUENCE, 1)
+    return address
+
+
+@njit
+def edge_of(t):
+    """The node a tensor's gradient flows to: a leaf's is made on first use; 0 where none is wanted."""
+    x = tensor_at(t)
+    if x.requires_grad == 0:
+        return 0
+    if x.base and x.node and x.seen != storage_at(x.storage).version:
+        call_python("regenerate", t)
+    if x.node == 0:
+        x.node = new_node(LEAF, 0, 0, 0, t)
+    return x.node
+
+
+@njit
+def link(node, i, t):
+    """Make input i of a node the tensor; whether its gradient is wanted."""
+    e = edge_at(node_at(node).edges + i * EDGE)
+    e.node, e.output_nr = 0, 0
+    if t == 0:
+        return False
+    parent = edge_of(t)
+    if parent == 0:
+        return False
+    incref(parent)
+    e.node, e.output_nr = parent, tensor_at(t).output_nr
+    return True
+
+
+@njit
+def save(node, k, t, which, version):
+    """Save a tensor in slot k: its storage at a version, and its geometry. `which`: 0 the output, else 1 + the input."""
+    address = node_at(node).saves + k * SAVED
+    s, x = saved_at(address), tensor_at(t)
+    incref(x.storage)
+    s.storage, s.version, s.data, s.dtype, s.itemsize = x.storage, version, x.data, x.dtype, x.itemsize
+    s.ndim, s.numel, s.contiguous, s.which, s.checksum = x.ndim, x.numel, x.contiguous, which, 0
+    for i in range(x.ndim):
+        s.shape[i] = x.shape[i]
+        s.strides[i] = x.strides[i]
+    if storage_at(x.storage).aliases:
+        call_python("checksum", address, 0)
+
+
+@njit
+def attach(t, node):
+    """Make a node the history of a tensor; takes the reference."""
+    x = tensor_at(t)
+    decref(x.node)
+    x.node, x.output_nr, x.requires_grad = node, 0, 1
+    x.seen = storage_at(x.storage).version
+    mark(node_at(node))
+    return node
+
+
+@njit
+def check(node, k):
+    """Fail if a saved value was overwritten."""
+    address = node_at(node).saves + k * SAVED
+    s = saved_at(address)
+    if s.storage:
+        if storage_at(s.storage).version != s.version:
+            call_python("stale", node, k)
+        if s.checksum:
+            call_python("checksum", address, node)
+
+
+@native
+def unpack(node, k):
+    """What a node saved in slot k, as a tensor with its history; fails if it was overwritten since."""
+    check(node, k)
+    n, s = node_at(node), saved_at(node_at(node).saves + k * SAVED)
+    if s.storage == 0:
+        f = new_frame()
+        frame_at(f).ndim = 0
+        t = empty(f, s.dtype)
+        copy_run(tensor_at(t).data, s.itemsize, s.data, s.itemsize, 1, s.itemsize)
+        return t
+    incref(s.storage)
+    t = blank(s.storage, s.data)
+    x = tensor_at(t)
+    x.dtype, x.itemsize, x.ndim, x.numel, x.contiguous = s.dtype, s.itemsize, s.ndim, s.numel, s.contiguous
+    for i in range(s.ndim):
+        x.shape[i] = s.shape[i]
+        x.strides[i] = s.strides[i]
+    x.seen = storage_at(s.storage).version
+    if s.which == 0:
+        incref(node)
+        x.node, x.requires_grad = node, 1
+    else:
+        e = edge_at(n.edges + (s.which - 1) * EDGE)
+        if e.node:
+            incref(e.node)
+            x.node, x.output_nr, x.requires_grad = e.node, e.output_nr, 1
+    return t

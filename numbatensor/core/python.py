@@ -1,0 +1,258 @@
+"""CPython as compiled code sees it: objects by address, the C API by name, and the two C types of the library.
+
+`TensorBase` is a box around the address of a tensor record, and `NativeFunction` a callable around the address of compiled code
+that gets the call's arguments as they lie on the interpreter's stack. Both are made by `PyType_FromSpec`, a public call, from
+slots that are compiled here. Everything in this file needs the GIL.
+"""
+
+import ctypes
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numbatensor.core.compiler import address_of, attempt, c_function, c_symbol, external, held, i64, native, publish, symbol, word
+from numbatensor.core.memory import decref, load, store
+from numbatensor.core.records import tensor_at
+
+TYPE, PAYLOAD = 8, 16  # offsets in every object: its type; what the two types below add
+NATIVE, ROW, WRAPPED = 24, 32, 40  # offsets in a NativeFunction
+
+alloc_object = external("PyType_GenericAlloc", 2)
+get_slot = external("PyType_GetSlot", 2)
+is_subtype = external("PyType_IsSubtype", 2, small=True)
+drop_reference = external("Py_DecRef", 1, types.none)
+add_reference = external("Py_IncRef", 1, types.none)
+vectorcall = external("PyObject_Vectorcall", 4)
+new_method = external("PyMethod_New", 2)
+as_long = external("PyLong_AsLongLong", 1)
+error_set = external("PyErr_Occurred", 0)
+clear_error = external("PyErr_Clear", 0, types.none)
+save_thread = external("PyEval_SaveThread", 0)
+restore_thread = external("PyEval_RestoreThread", 1, types.none)
+gil_held = external("PyGILState_Check", 0, small=True)
+tuple_size = external("PyTuple_Size", 1)
+tuple_item = external("PyTuple_GetItem", 2)
+from_long = external("PyLong_FromLongLong", 1)
+
+for kind in (bool, int, float, tuple):
+    publish(f"type_{kind.__name__}", id(kind))
+publish("none", id(None))
+publish("true", id(True))
+
+
+@intrinsic
+def as_float(typingctx, obj):
+    """The 64 bits of a Python float."""
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.DoubleType(), [word])
+        return builder.bitcast(builder.call(cgutils.get_or_insert_function(builder.module, kind, "PyFloat_AsDouble"), args), word)
+    return i64(i64), codegen
+
+
+@intrinsic
+def call_free(typingctx, function, obj):
+    """Call a C function that takes one word and returns nothing, by address."""
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [word])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+    return types.none(i64, i64), codegen
+
+
+# Python functions that compiled code calls by name, with words for arguments; they return a word.
+CALLBACKS = ("resolve", "complain", "run_rule", "stale", "checksum", "keep_code", "drop_handles", "spread", "rebase_view",
+             "regenerate")
+callbacks = np.zeros(len(CALLBACKS), np.int64)
+publish("callbacks", callbacks.ctypes.data)
+
+
+def callback(function):
+    """Publish a Python function to compiled code."""
+    callbacks[CALLBACKS.index(function.__name__)] = id(function)
+    held.append(function)
+    return function
+
+
+@intrinsic(prefer_literal=True)
+def call_python(typingctx, name, *args):
+    """The int returned by one of CALLBACKS; its exception becomes the caller's failure. Takes the GIL."""
+    text = name.literal_value
+
+    def codegen(context, builder, signature, values):
+        def c(function, arguments, returned=word):
+            kind = ir.FunctionType(returned, [a.type for a in arguments])
+            return builder.call(c_symbol(builder, kind, function), arguments)
+
+        state = ir.IntType(32)
+        gil = c("PyGILState_Ensure", [], state)
+        numbers = [c("PyLong_FromLongLong", [v]) for v in cgutils.unpack_tuple(builder, values[1])]
+        room = cgutils.alloca_once(builder, ir.ArrayType(word, len(numbers)))
+        for k, one in enumerate(numbers):
+            builder.store(one, cgutils.gep_inbounds(builder, room, 0, k))
+        slots = builder.inttoptr(address_of(builder, "callbacks"), word.as_pointer())
+        callee = builder.load(cgutils.gep(builder, slots, CALLBACKS.index(text)))
+        result = c("PyObject_Vectorcall", [callee, builder.ptrtoint(room, word), word(len(numbers)), word(0)])
+        for one in numbers:
+            c("Py_DecRef", [one], ir.VoidType())
+        with cgutils.if_unlikely(builder, builder.icmp_signed("==", result, word(0))):
+            c("PyGILState_Release", [gil], ir.VoidType())
+            context.call_conv.return_exc(builder)
+        value = c("PyLong_AsLongLong", [result])
+        c("Py_DecRef", [result], ir.VoidType())
+        c("PyGILState_Release", [gil], ir.VoidType())
+        return value
+
+    return i64(name, types.UniTuple(i64, len(args))), codegen
+
+
+class Slot(ctypes.Structure):
+    _fields_ = [("slot", ctypes.c_int), ("function", ctypes.c_void_p)]
+
+
+class Spec(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("basicsize", ctypes.c_int), ("itemsize", ctypes.c_int), ("flags", ctypes.c_uint),
+                ("slots", ctypes.POINTER(Slot))]
+
+
+class Member(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("type", ctypes.c_int), ("offset", ctypes.c_ssize_t), ("flags", ctypes.c_int),
+                ("doc", ctypes.c_char_p)]
+
+
+# Numbers of the stable ABI (CPython's typeslots.h, object.h and descrobject.h).
+SLOTS = {"tp_dealloc": 52, "tp_descr_get": 54, "tp_call": 50, "tp_members": 72, "tp_free": 74, "nb_add": 7, "nb_subtract": 36,
+         "nb_multiply": 29, "nb_true_divide": 37, "nb_matrix_multiply": 75, "nb_negative": 30, "nb_power": 33}
+DEFAULT, BASE, VECTORCALL, METHOD = 1 << 18, 1 << 10, 1 << 11, 1 << 17
+READONLY, OBJECT, SIZE = 1, 6, 19
+
+
+def make_type(name, basicsize, flags, slots, members=()):
+    """A C type from compiled slots, by `PyType_FromSpec`."""
+    fields = (Member * (len(members) + 1))(*members)
+    slots = dict(slots, tp_members=ctypes.addressof(fields)) if members else slots
+    table = (Slot * (len(slots) + 1))(*[Slot(SLOTS[k], v) for k, v in slots.items()], Slot(0, None))
+    spec = Spec(name.encode(), basicsize, 0, flags, table)
+    held.append((fields, table, spec))
+    from_spec = ctypes.pythonapi.PyType_FromSpec
+    from_spec.restype, from_spec.argtypes = ctypes.py_object, [ctypes.POINTER(Spec)]
+    return from_spec(ctypes.byref(spec))
+
+
+@c_function
+def free_box(obj):
+    """A box dies: its tensor loses an owner."""
+    tensor, kind = load(obj + PAYLOAD), load(obj + TYPE)
+    if tensor:
+        if tensor_at(tensor).box == obj:
+            tensor_at(tensor).box = 0
+        decref(tensor)
+    call_free(get_slot(kind, 74), obj)
+    drop_reference(kind)
+    return 0
+
+
+TensorBase = make_type("numbatensor.TensorBase", 24, DEFAULT | BASE, {"tp_dealloc": free_box})
+tensor_class = np.array([id(TensorBase), id(TensorBase)])  # the base, and the class that new boxes get
+publish("tensor_class", tensor_class.ctypes.data)
+
+
+@njit
+def is_tensor(obj):
+    """Whether an object is a box."""
+    kind = load(obj + TYPE)
+    return kind == load(symbol("tensor_class") + 8) or is_subtype(kind, load(symbol("tensor_class"))) != 0
+
+
+@native
+def box(tensor):
+    """The box of a tensor, whose reference it takes: the living one, or a new one."""
+    t = tensor_at(tensor)
+    if t.box and load(t.box) > 0:
+        add_reference(t.box)
+        decref(tensor)
+        return t.box
+    obj = alloc_object(load(symbol("tensor_class") + 8), 0)
+    if obj:
+        store(obj + PAYLOAD, tensor)
+        t.box = obj
+    return obj
+
+
+@c_function
+def call_native(function, args, count, names):
+    """Vectorcall of a NativeFunction: compiled code first; what it declines (1) goes to the Python function."""
+    n = count & 0x7FFFFFFFFFFFFFFF
+    if names == 0:
+        made = attempt(load(function + NATIVE), function, args, n)
+        if made == -1:
+            return 0
+        if made != 1:
+            return made
+    return vectorcall(load(function + WRAPPED), args, count, names)
+
+
+@c_function
+def bind_native(function, instance, owner):
+    """`instance.function`, where the interpreter does not call it at once."""
+    if instance == 0 or instance == symbol("none"):
+        add_reference(function)
+        return function
+    return new_method(function, instance)
+
+
+NAMES = ("__wrapped__", "__name__", "__doc__", "__qualname__", "__module__")
+NativeFunction = make_type(
+    "numbatensor.NativeFunction", WRAPPED + 8 * len(NAMES), DEFAULT | VECTORCALL | METHOD,
+    {"tp_call": ctypes.cast(ctypes.pythonapi.PyVectorcall_Call, ctypes.c_void_p).value, "tp_descr_get": bind_native},
+    [Member(b"__vectorcalloffset__", SIZE, PAYLOAD, READONLY, None)]
+    + [Member(name.encode(), OBJECT, WRAPPED + 8 * k, READONLY, None) for k, name in enumerate(NAMES)])
+
+new_object = ctypes.pythonapi.PyType_GenericAlloc
+new_object.restype, new_object.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_ssize_t]
+
+
+def native_function(address, wrapped, row=0):
+    """A callable that runs `address(function, args, count)` and falls back on a Python function."""
+    made = new_object(NativeFunction, 0)
+    held.append((made, wrapped))
+    names = [wrapped, *(getattr(wrapped, n) for n in NAMES[1:])]
+    held.append(names)
+    for k, value in enumerate([call_native, address, row, *map(id, names)]):
+        ctypes.c_int64.from_address(id(made) + PAYLOAD + 8 * k).value = value
+    for value in (made, *names):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return made
+
+
+def entry(function):
+    """Declare compiled code `function(self, args, count)` that Python calls; it returns an object's address."""
+    made = native(function)
+
+    def declined(*args, **kwargs):
+        raise TypeError(f"{function.__name__}: wrong arguments: {', '.join(type(a).__name__ for a in args)}")
+
+    declined.__name__ = declined.__qualname__ = function.__name__
+    declined.__doc__, declined.__module__ = function.__doc__, function.__module__
+    return native_function(made.address, declined)
+
+
+@njit
+def argument(args, k):
+    """The k-th object of a call."""
+    return load(args + 8 * k)
+
+
+@njit
+def unboxed(obj):
+    """The address of the tensor in a box."""
+    return load(obj + PAYLOAD)
+
+
+@njit
+def none():
+    """A new reference to None."""
+    add_reference(symbol("none"))
+    return symbol("none")

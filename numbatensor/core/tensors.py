@@ -1,0 +1,166 @@
+"""New tensors, views and the destructors that free them. A function that makes a tensor gives its caller one reference."""
+
+from numba import njit
+
+from numbatensor.core.compiler import c_function, native, symbol
+from numbatensor.core.memory import (
+    LARGE,
+    STORAGES,
+    TENSORS,
+    allocate_large,
+    atomic_add,
+    counted,
+    decref,
+    free,
+    free_large,
+    incref,
+    memset,
+    note_bytes,
+)
+from numbatensor.core.handles import release_handle
+from numbatensor.core.python import call_python
+from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, storage_at, tensor_at
+
+STORAGE, TENSOR = Storage.itemsize, Tensor.itemsize
+FLOAT32, FLOAT64, BOOL = 6, 7, 0
+
+
+@c_function
+def free_storage(payload, size, info):
+    """A storage dies: its memory goes back to where it came from, or its foreign owner is let go."""
+    s = storage_at(payload - HEADER)
+    atomic_add(symbol("state") + STORAGES, -1)
+    if s.owner:
+        release_handle(s.owner)
+    else:
+        note_bytes(-s.nbytes)
+        if s.nbytes >= LARGE:
+            free_large(s.data, s.nbytes)
+    return 0
+
+
+@c_function
+def free_tensor(payload, size, info):
+    """A tensor dies: it lets go of its storage, node and base."""
+    t = tensor_at(payload - HEADER)
+    atomic_add(symbol("state") + TENSORS, -1)
+    decref(t.storage)
+    decref(t.node)
+    decref(t.base)
+    return 0
+
+
+@njit
+def new_storage(nbytes):
+    """A storage with memory of its own, aligned to 64 bytes; 0 where there is none."""
+    small = nbytes < LARGE
+    s = counted(STORAGE + (nbytes + 64 if small else 0), symbol("free_storage"))
+    if s == 0:
+        return 0
+    r = storage_at(s)
+    data = (s + STORAGE + 63) & ~63
+    if not small:
+        data = allocate_large(nbytes)
+        if data == 0:
+            free(s)
+            return 0
+    r.version, r.data, r.nbytes, r.device, r.owner, r.aliases, r.writer, r.code, r.at = 0, data, nbytes, 0, 0, 0, 0, 0, 0
+    atomic_add(symbol("state") + STORAGES, 1)
+    note_bytes(nbytes)
+    return s
+
+
+@njit
+def blank(storage, data):
+    """A tensor record over a storage, whose reference it takes; geometry is left to the caller."""
+    t = counted(TENSOR, symbol("free_tensor"))
+    x = tensor_at(t)
+    x.storage, x.data, x.node, x.output_nr, x.requires_grad, x.base, x.seen, x.restriction, x.box = storage, data, 0, 0, 0, 0, 0, 0, 0
+    atomic_add(symbol("state") + TENSORS, 1)
+    return t
+
+
+@njit
+def itemsize_of(dtype):
+    """Bytes of an element, by the dtype's code."""
+    if dtype <= 2:
+        return 1
+    if dtype == 3:
+        return 2
+    if dtype == 4 or dtype == FLOAT32:
+        return 4
+    return 8
+
+
+@native
+def empty(frame, dtype):
+    """A new contiguous tensor with the shape of a frame."""
+    f = frame_at(frame)
+    item = itemsize_of(dtype)
+    numel = 1
+    for i in range(f.ndim):
+        numel *= f.shape[i]
+    s = new_storage(numel * item)
+    if s == 0:
+        call_python("complain", 0, numel * item, 0, 0)
+    t = blank(s, storage_at(s).data)
+    x = tensor_at(t)
+    x.dtype, x.itemsize, x.ndim, x.numel, x.contiguous = dtype, item, f.ndim, numel, 1
+    step = item
+    for i in range(f.ndim - 1, -1, -1):
+        x.shape[i] = f.shape[i]
+        x.strides[i] = step
+        step *= f.shape[i]
+    return t
+
+
+@njit
+def shape_of(frame, t):
+    """Give a frame the shape of a tensor or node."""
+    f = frame_at(frame)
+    f.ndim = t.ndim
+    for i in range(t.ndim):
+        f.shape[i] = t.shape[i]
+
+
+@njit
+def same_shape(x, y):
+    if x.ndim != y.ndim:
+        return False
+    for i in range(x.ndim):
+        if x.shape[i] != y.shape[i]:
+            return False
+    return True
+
+
+@njit
+def is_packed(x):
+    """Whether the elements lie one after the other in row-major order."""
+    step = x.itemsize
+    for i in range(x.ndim - 1, -1, -1):
+        if x.shape[i] != 1 and x.strides[i] != step:
+            return x.numel == 0
+        step *= x.shape[i]
+    return True
+
+
+@native
+def alias(t):
+    """A tensor of the same storage and geometry, outside the graph."""
+    x = tensor_at(t)
+    incref(x.storage)
+    a = blank(x.storage, x.data)
+    y = tensor_at(a)
+    y.dtype, y.itemsize, y.ndim, y.numel, y.contiguous = x.dtype, x.itemsize, x.ndim, x.numel, x.contiguous
+    for i in range(x.ndim):
+        y.shape[i] = x.shape[i]
+        y.strides[i] = x.strides[i]
+    return a
+
+
+@njit
+def zero(t):
+    """Clear a new contiguous tensor."""
+    x = tensor_at(t)
+    if x.numel:
+        memset(x.data, 0, x.numel * x.itemsize)

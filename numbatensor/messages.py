@@ -1,0 +1,161 @@
+"""Errors: what the core reports by number, in words."""
+
+import ctypes
+import hashlib
+
+import numpy as np
+
+from numbatensor.core import sites
+from numbatensor.core.dispatch import DTYPES
+from numbatensor.core.python import callback
+from numbatensor.core.records import Arguments, Frame, Node, Saved, Storage, Tensor, view_record
+from numbatensor.op import BY_ADDRESS
+
+LONG = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "float32": "Float",
+        "float64": "Double"}
+
+
+def long_name(code):
+    """PyTorch's word for a dtype."""
+    return LONG[np.dtype(DTYPES[code]).name]
+
+
+def shape_at(address, kind=Tensor):
+    record = view_record(address, kind)
+    return [int(n) for n in record["shape"][: record["ndim"]]]
+
+
+def no_memory(nbytes, b, c):
+    raise MemoryError(f"not enough memory: a tensor of {nbytes} bytes was asked for")
+
+
+def shapes(op, arguments, k):
+    a = view_record(arguments, Arguments)
+    sizes = [shape_at(int(t)) for t in a["tensors"][: k + 1] if t]
+    y, x = sizes[-1], list(np.broadcast_shapes(*sizes[:-1]))
+    for d in range(1, min(len(x), len(y)) + 1):
+        if x[-d] != y[-d] and 1 not in (x[-d], y[-d]):
+            raise RuntimeError(
+                f"The size of tensor a ({x[-d]}) must match the size of tensor b ({y[-d]}) at non-singleton dimension "
+                f"{max(len(x), len(y)) - d}: {BY_ADDRESS[op].name} of shapes {x} and {y}")
+    raise RuntimeError(f"shapes {x} and {y} do not broadcast")
+
+
+def unsupported(op, dtype, c):
+    name = BY_ADDRESS[op].name if op in BY_ADDRESS else "this operation"
+    raise RuntimeError(f'"{name}" not implemented for \'{long_name(dtype)}\'')
+
+
+def out_shape(op, out, frame):
+    raise RuntimeError(f"output with shape {shape_at(out)} doesn't match the broadcast shape {shape_at(frame, Frame)}")
+
+
+def out_dtype(result, target, c):
+    raise RuntimeError(f"result type {long_name(result)} can't be cast to the desired output type {long_name(target)}")
+
+
+def leaf_in_place(op, out, view):
+    kind = "a view of a leaf Variable" if view else "a leaf Variable"
+    raise RuntimeError(f"{kind} that requires grad is being used in an in-place operation.")
+
+
+def overlap(op, out, x):
+    if x == 0:
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           "Please clone() the tensor before performing the operation.")
+    raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+                       "location. Please clone() the tensor before performing the operation.")
+
+
+def no_grad_fn(a, b, c):
+    raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+
+
+def freed(a, b, c):
+    raise RuntimeError(
+        "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+        "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "
+        "you need to backward through the graph a second time or if you need to access saved tensors after calling backward.")
+
+
+def restricted(op, out, why):
+    if why == 1:
+        raise RuntimeError(
+            "Output 0 of Split is a view and is being modified inplace. This view is the output of a function that returns multiple views. "
+            "Such functions do not allow the output views to be modified inplace. You should replace the inplace operation by an "
+            "out-of-place one.")
+    raise RuntimeError(
+        "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
+        "error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad "
+        "block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked).")
+
+
+REPORTS = (no_memory, shapes, unsupported, out_shape, out_dtype, leaf_in_place, overlap, no_grad_fn, freed, restricted)
+
+
+@callback
+def complain(number, a, b, c):
+    """Raise the error of a number."""
+    REPORTS[number](a, b, c)
+    return 0
+
+
+@callback
+def stale(node, k):
+    """Raise the error of a saved value that was overwritten: who saved it where, and who wrote it where."""
+    n = view_record(node, Node)
+    s = view_record(int(n["saves"]) + k * Saved.itemsize, Saved)
+    storage = view_record(int(s["storage"]), Storage)
+    op = BY_ADDRESS[int(n["op"])]
+    names = op.inputs
+    name = "its output" if s["which"] == 0 else f"`{names[int(s['which']) - 1]}`"
+    shape = [int(m) for m in s["shape"][: s["ndim"]]]
+    writer = BY_ADDRESS.get(int(storage["writer"]))
+    written = f"`{writer.name}_`" if writer else "a write"
+    raise RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {op.node_name().removesuffix('Backward0')}, is at "
+        f"version {int(storage['version'])}; expected version {int(s['version'])} instead. "
+        f"{op.name} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
+        f"{written} at {sites.describe(int(storage['code']), int(storage['at']))} has overwritten it since. Clone it before the in-place call.")
+
+
+@callback
+def checksum(saved, node):
+    """Note the sum of a saved value whose memory NumPy shares (node 0), or fail if it is another now."""
+    s = view_record(saved, Saved)
+    storage = view_record(int(s["storage"]), Storage)
+    found = digest(s)
+    if node == 0:
+        s["checksum"] = found
+    elif int(s["checksum"]) != found:
+        n = view_record(node, Node)
+        op = BY_ADDRESS[int(n["op"])]
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace operation: memory that a NumPy array "
+            f"shares (storage version {int(storage['version'])}) was written after {op.name} saved it at "
+            f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it.")
+    return 0
+
+
+def digest(s):
+    """A 63-bit sum over the elements that a saved value names."""
+    shape = tuple(int(n) for n in s["shape"][: s["ndim"]])
+    strides = tuple(int(n) for n in s["strides"][: s["ndim"]])
+    if 0 in shape:
+        return 1
+    dtype = np.dtype(DTYPES[int(s["dtype"])])
+    array = strided(int(s["data"]), shape, strides, dtype)
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).digest(), "little") >> 1 | 1
+
+
+def strided(data, shape, strides, dtype, owner=None):
+    """A NumPy array over memory at an address; negative strides too."""
+    low = high = 0
+    for n, s in zip(shape, strides, strict=True):
+        if n == 0:
+            return np.empty(shape, dtype)
+        low, high = (low, high + (n - 1) * s) if s > 0 else (low + (n - 1) * s, high)
+    memory = (ctypes.c_byte * (high - low + dtype.itemsize)).from_address(data + low)
+    memory.owner = owner
+    return np.ndarray(shape, dtype, memory, -low, strides)

@@ -1,0 +1,5 @@
+"""The operations, each declared once."""
+
+from numbatensor.ops import elementary, reductions, structured, views
+
+__all__ = ["elementary", "reductions", "structured", "views"]
