@@ -3,6 +3,7 @@
 from numbatensor import autograd, graph_nodes, inplace, messages, printing
 from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from numbatensor.core import sites
+from numbatensor.core.threads import get_num_threads, set_num_threads
 from numbatensor.dtypes import (
     bool,
     double,
@@ -22,6 +23,7 @@ from numbatensor.dtypes import (
     short,
     uint8,
 )
+from numbatensor.memory import memory_stats, memory_summary
 from numbatensor.tensor import Size, Tensor, from_numpy, globals_of_ops, matmul, tensor
 
 globals().update({name: f for name, f in globals_of_ops.items()})

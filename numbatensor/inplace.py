@@ -14,7 +14,7 @@ def declare(name, **rules):
 
     function.__name__ = name
     op = Op(function)
-    op.rules = rules
+    op.backward(**rules)
     return op
 
 

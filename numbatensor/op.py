@@ -329,7 +329,7 @@ class View(Op):
     def __init__(self, function):
         super().__init__(function)
         self.inputs = ["x"]
-        self.rules = {"x": lambda grad, size, arguments: OPS["placed"](grad, positions(size, *self.on_packed(size, arguments)), size)}
+        self.backward(x=lambda grad, size, arguments: OPS["placed"](grad, positions(size, *self.on_packed(size, arguments)), size))
 
     def on_packed(self, size, arguments):
         return self.function(size, packed(size), *arguments)

@@ -214,7 +214,7 @@ def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
     with lock, global_compiler_lock:
         path = None
         if FOLDER:
-            path = FOLDER / f"{name}-{hashlib.sha256(f'{key} {c} {fastmath}'.encode()).hexdigest()[:12]}.o"
+            path = FOLDER / f"{name}-{hashlib.sha256(f'{key} {c} {sorted(fastmath or ())}'.encode()).hexdigest()[:12]}.o"
             found = read(path)
             if found:
                 counts["loaded"] += 1

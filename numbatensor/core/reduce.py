@@ -229,9 +229,8 @@ def reduce(op, x, mask, keepdim, result):
     store(context + PLAN + 32, merge_columns)
     store(context + PLAN + 40, starts)
     inner, pieces = new_frame(), 1
-    threads = state_at(symbol("state")).threads
     if a.numel * o.cost >= PARALLEL:
-        pieces = threads
+        pieces = max(1, state_at(symbol("state")).threads)
     store(inner, context)
     store(inner + 8, out)
     store(inner + 16, pieces)
