@@ -4,6 +4,32 @@ from numbatensor import autograd, graph_nodes, inplace, messages, printing
 from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads
+from numbatensor.creation import (
+    Generator,
+    arange,
+    as_tensor,
+    asarray,
+    bernoulli,
+    empty,
+    empty_like,
+    eye,
+    full,
+    full_like,
+    linspace,
+    manual_seed,
+    multinomial,
+    normal,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    zeros,
+    zeros_like,
+)
 from numbatensor.dtypes import (
     bool,
     double,
@@ -23,9 +49,70 @@ from numbatensor.dtypes import (
     short,
     uint8,
 )
+from numbatensor.functional import (
+    addmm,
+    allclose,
+    argmax,
+    argmin,
+    argsort,
+    bmm,
+    cat,
+    chunk,
+    clamp,
+    count_nonzero,
+    cumprod,
+    cumsum,
+    dot,
+    einsum,
+    equal,
+    flip,
+    gather,
+    hstack,
+    index_add,
+    index_select,
+    isclose,
+    log_softmax,
+    logit,
+    logsumexp,
+    masked_fill,
+    masked_select,
+    max,
+    min,
+    mm,
+    mv,
+    nan_to_num,
+    nonzero,
+    norm,
+    outer,
+    repeat,
+    roll,
+    round,
+    scatter,
+    scatter_add,
+    softmax,
+    sort,
+    split,
+    stack,
+    std,
+    take_along_dim,
+    tensordot,
+    tile,
+    topk,
+    tril,
+    triu,
+    unbind,
+    var,
+    var_mean,
+    vstack,
+)
 from numbatensor.memory import memory_stats, memory_summary
 from numbatensor.tensor import Size, Tensor, from_numpy, globals_of_ops, matmul, tensor
 
-globals().update({name: f for name, f in globals_of_ops.items()})
+globals().update(globals_of_ops)
+for name in ("sum", "prod", "mean", "amax", "amin", "all", "any", "reshape", "flatten", "transpose", "permute", "movedim", "t", "squeeze",
+             "unsqueeze", "narrow", "select", "diagonal", "unflatten", "broadcast_to", "clone", "as_strided"):
+    globals()[name] = getattr(Tensor, name)
+clip = clamp
+absolute = globals_of_ops["abs"]
 sites.register_library()
 __version__ = "0.1.0"

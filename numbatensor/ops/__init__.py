@@ -1,5 +1,5 @@
 """The operations, each declared once."""
 
-from numbatensor.ops import elementary, reductions, structured, views
+from numbatensor.ops import activations, elementary, reductions, rounding, rows, structured, transcendental, views
 
-__all__ = ["elementary", "reductions", "structured", "views"]
+__all__ = ["activations", "elementary", "reductions", "rounding", "rows", "structured", "transcendental", "views"]

@@ -1,0 +1,88 @@
+"""Activations of neural networks."""
+
+import math
+
+from numbatensor.op import FLOATING, pointwise
+from numbatensor.ops.elementary import exp, sigmoid, tanh, where
+from numbatensor.ops.transcendental import erf
+
+
+@pointwise(tensors=1, dtypes=FLOATING)
+def leaky_relu(x, negative_slope=0.01):
+    """Each element, times a slope where it is negative."""
+    return x if x > 0.0 else x * negative_slope
+
+
+leaky_relu.backward(x=lambda grad, x, negative_slope: where(x > 0.0, grad, grad * negative_slope))
+
+
+@pointwise(tensors=1, dtypes=FLOATING, cost=5)
+def elu(x, alpha=1.0):
+    """Each element, or ``alpha * (exp(x) - 1)`` where it is negative."""
+    return x if x > 0.0 else alpha * math.expm1(x)
+
+
+elu.backward(x=lambda grad, x, alpha: where(x > 0.0, grad, grad * alpha * exp(x)))
+
+
+@pointwise(dtypes=FLOATING, cost=5)
+def selu(x):
+    """Scaled exponential linear unit (Klambauer et al., 2017)."""
+    return 1.0507009873554805 * x if x > 0.0 else 1.7580993408473766 * math.expm1(x)
+
+
+selu.backward(x=lambda grad, x: where(x > 0.0, grad * 1.0507009873554805, grad * 1.7580993408473766 * exp(x)))
+
+
+@pointwise(dtypes=FLOATING, cost=5)
+def silu(x):
+    """Each element times its logistic function."""
+    return x / (1.0 + math.exp(-x))
+
+
+silu.backward(x=lambda grad, x: grad * sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))))
+
+
+@pointwise(dtypes=FLOATING, cost=8)
+def gelu_erf(x):
+    """Each element times the normal distribution function at it."""
+    return 0.5 * x * (1.0 + math.erf(x * 0.7071067811865476))
+
+
+gelu_erf.backward(x=lambda grad, x: grad * (0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * x * x)))
+
+
+@pointwise(dtypes=FLOATING, cost=8)
+def gelu_tanh(x):
+    """The normal distribution's activation, by its tanh approximation (Hendrycks and Gimpel, 2016)."""
+    return 0.5 * x * (1.0 + math.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
+gelu_tanh.backward(x=lambda grad, x: grad * (0.5 * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))) + 0.5 * x * (1.0 - tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)) * tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))) * 0.7978845608028654 * (1.0 + 0.134145 * x * x)))
+
+
+@pointwise(tensors=1, dtypes=FLOATING, cost=8)
+def softplus(x, beta=1.0, threshold=20.0):
+    """``log(1 + exp(beta * x)) / beta``, or x where ``beta * x`` is above a threshold."""
+    return x if x * beta > threshold else math.log1p(math.exp(x * beta)) / beta
+
+
+softplus.backward(x=lambda grad, x, beta, threshold: where(x * beta > threshold, grad, grad * sigmoid(x * beta)))
+
+
+@pointwise(tensors=1, dtypes=FLOATING)
+def hardtanh(x, min_val=-1.0, max_val=1.0):
+    """Each element, kept between two bounds."""
+    return min_val if x < min_val else max_val if x > max_val else x
+
+
+hardtanh.backward(x=lambda grad, x, min_val, max_val: where(x > min_val, where(x < max_val, grad, 0.0), 0.0))
+
+
+@pointwise(dtypes=FLOATING, cost=10)
+def mish(x):
+    """Each element times the tanh of its softplus (Misra, 2019)."""
+    return x * math.tanh(math.log1p(math.exp(x)) if x < 20.0 else x)
+
+
+mish.backward(x=lambda grad, x: grad * (tanh(softplus(x, 1.0, 20.0)) + x * sigmoid(x) * (1.0 - tanh(softplus(x, 1.0, 20.0)) * tanh(softplus(x, 1.0, 20.0)))))

@@ -1,0 +1,228 @@
+"""Rounding, remainders, bounds, and tests of each element."""
+
+import math
+
+from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
+from numbatensor.ops.elementary import where
+
+
+@pointwise(dtypes=FLOATING)
+def floor(x):
+    """Largest whole number not above each element."""
+    return math.floor(x) * 1.0
+
+
+floor.backward(x=lambda grad: grad * 0.0)
+
+
+@pointwise(dtypes=FLOATING)
+def ceil(x):
+    """Smallest whole number not below each element."""
+    return math.ceil(x) * 1.0
+
+
+ceil.backward(x=lambda grad: grad * 0.0)
+
+
+@pointwise(dtypes=FLOATING)
+def trunc(x):
+    """Each element without its fraction."""
+    return math.floor(x) * 1.0 if x >= 0.0 else math.ceil(x) * 1.0
+
+
+trunc.backward(x=lambda grad: grad * 0.0)
+
+
+@pointwise(dtypes=FLOATING)
+def frac(x):
+    """The fraction of each element, with its sign."""
+    return x - math.floor(x) * 1.0 if x >= 0.0 else x - math.ceil(x) * 1.0
+
+
+frac.backward(x=same)
+
+
+@pointwise(dtypes=FLOATING, cost=5)
+def fmod(x, y):
+    """Remainder of each quotient rounded towards zero: it has the sign of the dividend."""
+    return math.copysign(math.fabs(x) % math.fabs(y), x)
+
+
+fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
+
+
+@pointwise(dtypes=NUMERIC, cost=5)
+def remainder(x, y):
+    """Remainder of each quotient rounded down: it has the sign of the divisor."""
+    return x % y
+
+
+remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
+
+
+@pointwise(dtypes=NUMERIC, cost=5)
+def floor_divide(x, y):
+    """Each quotient, rounded down."""
+    return x // y
+
+
+floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+
+
+@pointwise
+def maximum(x, y):
+    """Larger element of each pair; NaN where there is one."""
+    return x if x > y or x != x else y
+
+
+maximum.backward(x=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)), y=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)))
+
+
+@pointwise
+def minimum(x, y):
+    """Smaller element of each pair; NaN where there is one."""
+    return x if x < y or x != x else y
+
+
+minimum.backward(x=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)), y=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)))
+
+
+@pointwise
+def fmax(x, y):
+    """Larger element of each pair; a NaN only where both are."""
+    return x if x > y or y != y else y
+
+
+fmax.backward(x=lambda grad, x, y: where(x >= y, grad, where(y != y, grad, 0.0)), y=lambda grad, x, y: where(x < y, grad, where(x != x, grad, 0.0)))
+
+
+@pointwise
+def fmin(x, y):
+    """Smaller element of each pair; a NaN only where both are."""
+    return x if x < y or y != y else y
+
+
+fmin.backward(x=lambda grad, x, y: where(x <= y, grad, where(y != y, grad, 0.0)), y=lambda grad, x, y: where(x > y, grad, where(x != x, grad, 0.0)))
+
+
+@pointwise
+def clamp_min(x, y):
+    """Each element, raised to a lower bound."""
+    return x if x > y or x != x else y
+
+
+clamp_min.backward(x=lambda grad, x, y: where(x >= y, grad, 0.0), y=lambda grad, x, y: where(x < y, grad, 0.0))
+
+
+@pointwise
+def clamp_max(x, y):
+    """Each element, lowered to an upper bound."""
+    return x if x < y or x != x else y
+
+
+clamp_max.backward(x=lambda grad, x, y: where(x <= y, grad, 0.0), y=lambda grad, x, y: where(x > y, grad, 0.0))
+
+
+@pointwise(result=bool)
+def isnan(x):
+    """Whether each element is NaN."""
+    return x != x
+
+
+@pointwise(result=bool)
+def isinf(x):
+    """Whether each element is infinite."""
+    return x - x != x - x and x == x
+
+
+@pointwise(result=bool)
+def isfinite(x):
+    """Whether each element is neither infinite nor NaN."""
+    return x - x == x - x
+
+
+@pointwise(result=bool)
+def logical_and(x, y):
+    """Whether both elements of each pair are true."""
+    return x != 0 and y != 0
+
+
+@pointwise(result=bool)
+def logical_or(x, y):
+    """Whether an element of each pair is true."""
+    return x != 0 or y != 0
+
+
+@pointwise(result=bool)
+def logical_xor(x, y):
+    """Whether one element of each pair is true and the other is not."""
+    return (x != 0) != (y != 0)
+
+
+@pointwise(result=bool)
+def logical_not(x):
+    """Whether each element is false."""
+    return x == 0
+
+
+@pointwise(dtypes=INTEGRAL)
+def bitwise_and(x, y):
+    """Bits that both elements of each pair have."""
+    return x & y
+
+
+@pointwise(dtypes=INTEGRAL)
+def bitwise_or(x, y):
+    """Bits that an element of each pair has."""
+    return x | y
+
+
+@pointwise(dtypes=INTEGRAL)
+def bitwise_xor(x, y):
+    """Bits that one element of each pair has and the other has not."""
+    return x ^ y
+
+
+@pointwise(dtypes=INTEGRAL & ~1)
+def bitwise_not(x):
+    """Each element with all bits turned."""
+    return x ^ -1
+
+
+@pointwise(dtypes=INTEGRAL & ~1)
+def bitwise_left_shift(x, y):
+    """Each element, shifted left."""
+    return x << y
+
+
+@pointwise(dtypes=INTEGRAL & ~1)
+def bitwise_right_shift(x, y):
+    """Each element, shifted right."""
+    return x >> y
+
+
+@pointwise(dtypes=FLOATING)
+def lerp(x, y, weight):
+    """Each pair, mixed: ``x + weight * (y - x)``."""
+    return x + weight * (y - x)
+
+
+lerp.backward(x=lambda grad, weight: grad * (1.0 - weight), y=lambda grad, weight: grad * weight, weight=lambda grad, x, y: grad * (y - x))
+
+
+@pointwise(dtypes=NUMERIC, tensors=3)
+def addcmul(x, tensor1, tensor2, value=1):
+    """x plus ``value`` times the product of each pair."""
+    return x + value * tensor1 * tensor2
+
+
+addcmul.backward(x=same, tensor1=lambda grad, tensor2, value: grad * tensor2 * value, tensor2=lambda grad, tensor1, value: grad * tensor1 * value)
+
+
+@pointwise(dtypes=FLOATING, tensors=3)
+def addcdiv(x, tensor1, tensor2, value=1):
+    """x plus ``value`` times the quotient of each pair."""
+    return x + value * (tensor1 / tensor2)
+
+
+addcdiv.backward(x=same, tensor1=lambda grad, tensor2, value: grad * value / tensor2, tensor2=lambda grad, tensor1, tensor2, value: -grad * value * tensor1 / (tensor2 * tensor2))

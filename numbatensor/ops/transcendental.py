@@ -1,0 +1,171 @@
+"""Exponentials, logarithms, powers, trigonometry: functions of one number, and their derivatives."""
+
+import math
+
+from numbatensor.op import FLOATING, pointwise
+from numbatensor.ops.elementary import exp
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def exp2(x):
+    """Two to the power of each element."""
+    return math.exp(x * 0.6931471805599453)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def expm1(x):
+    """Exponential of each element, less one, exact near zero."""
+    return math.expm1(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def log2(x):
+    """Logarithm of each element to base 2."""
+    return math.log2(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def log10(x):
+    """Logarithm of each element to base 10."""
+    return math.log10(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def log1p(x):
+    """Logarithm of one plus each element, exact near zero."""
+    return math.log1p(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def reciprocal(x):
+    """One over each element."""
+    return 1.0 / x
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def rsqrt(x):
+    """One over the square root of each element."""
+    return 1.0 / math.sqrt(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def tan(x):
+    """Tangent of each element."""
+    return math.tan(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def asin(x):
+    """Arc sine of each element."""
+    return math.asin(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def acos(x):
+    """Arc cosine of each element."""
+    return math.acos(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def atan(x):
+    """Arc tangent of each element."""
+    return math.atan(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def sinh(x):
+    """Hyperbolic sine of each element."""
+    return math.sinh(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def cosh(x):
+    """Hyperbolic cosine of each element."""
+    return math.cosh(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def asinh(x):
+    """Inverse hyperbolic sine of each element."""
+    return math.asinh(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def acosh(x):
+    """Inverse hyperbolic cosine of each element."""
+    return math.acosh(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def atanh(x):
+    """Inverse hyperbolic tangent of each element."""
+    return math.atanh(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def erf(x):
+    """Error function of each element: ``2 / sqrt(pi)`` times the integral of ``exp(-t**2)`` from 0."""
+    return math.erf(x)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+def erfc(x):
+    """One minus the error function of each element."""
+    return math.erfc(x)
+
+
+exp2.backward(x=lambda grad, out: grad * out * 0.6931471805599453)
+expm1.backward(x=lambda grad, out: grad * (out + 1.0))
+log2.backward(x=lambda grad, x: grad / (x * 0.6931471805599453))
+log10.backward(x=lambda grad, x: grad / (x * 2.302585092994046))
+log1p.backward(x=lambda grad, x: grad / (x + 1.0))
+reciprocal.backward(x=lambda grad, out: -grad * out * out)
+rsqrt.backward(x=lambda grad, out: -0.5 * grad * out * out * out)
+tan.backward(x=lambda grad, out: grad * (1.0 + out * out))
+asin.backward(x=lambda grad, x: grad * rsqrt(1.0 - x * x))
+acos.backward(x=lambda grad, x: -grad * rsqrt(1.0 - x * x))
+atan.backward(x=lambda grad, x: grad / (1.0 + x * x))
+sinh.backward(x=lambda grad, x: grad * cosh(x))
+cosh.backward(x=lambda grad, x: grad * sinh(x))
+asinh.backward(x=lambda grad, x: grad * rsqrt(x * x + 1.0))
+acosh.backward(x=lambda grad, x: grad * rsqrt(x * x - 1.0))
+atanh.backward(x=lambda grad, x: grad / (1.0 - x * x))
+erf.backward(x=lambda grad, x: 1.1283791670955126 * grad * exp(-x * x))
+erfc.backward(x=lambda grad, x: -1.1283791670955126 * grad * exp(-x * x))
+
+
+@pointwise
+def square(x):
+    """Square of each element."""
+    return x * x
+
+
+square.backward(x=lambda grad, x: grad * (x + x))
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=6)
+def atan2(x, y):
+    """Angle of each point (y, x): arc tangent of x / y in the right quadrant."""
+    return math.atan2(x, y)
+
+
+atan2.backward(x=lambda grad, x, y: grad * y / (x * x + y * y), y=lambda grad, x, y: -grad * x / (x * x + y * y))
+
+
+@pointwise(dtypes=FLOATING, cost=4)
+def hypot(x, y):
+    """Length of the hypotenuse over each pair of legs."""
+    return math.hypot(x, y)
+
+
+hypot.backward(x=lambda grad, out, x: grad * (x / out), y=lambda grad, out, y: grad * (y / out))
+
+
+@pointwise(dtypes=FLOATING, cost=9)
+def logaddexp(x, y):
+    """Logarithm of the sum of the exponentials of each pair: ``log(exp(x) + exp(y))`` without overflow."""
+    high, low = (x, y) if x > y else (y, x)
+    return high if high == low + math.inf or high == -math.inf else high + math.log1p(math.exp(low - high))
+
+
+logaddexp.backward(x=lambda grad, out, x: grad * exp(x - out), y=lambda grad, out, y: grad * exp(y - out))
