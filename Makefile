@@ -7,7 +7,7 @@ BIN = .venv/bin
 .venv/.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("numbatensor needs Python 3.11 to 3.14" if not (3, 11) <= sys.version_info[:2] < (3, 15) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo,test,lint]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo,test,lint,bench]"
 	touch $@
 
 demo: .venv/.stamp

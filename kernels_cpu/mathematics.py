@@ -1,4 +1,8 @@
-"""Scalar functions for kernels, under the names of Python's `math`: a formula declared with `math` runs with these."""
+"""Scalar functions for kernels, under the names of Python's `math`: a formula declared with `math` runs with these.
+
+Rounding is LLVM's, which keeps the type and vectorises; the transcendental functions are still the C library's, one call an
+element. Polynomials that vectorise take their places here.
+"""
 
 from math import (  # noqa: F401
     acos,
@@ -8,7 +12,6 @@ from math import (  # noqa: F401
     atan,
     atan2,
     atanh,
-    ceil,
     copysign,
     cos,
     cosh,
@@ -17,9 +20,6 @@ from math import (  # noqa: F401
     erfc,
     exp,
     expm1,
-    fabs,
-    floor,
-    fmod,
     hypot,
     inf,
     isfinite,
@@ -37,5 +37,22 @@ from math import (  # noqa: F401
     sqrt,
     tan,
     tanh,
-    trunc,
 )
+
+from numba.extending import intrinsic
+
+
+def llvm_function(name):
+    """A function of one float that LLVM knows, as an intrinsic that keeps the type."""
+
+    @intrinsic
+    def function(typingctx, x):
+        def codegen(context, builder, signature, args):
+            return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [args[0].type]), args)
+
+        return x(x), codegen
+
+    return function
+
+
+floor, ceil, trunc, fabs, round = map(llvm_function, ("floor", "ceil", "trunc", "fabs", "rint"))

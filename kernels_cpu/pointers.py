@@ -8,9 +8,11 @@ from numba.extending import intrinsic
 @intrinsic
 def wide(typingctx):
     """Let the function that is being compiled use 512-bit vectors: LLVM prefers 256 bits on most processors that have them."""
+
     def codegen(context, builder, signature, args):
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
+
     return types.none(), codegen
 
 
@@ -35,6 +37,7 @@ def operands(kinds):
                 place = builder.inttoptr(builder.add(args[0], ir.Constant(ir.IntType(64), 8 * k)), target.as_pointer())
                 loaded.append(builder.load(place))
             return context.make_tuple(builder, pointer_types, loaded)
+
         return pointer_types(types.int64), codegen
 
     @intrinsic
@@ -50,6 +53,7 @@ def operands(kinds):
                     one.set_metadata("alias.scope", scope(builder.module))
                 loaded.append(one)
             return context.make_tuple(builder, values, loaded)
+
         return values(p, i), codegen
 
     @intrinsic
@@ -60,8 +64,7 @@ def operands(kinds):
             data = context.data_model_manager[kinds[0]].as_data(builder, cast)
             builder.store(data, place).set_metadata("noalias", scope(builder.module))
             return context.get_dummy_value()
+
         return types.none(p, i, value), codegen
 
     return pointers, get, put
-
-

@@ -8,7 +8,10 @@ from kernels_cpu.pointers import operands, wide
 
 def rows(combine, identity, accumulator, kind):
     """``out[0] = combine(combine(identity, x[0]), x[1])...`` in an order that suits vectors."""
-    f, start = register_jitable(combine), np.dtype(str(accumulator)).type(identity) if str(accumulator) != "bool" else bool(identity)
+    f, start = (
+        register_jitable(combine),
+        np.dtype(str(accumulator)).type(identity) if str(accumulator) != "bool" else bool(identity),
+    )
     pointers, get, put = operands([accumulator, kind])
 
     def kernel(addresses, n):

@@ -106,13 +106,38 @@ from numbatensor.functional import (
     vstack,
 )
 from numbatensor.memory import memory_stats, memory_summary
+from numbatensor.serialization import load, save
 from numbatensor.tensor import Size, Tensor, from_numpy, globals_of_ops, matmul, tensor
 
 globals().update(globals_of_ops)
-for name in ("sum", "prod", "mean", "amax", "amin", "all", "any", "reshape", "flatten", "transpose", "permute", "movedim", "t", "squeeze",
-             "unsqueeze", "narrow", "select", "diagonal", "unflatten", "broadcast_to", "clone", "as_strided"):
+for name in (
+    "sum",
+    "prod",
+    "mean",
+    "amax",
+    "amin",
+    "all",
+    "any",
+    "reshape",
+    "flatten",
+    "transpose",
+    "permute",
+    "movedim",
+    "t",
+    "squeeze",
+    "unsqueeze",
+    "narrow",
+    "select",
+    "diagonal",
+    "unflatten",
+    "broadcast_to",
+    "clone",
+    "as_strided",
+):
     globals()[name] = getattr(Tensor, name)
 clip = clamp
 absolute = globals_of_ops["abs"]
+from numbatensor import nn, optim, utils  # noqa: E402
+
 sites.register_library()
 __version__ = "0.1.0"

@@ -1,5 +1,7 @@
 """New tensors: constants, ranges, random numbers."""
 
+import os
+
 import numpy as np
 
 from numbatensor import dtypes
@@ -19,7 +21,9 @@ def zeros(*size, dtype=None, requires_grad=False, device=None):
 
 def full(size, fill_value, *, dtype=None, requires_grad=False, device=None):
     """A tensor of one value."""
-    made = new(as_sizes(size if isinstance(size, (tuple, list)) else (size,)), dtype or dtypes.as_dtype(type(fill_value)))
+    made = new(
+        as_sizes(size if isinstance(size, (tuple, list)) else (size,)), dtype or dtypes.as_dtype(type(fill_value))
+    )
     made.array()[...] = fill_value
     return made.requires_grad_() if requires_grad else made
 
@@ -31,8 +35,10 @@ def ones(*size, dtype=None, requires_grad=False, device=None):
 
 def like(maker):
     """The form of a maker that takes its shape and dtype from a tensor."""
+
     def made_like(input, *args, dtype=None, requires_grad=False, **options):
         return maker(tuple(input.shape), *args, dtype=dtype or input.dtype, requires_grad=requires_grad, **options)
+
     return made_like
 
 
@@ -104,7 +110,7 @@ class Generator:
 
 
 default_generator = Generator()
-default_generator.manual_seed(int(np.random.SeedSequence().entropy % 2**63))
+default_generator.manual_seed(int.from_bytes(os.urandom(7), "little"))
 
 
 def manual_seed(seed):
@@ -187,8 +193,16 @@ def bernoulli_(self, p=0.5, *, generator=None):
     return self.copy_(finished(source(generator).random(tuple(self.shape)) < p, self.dtype, False))
 
 
-Tensor.uniform_, Tensor.normal_, Tensor.bernoulli_, Tensor.bernoulli, Tensor.multinomial = uniform_, normal_, bernoulli_, bernoulli, multinomial
+Tensor.uniform_, Tensor.normal_, Tensor.bernoulli_, Tensor.bernoulli, Tensor.multinomial = (
+    uniform_,
+    normal_,
+    bernoulli_,
+    bernoulli,
+    multinomial,
+)
 for name, maker in (("empty", empty), ("zeros", zeros), ("ones", ones)):
-    setattr(Tensor, "new_" + name, lambda self, *size, dtype=None, f=maker, **o: f(*size, dtype=dtype or self.dtype, **o))
+    setattr(
+        Tensor, "new_" + name, lambda self, *size, dtype=None, f=maker, **o: f(*size, dtype=dtype or self.dtype, **o)
+    )
 Tensor.new_full = lambda self, size, value, dtype=None, **o: full(size, value, dtype=dtype or self.dtype, **o)
 Tensor.new_tensor = lambda self, data, dtype=None, **o: tensor(data, dtype=dtype or self.dtype, **o)

@@ -1,5 +1,7 @@
 """Element types, under PyTorch's names."""
 
+import builtins
+
 import numpy as np
 
 from numbatensor.core.dispatch import CODES, DTYPES, PROMOTE, default_dtype
@@ -34,7 +36,7 @@ class dtype:
 ALL = [dtype(code) for code in range(len(DTYPES))]
 bool, uint8, int8, int16, int32, int64, float32, float64 = ALL
 float, double, int, long, short = float32, float64, int32, int64, int16
-PYTHON = {type(True): bool, type(1): int64, type(1.0): float32}
+PYTHON = {builtins.bool: bool, builtins.int: int64, builtins.float: float32}
 
 
 def as_dtype(x):

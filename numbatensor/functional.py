@@ -250,8 +250,10 @@ def split(tensor, split_size_or_sections, dim=0):
     if isinstance(sizes, int):
         sizes = [builtins.min(sizes, n - k) for k in range(0, n, sizes)] or [0]
     if sum(sizes) != n:
-        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but got "
-                           f"split_sizes={list(sizes)}")
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but got "
+            f"split_sizes={list(sizes)}"
+        )
     starts = np.cumsum([0, *sizes]).tolist()
     return restricted(tensor.narrow(dim, s, k) for s, k in zip(starts[:-1], sizes, strict=True))
 
@@ -285,7 +287,11 @@ def roll(input, shifts, dims=None):
     """The tensor shifted along dimensions, or flattened where none is named."""
     if dims is None:
         return rows.roll(input.reshape(-1), shifts, 0).reshape(input.shape)
-    return rows.roll(input, tuple(shifts) if not isinstance(shifts, int) else shifts, tuple(dims) if not isinstance(dims, int) else dims)
+    return rows.roll(
+        input,
+        tuple(shifts) if not isinstance(shifts, int) else shifts,
+        tuple(dims) if not isinstance(dims, int) else dims,
+    )
 
 
 def repeat(input, *repeats):
@@ -331,7 +337,9 @@ def as_index(x, index):
         elif isinstance(i, np.integer):
             i = int(i)
         plain.append(i)
-    used = builtins.sum(i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else i is not None and i is not Ellipsis for i in plain)
+    used = builtins.sum(
+        i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else i is not None and i is not Ellipsis for i in plain
+    )
     if used > x.ndim:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
     return tuple(plain)
@@ -342,7 +350,7 @@ def viewed(x, index):
     if Ellipsis in index:
         k = index.index(Ellipsis)
         missing = x.ndim - builtins.sum(i is not None for i in index) + 1
-        index = index[:k] + (builtins.slice(None),) * missing + index[k + 1:]
+        index = index[:k] + (builtins.slice(None),) * missing + index[k + 1 :]
     dim = 0
     for i in index:
         if i is None:
@@ -401,7 +409,9 @@ def scatter_add(input, dim, index, src):
     """A copy with `src` added at the places that an index names along a dimension."""
     dim = wrap_dim(dim, input.ndim)
     part = tuple(builtins.slice(n) for n in index.shape)
-    return rows.added(input, src if src.shape == index.shape else getitem(src, part), along(index.array().copy(), dim, index.shape))
+    return rows.added(
+        input, src if src.shape == index.shape else getitem(src, part), along(index.array().copy(), dim, index.shape)
+    )
 
 
 def index_select(input, dim, index):
@@ -413,7 +423,9 @@ def index_select(input, dim, index):
 def index_add(input, dim, index, source, *, alpha=1):
     """A copy with slices added at numbers of a dimension."""
     dim = wrap_dim(dim, input.ndim)
-    return rows.added(input, source if alpha == 1 else source * alpha, (builtins.slice(None),) * dim + (index.array().copy(),))
+    return rows.added(
+        input, source if alpha == 1 else source * alpha, (builtins.slice(None),) * dim + (index.array().copy(),)
+    )
 
 
 def take_along_dim(input, indices, dim=None):
@@ -421,9 +433,11 @@ def take_along_dim(input, indices, dim=None):
     if dim is None:
         return rows.pick(input.reshape(-1), (indices.array().copy(),))
     dim = wrap_dim(dim, input.ndim)
-    shape = list(np.broadcast_shapes(*[[1 if k == dim else n for k, n in enumerate(t.shape)] for t in (input, indices)]))
-    where = np.broadcast_to(indices.array(), [*shape[:dim], indices.shape[dim], *shape[dim + 1:]]).copy()
-    full = input.expand(*shape[:dim], input.shape[dim], *shape[dim + 1:])
+    shape = list(
+        np.broadcast_shapes(*[[1 if k == dim else n for k, n in enumerate(t.shape)] for t in (input, indices)])
+    )
+    where = np.broadcast_to(indices.array(), [*shape[:dim], indices.shape[dim], *shape[dim + 1 :]]).copy()
+    full = input.expand(*shape[:dim], input.shape[dim], *shape[dim + 1 :])
     return rows.pick(full, along(where, dim, where.shape))
 
 
@@ -442,7 +456,11 @@ def nonzero(input, *, as_tuple=False):
 def argsort(input, dim=-1, descending=False, stable=False):
     """Indices that sort a dimension."""
     x = input.array()
-    order = np.argsort(-x if descending and x.dtype.kind == "f" else x, axis=dim, kind="stable") if input.ndim else np.zeros((), np.int64)
+    order = (
+        np.argsort(-x if descending and x.dtype.kind == "f" else x, axis=dim, kind="stable")
+        if input.ndim
+        else np.zeros((), np.int64)
+    )
     if descending and x.dtype.kind != "f" and input.ndim:
         turned = np.flip(x, dim)
         order = np.flip(x.shape[dim] - 1 - np.argsort(turned, axis=dim, kind="stable"), dim)
@@ -509,7 +527,9 @@ def tensordot(a, b, dims=2):
     if isinstance(dims, int):
         over_a, over_b = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        over_a, over_b = ([d % t.ndim for d in ([ds] if isinstance(ds, int) else ds)] for t, ds in zip((a, b), dims, strict=True))
+        over_a, over_b = (
+            [d % t.ndim for d in ([ds] if isinstance(ds, int) else ds)] for t, ds in zip((a, b), dims, strict=True)
+        )
     keep_a, keep_b = ([d for d in range(t.ndim) if d not in over] for t, over in ((a, over_a), (b, over_b)))
     n = math.prod(a.shape[d] for d in over_a)
     x, y = a.permute(*keep_a, *over_a).reshape(-1, n), b.permute(*over_b, *keep_b).reshape(n, -1)
@@ -545,16 +565,62 @@ def einsum(equation, *operands):
     return made.sum(summed) if summed else made
 
 
-METHODS = [softmax, log_softmax, logsumexp, cumsum, cumprod, max, min, argmax, argmin, var, std, norm, count_nonzero, clamp, isclose,
-           allclose, equal, round, nan_to_num, logit, masked_fill, split, chunk, unbind, flip, roll, repeat, tile, tril, triu, gather,
-           scatter, scatter_add, index_select, index_add, take_along_dim, masked_select, nonzero, argsort, sort, topk, mm, mv, bmm, dot,
-           outer, addmm]
+METHODS = [
+    softmax,
+    log_softmax,
+    logsumexp,
+    cumsum,
+    cumprod,
+    max,
+    min,
+    argmax,
+    argmin,
+    var,
+    std,
+    norm,
+    count_nonzero,
+    clamp,
+    isclose,
+    allclose,
+    equal,
+    round,
+    nan_to_num,
+    logit,
+    masked_fill,
+    split,
+    chunk,
+    unbind,
+    flip,
+    roll,
+    repeat,
+    tile,
+    tril,
+    triu,
+    gather,
+    scatter,
+    scatter_add,
+    index_select,
+    index_add,
+    take_along_dim,
+    masked_select,
+    nonzero,
+    argsort,
+    sort,
+    topk,
+    mm,
+    mv,
+    bmm,
+    dot,
+    outer,
+    addmm,
+]
 for function in METHODS:
     setattr(Tensor, function.__name__, function)
 
 
 def in_place(function):
     """The `_` variant of a function: its result is copied into the first argument."""
+
     def method(self, *args, **kwargs):
         return written(self, function(self, *args, **kwargs))
 
@@ -563,14 +629,41 @@ def in_place(function):
     return method
 
 
-for function in (cumsum, cumprod, clamp, round, nan_to_num, logit, masked_fill, tril, triu, scatter, scatter_add, index_add):
+for function in (
+    cumsum,
+    cumprod,
+    clamp,
+    round,
+    nan_to_num,
+    logit,
+    masked_fill,
+    tril,
+    triu,
+    scatter,
+    scatter_add,
+    index_add,
+):
     setattr(Tensor, function.__name__ + "_", in_place(function))
 Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
-for name, word in (("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor"), ("lshift", "bitwise_left_shift"),
-                   ("rshift", "bitwise_right_shift"), ("mod", "remainder"), ("floordiv", "floor_divide")):
+for name, word in (
+    ("and", "bitwise_and"),
+    ("or", "bitwise_or"),
+    ("xor", "bitwise_xor"),
+    ("lshift", "bitwise_left_shift"),
+    ("rshift", "bitwise_right_shift"),
+    ("mod", "remainder"),
+    ("floordiv", "floor_divide"),
+):
     setattr(Tensor, f"__{name}__", op[word])
     setattr(Tensor, f"__r{name}__", lambda self, other, f=op[word]: f(other, self))
 Tensor.__invert__ = lambda self: op["logical_not"](self) if self.dtype is dtypes.bool else op["bitwise_not"](self)
 Tensor.clip = clamp
+
+
+def converter(d):
+    """The method that converts to a dtype."""
+    return lambda self: self.to(d)
+
+
 for name in ("float", "double", "int", "long", "bool"):
-    setattr(Tensor, name, lambda self, d=getattr(dtypes, name): self.to(d))
+    setattr(Tensor, name, converter(getattr(dtypes, name)))

@@ -9,6 +9,7 @@ from numbatensor.ops.structured import only, placed, without
 
 def declare(name, **rules):
     """An op that is only recorded: its inputs, and its rules on Tensors."""
+
     def function(*args):
         raise NotImplementedError(f"{name} is recorded, never run forward")
 
@@ -19,9 +20,8 @@ def declare(name, **rules):
 
 
 overwritten = declare(
-    "copy_slices",
-    base=lambda grad, where: without(grad, where),
-    region=lambda grad, where: only(grad, where))
+    "copy_slices", base=lambda grad, where: without(grad, where), region=lambda grad, where: only(grad, where)
+)
 strided_view = declare("as_strided_view", base=lambda grad, where, size: placed(grad, where, size))
 overwritten.inputs, strided_view.inputs = ["base", "region"], ["base"]
 overwritten.node_name = lambda: "CopySlices"
@@ -37,7 +37,13 @@ def places(view, base):
         return positions(base.shape, view.shape, steps, offset)
     in_base = positions(base.shape, base.shape, [s // item for s in entries.stride_tuple(base)], 0)
     in_view = positions(base.shape, view.shape, steps, offset)
-    lookup = dict(zip(in_base.reshape(-1).tolist(), positions(base.shape, base.shape, packed(base.shape), 0).reshape(-1).tolist(), strict=True))
+    lookup = dict(
+        zip(
+            in_base.reshape(-1).tolist(),
+            positions(base.shape, base.shape, packed(base.shape), 0).reshape(-1).tolist(),
+            strict=True,
+        )
+    )
     flat = [lookup[p] for p in in_view.reshape(-1).tolist()]
     in_view.reshape(-1)[:] = flat
     return in_view

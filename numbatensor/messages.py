@@ -11,8 +11,16 @@ from numbatensor.core.python import callback
 from numbatensor.core.records import Arguments, Frame, Node, Saved, Storage, Tensor, view_record
 from numbatensor.op import BY_ADDRESS
 
-LONG = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "float32": "Float",
-        "float64": "Double"}
+LONG = {
+    "bool": "Bool",
+    "uint8": "Byte",
+    "int8": "Char",
+    "int16": "Short",
+    "int32": "Int",
+    "int64": "Long",
+    "float32": "Float",
+    "float64": "Double",
+}
 
 
 def long_name(code):
@@ -37,13 +45,14 @@ def shapes(op, arguments, k):
         if x[-d] != y[-d] and 1 not in (x[-d], y[-d]):
             raise RuntimeError(
                 f"The size of tensor a ({x[-d]}) must match the size of tensor b ({y[-d]}) at non-singleton dimension "
-                f"{max(len(x), len(y)) - d}: {BY_ADDRESS[op].name} of shapes {x} and {y}")
+                f"{max(len(x), len(y)) - d}: {BY_ADDRESS[op].name} of shapes {x} and {y}"
+            )
     raise RuntimeError(f"shapes {x} and {y} do not broadcast")
 
 
 def unsupported(op, dtype, c):
     name = BY_ADDRESS[op].name if op in BY_ADDRESS else "this operation"
-    raise RuntimeError(f'"{name}" not implemented for \'{long_name(dtype)}\'')
+    raise RuntimeError(f"\"{name}\" not implemented for '{long_name(dtype)}'")
 
 
 def out_shape(op, out, frame):
@@ -61,10 +70,14 @@ def leaf_in_place(op, out, view):
 
 def overlap(op, out, x):
     if x == 0:
-        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-                           "Please clone() the tensor before performing the operation.")
-    raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
-                       "location. Please clone() the tensor before performing the operation.")
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+    raise RuntimeError(
+        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+        "location. Please clone() the tensor before performing the operation."
+    )
 
 
 def no_grad_fn(a, b, c):
@@ -75,7 +88,8 @@ def freed(a, b, c):
     raise RuntimeError(
         "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
         "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "
-        "you need to backward through the graph a second time or if you need to access saved tensors after calling backward.")
+        "you need to backward through the graph a second time or if you need to access saved tensors after calling backward."
+    )
 
 
 def restricted(op, out, why):
@@ -83,11 +97,13 @@ def restricted(op, out, why):
         raise RuntimeError(
             "Output 0 of Split is a view and is being modified inplace. This view is the output of a function that returns multiple views. "
             "Such functions do not allow the output views to be modified inplace. You should replace the inplace operation by an "
-            "out-of-place one.")
+            "out-of-place one."
+        )
     raise RuntimeError(
         "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
         "error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad "
-        "block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked).")
+        "block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked)."
+    )
 
 
 REPORTS = (no_memory, shapes, unsupported, out_shape, out_dtype, leaf_in_place, overlap, no_grad_fn, freed, restricted)
@@ -117,7 +133,8 @@ def stale(node, k):
         f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {op.node_name().removesuffix('Backward0')}, is at "
         f"version {int(storage['version'])}; expected version {int(s['version'])} instead. "
         f"{op.name} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
-        f"{written} at {sites.describe(int(storage['code']), int(storage['at']))} has overwritten it since. Clone it before the in-place call.")
+        f"{written} at {sites.describe(int(storage['code']), int(storage['at']))} has overwritten it since. Clone it before the in-place call."
+    )
 
 
 @callback
@@ -134,7 +151,8 @@ def checksum(saved, node):
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: memory that a NumPy array "
             f"shares (storage version {int(storage['version'])}) was written after {op.name} saved it at "
-            f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it.")
+            f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it."
+        )
     return 0
 
 
@@ -146,7 +164,10 @@ def digest(s):
         return 1
     dtype = np.dtype(DTYPES[int(s["dtype"])])
     array = strided(int(s["data"]), shape, strides, dtype)
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).digest(), "little") >> 1 | 1
+    return (
+        int.from_bytes(hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).digest(), "little") >> 1
+        | 1
+    )
 
 
 def strided(data, shape, strides, dtype, owner=None):

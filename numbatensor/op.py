@@ -25,7 +25,8 @@ from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Saved as SavedRecord
 from numbatensor.core.records import Storage as StorageRecord
 
-OPS, BY_ADDRESS = {}, {}
+OPS: dict = {}
+BY_ADDRESS: dict = {}
 NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
 ALL, NUMERIC, INTEGRAL, FLOATING = 0b11111111, 0b11111110, 0b00111111, 0b11000000
 PUBLIC = {"x": "input", "y": "other"}  # the mathematics' names, and PyTorch's
@@ -41,7 +42,9 @@ def fingerprint(function):
     code = function.__code__
     cells = [c.cell_contents for c in function.__closure__ or ()]
     used = [function.__globals__.get(n) for n in globals_read(code)]
-    called = [fingerprint(f.function if isinstance(f, Op) else f) for f in used if isinstance(f, (Op, python.FunctionType))]
+    called = [
+        fingerprint(f.function if isinstance(f, Op) else f) for f in used if isinstance(f, (Op, python.FunctionType))
+    ]
     return repr((code.co_code, [c for c in code.co_consts if not inspect.iscode(c)], code.co_names, cells, called))
 
 
@@ -77,7 +80,9 @@ class Op:
         self.__doc__, self.__module__ = function.__doc__, function.__module__
         self.parameters = list(inspect.signature(function).parameters.values())
         self.inputs = [p.name for p in self.parameters]
-        index = RESERVED.index(self.name) if self.name in RESERVED else len(RESERVED) + sum(n not in RESERVED for n in OPS)
+        index = (
+            RESERVED.index(self.name) if self.name in RESERVED else len(RESERVED) + sum(n not in RESERVED for n in OPS)
+        )
         self.row = TABLE[index]
         self.row["index"] = index
         self.address = TABLE.ctypes.data + index * Row.itemsize
@@ -122,7 +127,9 @@ class Pointwise(Op):
             i = self.inputs.index(name)
             self.needs[i] = needs = list(inspect.signature(rule).parameters)[1:]
             if needs != sorted(needs, key=self.which):
-                raise TypeError(f"{self.name}: the rule of {name} takes its saved values as `out`, then the inputs in order")
+                raise TypeError(
+                    f"{self.name}: the rule of {name} takes its saved values as `out`, then the inputs in order"
+                )
             self.row["saves"][i] = sum(1 << self.which(n) for n in needs)
             self.row["rule_kind"][i] = engine.IDENTITY if rule is same else engine.KERNEL
         return self
@@ -141,7 +148,9 @@ class Pointwise(Op):
         else:
             i = what - 1
             rule, needs = self.rules[self.inputs[i]], self.needs[i]
-            kinds = [NUMBA[dtype], NUMBA[dtype]] + [NUMBA[dtype] if n == "out" else self.kind(self.inputs.index(n), dtype) for n in needs]
+            kinds = [NUMBA[dtype], NUMBA[dtype]] + [
+                NUMBA[dtype] if n == "out" else self.kind(self.inputs.index(n), dtype) for n in needs
+            ]
             made = elementwise(f"{self.name}.{self.inputs[i]}.{name}", rule, kinds, DTYPES[dtype])
             self.row["rule"][i][dtype] = made
         return made
@@ -161,7 +170,9 @@ def same(grad):
 def pointwise(function=None, *, tensors=None, result=None, promotes=False, dtypes=ALL, masks=(), cost=1):
     """Declare a pointwise op by its formula on numbers."""
     if function is None:
-        return lambda f: pointwise(f, tensors=tensors, result=result, promotes=promotes, dtypes=dtypes, masks=masks, cost=cost)
+        return lambda f: pointwise(
+            f, tensors=tensors, result=result, promotes=promotes, dtypes=dtypes, masks=masks, cost=cost
+        )
     return Pointwise(function, tensors, result, promotes, dtypes, masks, cost)
 
 
@@ -194,7 +205,9 @@ class Reduction(Op):
             kernel = reductions.columns(f, NUMBA[wide], NUMBA[source])
         else:
             kernel = reductions.fill(self.start(wide), NUMBA[wide])
-        made = compile(kernel, name, arguments=2, fastmath=math_flags, key=fingerprint(self.function) + repr(self.start(wide))).address
+        made = compile(
+            kernel, name, arguments=2, fastmath=math_flags, key=fingerprint(self.function) + repr(self.start(wide))
+        ).address
         self.row["rule"][what - 1][dtype] = made
         return made
 
@@ -233,7 +246,11 @@ def record(op, out, inputs, attributes, in_place=False):
 
     A rule takes the gradient and, by name, what it needs: ``out``, an input, or an attribute.
     """
-    wanted = [n for n, t in inputs.items() if isinstance(t, native.TensorBase) and n in op.rules and entries.get(t, entries.REQUIRES_GRAD)]
+    wanted = [
+        n
+        for n, t in inputs.items()
+        if isinstance(t, native.TensorBase) and n in op.rules and entries.get(t, entries.REQUIRES_GRAD)
+    ]
     if not wanted or not recording() or entries.get(out, entries.DTYPE) < dispatch.FLOAT32:
         return out
     names = [*inputs]
@@ -243,12 +260,19 @@ def record(op, out, inputs, attributes, in_place=False):
     kept = {n: v for n, v in {**inputs, **attributes}.items() if n in needs and not isinstance(v, native.TensorBase)}
     whiches = tuple(0 if n == "out" else 1 + names.index(n) for n, _ in saved)
     handle = hold((names, wanted, [n for n, _ in saved], kept))
-    entries.record_python(op.address, out, tuple(inputs[n] if n in wanted else None for n in names), tuple(t for _, t in saved), whiches,
-                          handle, int(in_place))
+    entries.record_python(
+        op.address,
+        out,
+        tuple(inputs[n] if n in wanted else None for n in names),
+        tuple(t for _, t in saved),
+        whiches,
+        handle,
+        int(in_place),
+    )
     return out
 
 
-needs_of = {}
+needs_of: dict = {}
 
 
 def inspect_needs(rule):
@@ -329,7 +353,9 @@ class View(Op):
     def __init__(self, function):
         super().__init__(function)
         self.inputs = ["x"]
-        self.backward(x=lambda grad, size, arguments: OPS["placed"](grad, positions(size, *self.on_packed(size, arguments)), size))
+        self.backward(
+            x=lambda grad, size, arguments: OPS["placed"](grad, positions(size, *self.on_packed(size, arguments)), size)
+        )
 
     def on_packed(self, size, arguments):
         return self.function(size, packed(size), *arguments)

@@ -64,10 +64,16 @@ class Tensor(TensorBase):
     dtype = property(lambda self: dtypes.ALL[entries.get(self, entries.DTYPE)], doc="The type of the elements.")
     itemsize = property(lambda self: self.dtype.itemsize, doc="Bytes of an element.")
     device = property(lambda self: "cpu", doc="Where the elements are.")
-    is_leaf = property(lambda self: not self.requires_grad or self.grad_fn is None, doc="Whether no recorded op made this tensor.")
+    is_leaf = property(
+        lambda self: not self.requires_grad or self.grad_fn is None, doc="Whether no recorded op made this tensor."
+    )
     grad_fn = property(graph_nodes.node_of, doc="The node of the graph that this tensor came from; None for a leaf.")
-    _version = property(lambda self: entries.get(self, entries.VERSION), doc="How often the storage was written in place.")
-    _base = property(lambda self: entries.box_of(entries.get(self, entries.BASE)), doc="The tensor that this is a view of.")
+    _version = property(
+        lambda self: entries.get(self, entries.VERSION), doc="How often the storage was written in place."
+    )
+    _base = property(
+        lambda self: entries.box_of(entries.get(self, entries.BASE)), doc="The tensor that this is a view of."
+    )
     T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="The tensor with its dimensions reversed.")
     mT = property(lambda self: self.transpose(-2, -1), doc="The tensor with its last two dimensions swapped.")
 
@@ -117,8 +123,10 @@ class Tensor(TensorBase):
         if value and not self.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if not value and not self.is_leaf:
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
-                               "subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+            )
         entries.set_requires_grad(self, builtins.int(value))
 
     def requires_grad_(self, requires_grad=True):
@@ -144,11 +152,15 @@ class Tensor(TensorBase):
             if not isinstance(value, Tensor):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
             if value.shape != self.shape:
-                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
-                                   "Please ensure that the gradient and the tensor are the same size")
+                raise RuntimeError(
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
+                    "Please ensure that the gradient and the tensor are the same size"
+                )
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype.name}' to a tensor with dtype "
-                                   f"'{self.dtype.name}'")
+                raise RuntimeError(
+                    f"attempting to assign a gradient with dtype '{value.dtype.name}' to a tensor with dtype "
+                    f"'{self.dtype.name}'"
+                )
         self.__dict__.pop("_grad", None)
         if value is not None or entries.get(self, entries.NODE):
             entries.set_node_grad(entries.grad_holder(self), value)
@@ -220,8 +232,11 @@ class Tensor(TensorBase):
 
     def __bool__(self):
         if self.numel() != 1:
-            raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if self.numel() == 0 else
-                               "Boolean value of Tensor with more than one value is ambiguous")
+            raise RuntimeError(
+                "Boolean value of Tensor with no values is ambiguous"
+                if self.numel() == 0
+                else "Boolean value of Tensor with more than one value is ambiguous"
+            )
         return builtins.bool(self.item())
 
     def __float__(self):
@@ -250,6 +265,22 @@ class Tensor(TensorBase):
 
     __hash__ = object.__hash__
 
+    def __reduce_ex__(self, protocol):
+        return rebuild, (self.detach().array().copy(), self.requires_grad)
+
+    def __copy__(self):
+        return self.detach().requires_grad_(self.requires_grad) if self.is_leaf else self.clone()
+
+    def __deepcopy__(self, memo):
+        if not self.is_leaf:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment."
+            )
+        if id(self) not in memo:
+            made = type(self)(self.detach()) if type(self) is not Tensor else tensor(self.detach())
+            memo[id(self)] = made.requires_grad_(self.requires_grad)
+        return memo[id(self)]
+
     def __repr__(self):
         from numbatensor import printing
 
@@ -275,7 +306,11 @@ class Tensor(TensorBase):
 
     def transpose(self, dim0, dim1):
         """The tensor with two dimensions swapped, sharing memory."""
-        return views.transpose(self, wrap_dim(dim0, self.ndim), wrap_dim(dim1, self.ndim)) if self.ndim else views.permute(self, ())
+        return (
+            views.transpose(self, wrap_dim(dim0, self.ndim), wrap_dim(dim1, self.ndim))
+            if self.ndim
+            else views.permute(self, ())
+        )
 
     swapaxes = swapdims = transpose
 
@@ -316,8 +351,10 @@ class Tensor(TensorBase):
         full = tuple(self.shape[k - lead] if n == -1 and k >= lead else n for k, n in enumerate(sizes))
         for n, m in zip(self.shape, full[lead:], strict=True):
             if n not in (1, m):
-                raise RuntimeError(f"The expanded size of the tensor ({m}) must match the existing size ({n}): "
-                                   f"{list(self.shape)} to {list(sizes)}")
+                raise RuntimeError(
+                    f"The expanded size of the tensor ({m}) must match the existing size ({n}): "
+                    f"{list(self.shape)} to {list(sizes)}"
+                )
         return views.expand(self, full)
 
     def expand_as(self, other):
@@ -358,8 +395,10 @@ class Tensor(TensorBase):
             raise RuntimeError("view(dtype) is not supported; use to(dtype)")
         shape = filled(as_sizes(shape), self)
         if viewed_strides(self.shape, self.stride(), shape) is None:
-            raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
-                               "contiguous subspaces). Use .reshape(...) instead.")
+            raise RuntimeError(
+                "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+                "contiguous subspaces). Use .reshape(...) instead."
+            )
         return views.reshape(self, shape)
 
     def reshape(self, *shape):
@@ -374,14 +413,14 @@ class Tensor(TensorBase):
         if self.ndim == 0:
             return self.reshape(1)
         a, b = wrap_dim(start_dim, self.ndim), wrap_dim(end_dim, self.ndim)
-        return self.reshape(*self.shape[:a], Size(self.shape[a:b + 1]).numel(), *self.shape[b + 1:])
+        return self.reshape(*self.shape[:a], Size(self.shape[a : b + 1]).numel(), *self.shape[b + 1 :])
 
     def unflatten(self, dim, sizes):
         """A dimension split into several."""
         dim = wrap_dim(dim, self.ndim)
         n = self.shape[dim]
         known = Size(s for s in sizes if s != -1).numel()
-        return self.reshape(*self.shape[:dim], *[n // known if s == -1 else s for s in sizes], *self.shape[dim + 1:])
+        return self.reshape(*self.shape[:dim], *[n // known if s == -1 else s for s in sizes], *self.shape[dim + 1 :])
 
     def contiguous(self):
         """The tensor itself, or a contiguous copy."""
@@ -437,8 +476,10 @@ class Tensor(TensorBase):
         """Mean of the elements, of all dimensions or of some."""
         x = self if dtype is None else self.to(dtype)
         if not x.dtype.is_floating_point:
-            raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: "
-                               f"{x.dtype.name}")
+            raise RuntimeError(
+                "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: "
+                f"{x.dtype.name}"
+            )
         total = x.sum(dim, keepdim, axis=axis, keepdims=keepdims)
         return total / builtins.float(x.numel() / max(total.numel(), 1)) if total.numel() else total
 
@@ -471,7 +512,15 @@ def written(out, source):
     entries.copy_data(out, source_fit.clone() if source_fit._base is not None else source_fit)
     entries.bump_version(out, op.address)
     if wanted and out.dtype.is_floating_point:
-        entries.record_python(op.address, out, (source_fit if source.requires_grad else None,), (), (), hold((["source"], ["source"], [], {})), 1)
+        entries.record_python(
+            op.address,
+            out,
+            (source_fit if source.requires_grad else None,),
+            (),
+            (),
+            hold((["source"], ["source"], [], {})),
+            1,
+        )
     return out
 
 
@@ -497,8 +546,10 @@ def reduced(op, x, dim, keepdim, dtype, axis, keepdims, name=None):
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"dim {dims[0]} appears multiple times in the list of dims")
     if name and x.numel() == 0 and builtins.any(x.shape[d] == 0 for d in dims):
-        raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
-                           "'dim' argument.")
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
+            "'dim' argument."
+        )
     code = x.dtype.code
     result = int64_code if code < int64_code and op.name in ("sum", "prod") else code
     mask = builtins.sum(1 << d for d in dims)
@@ -566,6 +617,11 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
     return made
 
 
+def rebuild(array, requires_grad):
+    """A tensor from its pickled parts."""
+    return tensor(array, requires_grad=requires_grad)
+
+
 def from_numpy(array):
     """A tensor that shares the memory of an array, negative strides included."""
     if not isinstance(array, np.ndarray):
@@ -584,10 +640,30 @@ def where(condition, input, other):
 
 # ops as functions and methods
 
-UFUNCS = {"add": "add", "subtract": "sub", "multiply": "mul", "true_divide": "div", "divide": "div", "negative": "neg", "exp": "exp",
-          "log": "log", "sqrt": "sqrt", "tanh": "tanh", "sin": "sin", "cos": "cos", "power": "pow", "absolute": "abs", "matmul": "matmul",
-          "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
-globals_of_ops = {}
+UFUNCS = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "true_divide": "div",
+    "divide": "div",
+    "negative": "neg",
+    "exp": "exp",
+    "log": "log",
+    "sqrt": "sqrt",
+    "tanh": "tanh",
+    "sin": "sin",
+    "cos": "cos",
+    "power": "pow",
+    "absolute": "abs",
+    "matmul": "matmul",
+    "equal": "eq",
+    "not_equal": "ne",
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+}
+globals_of_ops: dict = {}
 
 
 def publish_pointwise(op):
@@ -595,9 +671,11 @@ def publish_pointwise(op):
     names = ["input" if n == "x" else "other" if n == "y" else n for n in op.inputs]
     fast, fast_in_place, fast_out = [
         native_function(entries_address, lambda *args: declined(op, args), op.address)
-        for entries_address in (entries.call_pointwise.address, entries.call_in_place.address, entries.call_out.address)]
+        for entries_address in (entries.call_pointwise.address, entries.call_in_place.address, entries.call_out.address)
+    ]
 
-    def slow(*args, out=None, **kwargs):
+    def ordered(args, kwargs):
+        """The operands in their order, by position, name or default."""
         given = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             given[{"x1": "input", "x2": "other"}.get(name, name)] = value
@@ -606,20 +684,25 @@ def publish_pointwise(op):
                 if parameter.default is parameter.empty:
                     raise TypeError(f"{op.name}() missing argument '{name}'")
                 given[name] = parameter.default
-        if len(given) != len(names):
+        if len(given) != len(names) or len(args) > len(names):
             raise TypeError(f"{op.name}() takes the arguments {', '.join(names)}; got {', '.join(given)}")
-        values = [as_operand(given[name]) for name in names]
+        return [as_operand(given[name]) for name in names]
+
+    def slow(*args, out=None, **kwargs):
+        values = ordered(args, kwargs)
         if not builtins.any(isinstance(v, TensorBase) for v in values[: op.row["tensors"]]):
             values[0] = tensor(values[0])
         if out is None:
             return fast(*values)
         if builtins.any(isinstance(v, TensorBase) and v.requires_grad for v in values) and get_grad():
-            raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
-                               "arguments requires grad.")
+            raise RuntimeError(
+                f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+                "arguments requires grad."
+            )
         return fast_out(*values, out)
 
     def slow_in_place(*args, **kwargs):
-        return fast_in_place(args[0], *[as_operand(v) for v in (*args[1:], *kwargs.values())])
+        return fast_in_place(*ordered(args, kwargs))
 
     for f, name in ((slow, op.name), (slow_in_place, op.name + "_")):
         f.__name__ = f.__qualname__ = name
@@ -665,7 +748,9 @@ def matmul(input, other):
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D")
     k = y.shape[-2] if y.ndim > 1 else y.shape[0]
     if x.shape[-1] != k:
-        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, x.shape))} and {'x'.join(map(str, y.shape))})")
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, x.shape))} and {'x'.join(map(str, y.shape))})"
+        )
     return structured.matmul(x, y)
 
 

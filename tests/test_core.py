@@ -182,11 +182,19 @@ def test_fork():
 
 
 def test_second_process_compiles_nothing(tmp_path):
-    code = ("import numbatensor as nt; from numbatensor.core.compiler import counts; "
-            "a = nt.tensor([1., 2.], requires_grad=True); (a * a).tanh().sum().backward(); print(counts['compiled'])")
+    code = (
+        "import numbatensor as nt; from numbatensor.core.compiler import counts; "
+        "a = nt.tensor([1., 2.], requires_grad=True); (a * a).tanh().sum().backward(); print(counts['compiled'])"
+    )
     environment = os.environ | {"NUMBATENSOR_CACHE_DIR": str(tmp_path)}
-    first, second = (int(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout)
-                     for _ in range(2))
+    first, second = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for _ in range(2)
+    )
     assert first > 50 and second == 0
 
 

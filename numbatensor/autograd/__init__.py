@@ -72,7 +72,9 @@ def seed_of(root, gradient):
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         return tensor(1, dtype=root.dtype).expand(root.shape).clone()
     if tuple(gradient.shape) != tuple(root.shape):
-        raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {root.shape}.")
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {root.shape}."
+        )
     return gradient
 
 
@@ -114,6 +116,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     found = entries.run_backward(roots, seeds, retain, int(create_graph), inputs)
     for k, g in enumerate(found):
         if g is None and not allow_unused:
-            raise RuntimeError(f"The differentiated Tensor at index {k} appears to not have been used in the graph. Set allow_unused=True if "
-                               "this is the desired behavior.")
+            raise RuntimeError(
+                f"The differentiated Tensor at index {k} appears to not have been used in the graph. Set allow_unused=True if "
+                "this is the desired behavior."
+            )
     return found

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils, compiler, registry
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
-from numba.core.runtime import _nrt_python
+from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 from numbatensor.core.records import LAYOUT
@@ -31,8 +31,9 @@ from numbatensor.core.records import LAYOUT
 i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
 PREFIX = f"numbatensor_{LAYOUT}_"
 ROOT = pathlib.Path(__file__).parents[2]
-held = []  # what published addresses point at; alive as long as the process
+held: list = []  # what published addresses point at; alive as long as the process
 lock = threading.RLock()
+published: set = set()
 counts = {"compiled": 0, "loaded": 0}
 
 
@@ -55,7 +56,11 @@ def stamp():
 def cache_folder():
     """Where object code is kept, or None where no folder of the user's own can be written."""
     chosen = os.environ.get("NUMBATENSOR_CACHE_DIR")
-    base = pathlib.Path(chosen) if chosen else pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "numbatensor"
+    base = (
+        pathlib.Path(chosen)
+        if chosen
+        else pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "numbatensor"
+    )
     folder = base / stamp()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,11 +79,17 @@ llvm.add_symbol("NRT_MemInfo_call_dtor", _nrt_python.c_helpers["MemInfo_call_dto
 def publish(name, address, owner=None):
     """Make an address known to compiled code, cached or not, by name."""
     held.append(owner)
+    published.add(name)
     llvm.add_symbol(PREFIX + name, address)
 
 
 def address_of(builder, name):
-    """The address published under a name, in the code being built."""
+    """The address published under a name, in the code being built.
+
+    An unpublished name is an error here: LLVM would link it as address 0.
+    """
+    if name not in published:
+        raise NameError(f"{name} is not published to compiled code yet: import its module first")
     module = builder.module
     known = module.globals.get(PREFIX + name) or ir.GlobalVariable(module, ir.IntType(8), PREFIX + name)
     return builder.ptrtoint(known, word)
@@ -96,7 +107,8 @@ def invoke(context, builder, function, args, result=i64):
     signature = (i64,) * len(args)
     kind = context.call_conv.get_function_type(result, signature)
     status, value = context.call_conv.call_function(
-        builder, builder.inttoptr(function, kind.as_pointer()), result, signature, args)
+        builder, builder.inttoptr(function, kind.as_pointer()), result, signature, args
+    )
     with cgutils.if_unlikely(builder, status.is_error):
         context.call_conv.return_status_propagate(builder, status)
     return value
@@ -105,29 +117,37 @@ def invoke(context, builder, function, args, result=i64):
 @intrinsic
 def call(typingctx, function, *args):
     """The int64 returned by compiled code at an address; its failure becomes the caller's."""
+
     def codegen(context, builder, signature, values):
         return invoke(context, builder, values[0], cgutils.unpack_tuple(builder, values[1]))
+
     return i64(i64, types.UniTuple(i64, len(args))), codegen
 
 
 @intrinsic
 def attempt(typingctx, function, *args):
     """The int64 returned by compiled code at an address, or -1 if it failed; the Python exception stays set."""
+
     def codegen(context, builder, signature, values):
         kind = (i64,) * len(args)
         target = builder.inttoptr(values[0], context.call_conv.get_function_type(i64, kind).as_pointer())
-        status, value = context.call_conv.call_function(builder, target, i64, kind, cgutils.unpack_tuple(builder, values[1]))
+        status, value = context.call_conv.call_function(
+            builder, target, i64, kind, cgutils.unpack_tuple(builder, values[1])
+        )
         return builder.select(status.is_error, ir.Constant(word, -1), value)
+
     return i64(i64, types.UniTuple(i64, len(args))), codegen
 
 
 @intrinsic
 def fail(typingctx):
     """Fail with the exception that is set in Python."""
+
     def codegen(context, builder, signature, args):
         context.call_conv.return_exc(builder)
         builder.position_at_end(builder.append_basic_block("unreachable"))
         return context.get_dummy_value()
+
     return types.none(), codegen
 
 
@@ -214,7 +234,9 @@ def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
     with lock, global_compiler_lock:
         path = None
         if FOLDER:
-            path = FOLDER / f"{name}-{hashlib.sha256(f'{key} {c} {sorted(fastmath or ())}'.encode()).hexdigest()[:12]}.o"
+            path = (
+                FOLDER / f"{name}-{hashlib.sha256(f'{key} {c} {sorted(fastmath or ())}'.encode()).hexdigest()[:12]}.o"
+            )
             found = read(path)
             if found:
                 counts["loaded"] += 1
@@ -228,7 +250,15 @@ def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
         library = target.target_context.codegen().create_library(name)
         library.enable_object_caching()
         result = compiler.compile_extra(
-            target.typing_context, target.target_context, function, (i64,) * count, i64, flags(fastmath), {}, library=library)
+            target.typing_context,
+            target.target_context,
+            function,
+            (i64,) * count,
+            i64,
+            flags(fastmath),
+            {},
+            library=library,
+        )
         symbol_name = result.fndesc.llvm_func_name
         if c:
             symbol_name = PREFIX + "c_" + name
@@ -240,17 +270,14 @@ def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
         return made
 
 
-natives = {}
-
-
 def native(function):
     """Declare a core function over words: compiled or loaded when the core starts, called through its symbol."""
     count, name = function.__code__.co_argcount, function.__name__
-    natives[name] = function
 
     def caller(typingctx, *args):
         def codegen(context, builder, signature, values):
             return invoke(context, builder, address_of(builder, name), cgutils.unpack_tuple(builder, values[0]))
+
         return i64(types.UniTuple(i64, count)), codegen
 
     caller.__name__ = name
@@ -278,6 +305,7 @@ def c_symbol(builder, kind, name):
 
 def external(name, count, result=i64, small=False):
     """A C function over words, by name, as an intrinsic. `small`: it returns an int."""
+
     def caller(typingctx, *args):
         def codegen(context, builder, signature, values):
             returned = ir.VoidType() if result == types.none else ir.IntType(32) if small else word
@@ -287,6 +315,7 @@ def external(name, count, result=i64, small=False):
             if result == types.none:
                 return context.get_dummy_value()
             return builder.sext(value, word) if small else value
+
         return result(types.UniTuple(i64, count)), codegen
 
     caller.__name__ = name

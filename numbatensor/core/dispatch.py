@@ -28,7 +28,7 @@ from numbatensor.core.tensors import FLOAT32, empty, itemsize_of, same_shape, sh
 
 DTYPES = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64)
 # codes 8 to 11 are reserved: float16, bfloat16, complex64, complex128
-CODES = {np.dtype(d): k for k, d in enumerate(DTYPES)}
+CODES: dict = {np.dtype(d): k for k, d in enumerate(DTYPES)}
 INT64, BOOL = 5, 0
 NUMBERS = Frame.fields["numbers"][1]
 
@@ -114,6 +114,7 @@ def put_float32(typingctx, address, value):
         narrow = builder.fptrunc(args[1], ir.FloatType())
         builder.store(narrow, builder.inttoptr(args[0], ir.FloatType().as_pointer()))
         return context.get_dummy_value()
+
     return types.none(i64, types.float64), codegen
 
 
@@ -295,7 +296,15 @@ def record(op, out, arguments, dtype, in_place):
             else:
                 address = node_at(node).saves + slot * SAVED
                 s = saved_at(address)
-                s.storage, s.data, s.dtype, s.itemsize, s.ndim, s.numel, s.contiguous = 0, address + NUMBER, dtype, itemsize_of(dtype), 0, 1, 1
+                s.storage, s.data, s.dtype, s.itemsize, s.ndim, s.numel, s.contiguous = (
+                    0,
+                    address + NUMBER,
+                    dtype,
+                    itemsize_of(dtype),
+                    0,
+                    1,
+                    1,
+                )
                 s.which, s.checksum = k, 0
                 put_number(address + NUMBER, dtype, a.kinds[k - 1], a.numbers[k - 1])
             slot += 1
@@ -417,7 +426,10 @@ def pointwise(op, arguments, out):
                 if tensor_at(t).requires_grad:
                     incref(tensor_at(t).node)
                     tensor_at(kept).node, tensor_at(kept).output_nr, tensor_at(kept).requires_grad = (
-                        tensor_at(t).node, tensor_at(t).output_nr, 1)
+                        tensor_at(t).node,
+                        tensor_at(t).output_nr,
+                        1,
+                    )
                 if mixed >> k & 1:
                     decref(t)
                 mixed |= 1 << k

@@ -5,7 +5,6 @@ a rule, do not disturb each other: a node that another thread's pass holds makes
 that another thread holds is added to under its lock at once.
 """
 
-from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
@@ -35,18 +34,27 @@ from numbatensor.core.records import (
 from numbatensor.core.reduce import sum_to
 from numbatensor.core.tensors import empty, same_shape, shape_of
 
+assert sum_to  # reached through its symbol, so that its failure can be caught
+
 VISIT = Visit.itemsize
 ARENA = 256  # visits in one piece of memory
-GRADS, GRAD, VISIT_OF, LOCK = Visit.fields["grads"][1], Visit.fields["grad"][1], Node.fields["visit"][1], Node.fields["lock"][1]
+GRADS, GRAD, VISIT_OF, LOCK = (
+    Visit.fields["grads"][1],
+    Visit.fields["grad"][1],
+    Node.fields["visit"][1],
+    Node.fields["lock"][1],
+)
 NONE, IDENTITY, KERNEL, PYTHON = range(4)
 
 
 @intrinsic
 def claim(typingctx, address, new, old):
     """Replace a word if it is `old`; whether it was."""
+
     def codegen(context, builder, signature, args):
         found = builder.cmpxchg(builder.inttoptr(args[0], word.as_pointer()), args[2], args[1], "acq_rel", "monotonic")
         return builder.zext(builder.extract_value(found, 1), word)
+
     return i64(i64, i64, i64), codegen
 
 
@@ -152,7 +160,13 @@ def leave(call_address):
 def only_owner(t):
     """Whether a tensor is a plain buffer that nobody else can see."""
     x = tensor_at(t)
-    return block_at(t).refcount == 1 and block_at(x.storage).refcount == 1 and x.contiguous != 0 and x.requires_grad == 0 and x.base == 0
+    return (
+        block_at(t).refcount == 1
+        and block_at(x.storage).refcount == 1
+        and x.contiguous != 0
+        and x.requires_grad == 0
+        and x.base == 0
+    )
 
 
 @native
@@ -437,7 +451,9 @@ def backward_many(call_address, roots, seeds, count):
         if not failed:
             root, seed = unboxed(tuple_item(roots, k)), unboxed(tuple_item(seeds, k))
             incref(seed)
-            failed = attempt(symbol("deliver"), call_address, load(nodes + 8 * k), tensor_at(root).output_nr, seed) == -1
+            failed = (
+                attempt(symbol("deliver"), call_address, load(nodes + 8 * k), tensor_at(root).output_nr, seed) == -1
+            )
     if not failed:
         failed = attempt(symbol("walk"), call_address) == -1
     if not failed and c.accumulate:

@@ -116,8 +116,15 @@ def call_out(function, args, count):
 @entry
 def run_reduction(self, args, count):
     """(row, x, mask, keepdim, dtype) -> Tensor"""
-    return box(reduce(as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2)), as_long(argument(args, 3)),
-                      as_long(argument(args, 4))))
+    return box(
+        reduce(
+            as_long(argument(args, 0)),
+            unboxed(argument(args, 1)),
+            as_long(argument(args, 2)),
+            as_long(argument(args, 3)),
+            as_long(argument(args, 4)),
+        )
+    )
 
 
 @njit
@@ -266,7 +273,9 @@ def field(x, which):
     return t.seen
 
 
-NDIM, NUMEL, DTYPE, REQUIRES_GRAD, DATA, CONTIGUOUS, VERSION, NODE, OUTPUT_NR, BASE, STORAGE, RESTRICTION, SEEN = range(13)
+NDIM, NUMEL, DTYPE, REQUIRES_GRAD, DATA, CONTIGUOUS, VERSION, NODE, OUTPUT_NR, BASE, STORAGE, RESTRICTION, SEEN = range(
+    13
+)
 
 
 @entry
@@ -384,7 +393,12 @@ def disown_node(self, args, count):
 def record_python(self, args, count):
     """(row, out, inputs, saved, whiches, handle, in_place): a node whose rule is Python's. The inputs are tensors or None."""
     row, out, inputs, saved, whiches = (
-        as_long(argument(args, 0)), unboxed(argument(args, 1)), argument(args, 2), argument(args, 3), argument(args, 4))
+        as_long(argument(args, 0)),
+        unboxed(argument(args, 1)),
+        argument(args, 2),
+        argument(args, 3),
+        argument(args, 4),
+    )
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), out)
     for i in range(tuple_size(inputs)):
         obj = tuple_item(inputs, i)
@@ -461,4 +475,3 @@ def run_backward(self, args, count):
     if failed:
         fail()
     return made if made else none()
-

@@ -12,7 +12,7 @@ from numbatensor.core.python import call_python, callback, entry, from_long
 from numbatensor.core.records import state_at
 
 RELEASED, LOCK = FIELD["released"], FIELD["release_lock"]
-table = {}
+table: dict[int, object] = {}
 add_pending = external("Py_AddPendingCall", 2, small=True)
 
 

@@ -25,21 +25,26 @@ PARALLEL = 40_000  # elements of an add from which a second thread pays
 @intrinsic
 def scratch(typingctx):
     """Address of the blocks of one sweep, on the stack."""
+
     def codegen(context, builder, signature, args):
         room = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), OPERANDS * BLOCK))
         return builder.ptrtoint(room, ir.IntType(64))
+
     return i64(), codegen
 
 
 def mover(bits):
     """An intrinsic that copies one element of so many bits."""
+
     @intrinsic
     def move(typingctx, target, source):
         def codegen(context, builder, signature, args):
             kind = ir.IntType(bits).as_pointer()
             builder.store(builder.load(builder.inttoptr(args[1], kind)), builder.inttoptr(args[0], kind))
             return context.get_dummy_value()
+
         return types.none(i64, i64), codegen
+
     return move
 
 
@@ -216,8 +221,14 @@ def rows_in_blocks(f, room, here, n, inner):
         f.scratch[0] = first
         while more and m < per:
             for k in range(1, f.operands):
-                copy_run(room + 8 * BLOCK * k + m * n * f.itemsizes[k], f.itemsizes[k], f.pointers[k], f.strides[k, inner], n,
-                         f.itemsizes[k])
+                copy_run(
+                    room + 8 * BLOCK * k + m * n * f.itemsizes[k],
+                    f.itemsizes[k],
+                    f.pointers[k],
+                    f.strides[k, inner],
+                    n,
+                    f.itemsizes[k],
+                )
             store(room + 8 * m, f.pointers[0])
             m += 1
             more = advance(f, inner)
@@ -228,7 +239,9 @@ def rows_in_blocks(f, room, here, n, inner):
             store(here + 8 * k, room + 8 * BLOCK * k)
         call(f.kernel, here, m * n)
         for j in range(m):
-            copy_run(load(room + 8 * j), f.strides[0, inner], out + j * n * f.itemsizes[0], f.itemsizes[0], n, f.itemsizes[0])
+            copy_run(
+                load(room + 8 * j), f.strides[0, inner], out + j * n * f.itemsizes[0], f.itemsizes[0], n, f.itemsizes[0]
+            )
 
 
 @native

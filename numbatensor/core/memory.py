@@ -28,31 +28,39 @@ call_destructor = external("NRT_MemInfo_call_dtor", 1, types.none)
 @intrinsic
 def atomic_add(typingctx, address, value):
     """Add to a word and return what was there."""
+
     def codegen(context, builder, signature, args):
         return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer()), args[1], "acq_rel")
+
     return i64(i64, i64), codegen
 
 
 @intrinsic
 def exchange(typingctx, address, value):
     """Store a word and return what was there, atomically."""
+
     def codegen(context, builder, signature, args):
         return builder.atomic_rmw("xchg", builder.inttoptr(args[0], word.as_pointer()), args[1], "acq_rel")
+
     return i64(i64, i64), codegen
 
 
 @intrinsic
 def load(typingctx, address):
     """The word at an address."""
-    return i64(i64), lambda context, builder, signature, args: builder.load(builder.inttoptr(args[0], word.as_pointer()))
+    return i64(i64), lambda context, builder, signature, args: builder.load(
+        builder.inttoptr(args[0], word.as_pointer())
+    )
 
 
 @intrinsic
 def store(typingctx, address, value):
     """Put a word at an address."""
+
     def codegen(context, builder, signature, args):
         builder.store(args[1], builder.inttoptr(args[0], word.as_pointer()))
         return context.get_dummy_value()
+
     return types.none(i64, i64), codegen
 
 
@@ -141,7 +149,14 @@ def counted(size, destructor):
     block = malloc(size)
     if block:
         b = block_at(block)
-        b.refcount, b.destructor, b.info, b.payload, b.size, b.allocator = 1, destructor, 0, block + HEADER, size - HEADER, 0
+        b.refcount, b.destructor, b.info, b.payload, b.size, b.allocator = (
+            1,
+            destructor,
+            0,
+            block + HEADER,
+            size - HEADER,
+            0,
+        )
     return block
 
 
@@ -168,5 +183,3 @@ def note_bytes(change):
     s = state_at(here)
     if total > s.peak:
         s.peak = total
-
-

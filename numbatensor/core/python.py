@@ -13,7 +13,19 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbatensor.core.compiler import address_of, attempt, c_function, c_symbol, external, held, i64, native, publish, symbol, word
+from numbatensor.core.compiler import (
+    address_of,
+    attempt,
+    c_function,
+    c_symbol,
+    external,
+    held,
+    i64,
+    native,
+    publish,
+    symbol,
+    word,
+)
 from numbatensor.core.memory import decref, load, store
 from numbatensor.core.records import tensor_at
 
@@ -46,25 +58,41 @@ publish("true", id(True))
 @intrinsic
 def as_float(typingctx, obj):
     """The 64 bits of a Python float."""
+
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.DoubleType(), [word])
-        return builder.bitcast(builder.call(cgutils.get_or_insert_function(builder.module, kind, "PyFloat_AsDouble"), args), word)
+        return builder.bitcast(
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "PyFloat_AsDouble"), args), word
+        )
+
     return i64(i64), codegen
 
 
 @intrinsic
 def call_free(typingctx, function, obj):
     """Call a C function that takes one word and returns nothing, by address."""
+
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [word])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
         return context.get_dummy_value()
+
     return types.none(i64, i64), codegen
 
 
 # Python functions that compiled code calls by name, with words for arguments; they return a word.
-CALLBACKS = ("resolve", "complain", "run_rule", "stale", "checksum", "keep_code", "drop_handles", "spread", "rebase_view",
-             "regenerate")
+CALLBACKS = (
+    "resolve",
+    "complain",
+    "run_rule",
+    "stale",
+    "checksum",
+    "keep_code",
+    "drop_handles",
+    "spread",
+    "rebase_view",
+    "regenerate",
+)
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)
 
@@ -113,18 +141,40 @@ class Slot(ctypes.Structure):
 
 
 class Spec(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("basicsize", ctypes.c_int), ("itemsize", ctypes.c_int), ("flags", ctypes.c_uint),
-                ("slots", ctypes.POINTER(Slot))]
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("basicsize", ctypes.c_int),
+        ("itemsize", ctypes.c_int),
+        ("flags", ctypes.c_uint),
+        ("slots", ctypes.POINTER(Slot)),
+    ]
 
 
 class Member(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("type", ctypes.c_int), ("offset", ctypes.c_ssize_t), ("flags", ctypes.c_int),
-                ("doc", ctypes.c_char_p)]
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+        ("offset", ctypes.c_ssize_t),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
 
 
 # Numbers of the stable ABI (CPython's typeslots.h, object.h and descrobject.h).
-SLOTS = {"tp_dealloc": 52, "tp_descr_get": 54, "tp_call": 50, "tp_members": 72, "tp_free": 74, "nb_add": 7, "nb_subtract": 36,
-         "nb_multiply": 29, "nb_true_divide": 37, "nb_matrix_multiply": 75, "nb_negative": 30, "nb_power": 33}
+SLOTS = {
+    "tp_dealloc": 52,
+    "tp_descr_get": 54,
+    "tp_call": 50,
+    "tp_members": 72,
+    "tp_free": 74,
+    "nb_add": 7,
+    "nb_subtract": 36,
+    "nb_multiply": 29,
+    "nb_true_divide": 37,
+    "nb_matrix_multiply": 75,
+    "nb_negative": 30,
+    "nb_power": 33,
+}
 DEFAULT, BASE, VECTORCALL, METHOD = 1 << 18, 1 << 10, 1 << 11, 1 << 17
 READONLY, OBJECT, SIZE = 1, 6, 19
 
@@ -205,10 +255,13 @@ def bind_native(function, instance, owner):
 
 NAMES = ("__wrapped__", "__name__", "__doc__", "__qualname__", "__module__")
 NativeFunction = make_type(
-    "numbatensor.NativeFunction", WRAPPED + 8 * len(NAMES), DEFAULT | VECTORCALL | METHOD,
+    "numbatensor.NativeFunction",
+    WRAPPED + 8 * len(NAMES),
+    DEFAULT | VECTORCALL | METHOD,
     {"tp_call": ctypes.cast(ctypes.pythonapi.PyVectorcall_Call, ctypes.c_void_p).value, "tp_descr_get": bind_native},
     [Member(b"__vectorcalloffset__", SIZE, PAYLOAD, READONLY, None)]
-    + [Member(name.encode(), OBJECT, WRAPPED + 8 * k, READONLY, None) for k, name in enumerate(NAMES)])
+    + [Member(name.encode(), OBJECT, WRAPPED + 8 * k, READONLY, None) for k, name in enumerate(NAMES)],
+)
 
 new_object = ctypes.pythonapi.PyType_GenericAlloc
 new_object.restype, new_object.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_ssize_t]

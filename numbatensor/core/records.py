@@ -30,56 +30,138 @@ Block = np.dtype(header)
 
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction.
-Storage = np.dtype(header + words(
-    "version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at"))
+Storage = np.dtype(header + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at"))
 
 # `node` and `output_nr`: where this tensor's gradient comes from; a leaf's node holds its `.grad`.
 # `base`: the tensor this is a view of. `seen`: the storage's version for which a view's node is right.
 # `restriction`: why a view must not be written in place (0: it may).
-Tensor = np.dtype(header + words(
-    "storage", "node", "output_nr", "data", "dtype", "itemsize", "ndim", "numel", "contiguous", "requires_grad", "base", "seen",
-    "restriction", "box") + [("shape", "i8", RANK), ("strides", "i8", RANK)])
+Tensor = np.dtype(
+    header
+    + words(
+        "storage",
+        "node",
+        "output_nr",
+        "data",
+        "dtype",
+        "itemsize",
+        "ndim",
+        "numel",
+        "contiguous",
+        "requires_grad",
+        "base",
+        "seen",
+        "restriction",
+        "box",
+    )
+    + [("shape", "i8", RANK), ("strides", "i8", RANK)]
+)
 
 # `kind`: LEAF, NATIVE, PYTHON, FREED. `edges`, `saves`: addresses of what follows in the same block.
 # `grad`: of a leaf, or of a node whose tensor retains it. `visit`: this node's place in the backward pass that runs now.
-Node = np.dtype(header + words(
-    "kind", "op", "inputs", "saved", "outputs", "edges", "saves", "grad", "retains", "lock", "visit", "sequence", "next_free",
-    "handle", "code", "at", "dtype", "itemsize", "ndim") + [("shape", "i8", RANK)])
+Node = np.dtype(
+    header
+    + words(
+        "kind",
+        "op",
+        "inputs",
+        "saved",
+        "outputs",
+        "edges",
+        "saves",
+        "grad",
+        "retains",
+        "lock",
+        "visit",
+        "sequence",
+        "next_free",
+        "handle",
+        "code",
+        "at",
+        "dtype",
+        "itemsize",
+        "ndim",
+    )
+    + [("shape", "i8", RANK)]
+)
 
 # Of one differentiable input: the node its gradient flows to, and which output of that node it is.
 Edge = np.dtype(words("node", "output_nr"))
 
 # A saved value: a storage at a version, and geometry; or, where `storage` is 0, the number in `number`.
-Saved = np.dtype(words(
-    "storage", "version", "data", "dtype", "itemsize", "ndim", "numel", "contiguous", "which", "checksum", "number") + [("shape", "i8", RANK), ("strides", "i8", RANK)])
+Saved = np.dtype(
+    words(
+        "storage", "version", "data", "dtype", "itemsize", "ndim", "numel", "contiguous", "which", "checksum", "number"
+    )
+    + [("shape", "i8", RANK), ("strides", "i8", RANK)]
+)
 
 # A row of the dispatch table. `result`: 0 the compute dtype, else 1 + the dtype. `promotes`: integers compute in float.
 # `masks`: bit mask of the operands that are bool.
 # `dtypes`: bit mask of the compute dtypes the op accepts. `cost`: of an element, an addition's being 1. `tensors`: how many operands can be tensors, `operands`: how many in all.
 # `saves[i]`: bit mask of what the rule of input i reads (bit 0 the output, bit k operand k).
-Op = np.dtype(header + words("index", "operands", "tensors", "result", "promotes", "masks", "dtypes", "cost") + [
-    ("kernel", "i8", 16), ("rule", "i8", (INPUTS, 16)), ("rule_kind", "i8", INPUTS), ("saves", "i8", INPUTS),
-    ("accumulator", "i8", 16)])
+Op = np.dtype(
+    header
+    + words("index", "operands", "tensors", "result", "promotes", "masks", "dtypes", "cost")
+    + [
+        ("kernel", "i8", 16),
+        ("rule", "i8", (INPUTS, 16)),
+        ("rule_kind", "i8", INPUTS),
+        ("saves", "i8", INPUTS),
+        ("accumulator", "i8", 16),
+    ]
+)
 
 # One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape.
-Frame = np.dtype(words("ndim", "operands", "numel", "kernel") + [
-    ("shape", "i8", RANK), ("pointers", "i8", OPERANDS), ("itemsizes", "i8", OPERANDS), ("strides", "i8", (OPERANDS, RANK)),
-    ("numbers", "i8", OPERANDS), ("index", "i8", RANK), ("scratch", "i8", OPERANDS), ("filled", "i8", OPERANDS)])
+Frame = np.dtype(
+    words("ndim", "operands", "numel", "kernel")
+    + [
+        ("shape", "i8", RANK),
+        ("pointers", "i8", OPERANDS),
+        ("itemsizes", "i8", OPERANDS),
+        ("strides", "i8", (OPERANDS, RANK)),
+        ("numbers", "i8", OPERANDS),
+        ("index", "i8", RANK),
+        ("scratch", "i8", OPERANDS),
+        ("filled", "i8", OPERANDS),
+    ]
+)
 
 # The arguments of one op: tensors by address, or Python numbers (`kinds`: 0 a tensor, 1 bool, 2 int, 3 float).
-Arguments = np.dtype(words("count") + [("tensors", "i8", OPERANDS), ("kinds", "i8", OPERANDS), ("numbers", "i8", OPERANDS)])
+Arguments = np.dtype(
+    words("count") + [("tensors", "i8", OPERANDS), ("kinds", "i8", OPERANDS), ("numbers", "i8", OPERANDS)]
+)
 
 # One node's place in one backward pass.
 Visit = np.dtype(words("node", "call", "grads", "grad", "pending", "next", "chain", "previous"))
 
 # One backward pass.
-Call = np.dtype(words("thread", "visits", "ready", "retain", "create_graph", "accumulate", "arena", "free", "room", "keep"))
+Call = np.dtype(
+    words("thread", "visits", "ready", "retain", "create_graph", "accumulate", "arena", "free", "room", "keep")
+)
 
-State = np.dtype(words(
-    "tensors", "storages", "nodes", "bytes", "peak", "pooled", "sequence", "serial", "released", "release_lock", "threads",
-    "parallel_for", "pool_lock") + [("pool", "i8", 48)])
+State = np.dtype(
+    words(
+        "tensors",
+        "storages",
+        "nodes",
+        "bytes",
+        "peak",
+        "pooled",
+        "sequence",
+        "serial",
+        "released",
+        "release_lock",
+        "threads",
+        "parallel_for",
+        "pool_lock",
+    )
+    + [("pool", "i8", 48)]
+)
 
-FIELDS = {dtype: {name: field[1] for name, field in dtype.fields.items()} for dtype in (Storage, Tensor, Node, Saved, Op, Frame)}
+FIELDS = {
+    dtype: {name: field[1] for name, field in dtype.fields.items()}
+    for dtype in (Storage, Tensor, Node, Saved, Op, Frame)
+}
 
 
 def at(dtype):
@@ -90,22 +172,37 @@ def at(dtype):
     def view(typingctx, address):
         def codegen(context, builder, signature, args):
             return builder.inttoptr(args[0], context.get_value_type(record))
+
         return record(types.int64), codegen
 
     return view
 
 
-(block_at, storage_at, tensor_at, node_at, edge_at, saved_at, op_at, frame_at, arguments_at, visit_at, call_at, state_at) = map(
-    at, (Block, Storage, Tensor, Node, Edge, Saved, Op, Frame, Arguments, Visit, Call, State))
+(
+    block_at,
+    storage_at,
+    tensor_at,
+    node_at,
+    edge_at,
+    saved_at,
+    op_at,
+    frame_at,
+    arguments_at,
+    visit_at,
+    call_at,
+    state_at,
+) = map(at, (Block, Storage, Tensor, Node, Edge, Saved, Op, Frame, Arguments, Visit, Call, State))
 
 
 def on_stack(dtype):
     """An intrinsic that gives the address of an uninitialised record on the caller's stack."""
+
     @intrinsic
     def place(typingctx):
         def codegen(context, builder, signature, args):
             room = ir.ArrayType(ir.IntType(64), dtype.itemsize // 8)
             return builder.ptrtoint(cgutils.alloca_once(builder, room), ir.IntType(64))
+
         return types.int64(), codegen
 
     return place

@@ -106,7 +106,13 @@ def reduce_rows_piece(context, i):
 def reduce_chunk_piece(context, i):
     """One thread's share of the chunks of one long contiguous row."""
     source, partials, n, rows, pieces, width = (
-        load(context), load(context + 8), load(context + 16), load(context + 24), load(context + 32), load(context + 40))
+        load(context),
+        load(context + 8),
+        load(context + 16),
+        load(context + 24),
+        load(context + 32),
+        load(context + 40),
+    )
     item = load(context + 48)
     chunks = (n + CHUNK - 1) // CHUNK
     pointers = new_frame()
@@ -121,7 +127,12 @@ def reduce_chunk_piece(context, i):
 def reduce_columns_piece(context, i):
     """One thread's share of the columns: accumulators walk down the reduced dimensions, two levels deep."""
     plan, acc, pieces = load(context), load(context + 8), load(context + 16)
-    columns, merges, starts, width = load(plan + PLAN + 24), load(plan + PLAN + 32), load(plan + PLAN + 40), load(plan + PLAN + 16)
+    columns, merges, starts, width = (
+        load(plan + PLAN + 24),
+        load(plan + PLAN + 32),
+        load(plan + PLAN + 40),
+        load(plan + PLAN + 16),
+    )
     k = frame_at(plan)
     n = k.shape[k.ndim - 1]
     outer = k.numel // n
@@ -192,7 +203,11 @@ def reduce(op, x, mask, keepdim, result):
     if o.dtypes >> a.dtype & 1 == 0:
         call_python("complain", 2, op, a.dtype, 0)
     wide = o.accumulator[a.dtype]
-    rows, columns, starts = kernel(op, ROWS_KERNEL, a.dtype), kernel(op, COLUMNS_KERNEL, a.dtype), kernel(op, START_KERNEL, a.dtype)
+    rows, columns, starts = (
+        kernel(op, ROWS_KERNEL, a.dtype),
+        kernel(op, COLUMNS_KERNEL, a.dtype),
+        kernel(op, START_KERNEL, a.dtype),
+    )
     merge_rows, merge_columns = kernel(op, MERGE_KERNEL, wide), kernel(op, MERGE_KERNEL + 2, wide)
     conversion(result, wide)
     context = malloc(PLAN + 128)
@@ -253,7 +268,11 @@ def reduce(op, x, mask, keepdim, result):
         pointers = new_frame()
         merge(merge_rows, pointers, partials, count, out)
         free(partials)
-    elif kept.strides[0, kept.ndim - 1] == a.itemsize and gone.strides[0, gone.ndim - 1] != a.itemsize and kept.shape[kept.ndim - 1] > 1:
+    elif (
+        kept.strides[0, kept.ndim - 1] == a.itemsize
+        and gone.strides[0, gone.ndim - 1] != a.itemsize
+        and kept.shape[kept.ndim - 1] > 1
+    ):
         parallel(symbol("reduce_columns_piece"), inner, pieces)
     else:
         parallel(symbol("reduce_rows_piece"), inner, pieces)
@@ -291,4 +310,3 @@ def sum_to(grad, node):
     made = empty(f, g.dtype)
     copy_into(made, grad)
     return made
-

@@ -25,7 +25,7 @@ library = np.zeros(LIBRARY, np.int64)  # hash table of the globals of our own mo
 codes = np.zeros(CODES, np.int64)  # direct-mapped: the code objects seen last
 publish("library", library.ctypes.data)
 publish("codes", codes.ctypes.data)
-kept = {}
+kept: dict = {}
 
 
 @njit

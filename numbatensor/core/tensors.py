@@ -3,6 +3,7 @@
 from numba import njit
 
 from numbatensor.core.compiler import c_function, native, symbol
+from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
     LARGE,
     STORAGES,
@@ -17,7 +18,6 @@ from numbatensor.core.memory import (
     memset,
     note_bytes,
 )
-from numbatensor.core.handles import release_handle
 from numbatensor.core.python import call_python
 from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, storage_at, tensor_at
 
@@ -64,7 +64,17 @@ def new_storage(nbytes):
         if data == 0:
             free(s)
             return 0
-    r.version, r.data, r.nbytes, r.device, r.owner, r.aliases, r.writer, r.code, r.at = 0, data, nbytes, 0, 0, 0, 0, 0, 0
+    r.version, r.data, r.nbytes, r.device, r.owner, r.aliases, r.writer, r.code, r.at = (
+        0,
+        data,
+        nbytes,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
     atomic_add(symbol("state") + STORAGES, 1)
     note_bytes(nbytes)
     return s
@@ -75,7 +85,17 @@ def blank(storage, data):
     """A tensor record over a storage, whose reference it takes; geometry is left to the caller."""
     t = counted(TENSOR, symbol("free_tensor"))
     x = tensor_at(t)
-    x.storage, x.data, x.node, x.output_nr, x.requires_grad, x.base, x.seen, x.restriction, x.box = storage, data, 0, 0, 0, 0, 0, 0, 0
+    x.storage, x.data, x.node, x.output_nr, x.requires_grad, x.base, x.seen, x.restriction, x.box = (
+        storage,
+        data,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
     atomic_add(symbol("state") + TENSORS, 1)
     return t
 

@@ -43,7 +43,10 @@ def start():
             return True
         name = layer()
         if name is None:
-            warnings.warn("numbatensor: neither TBB nor OpenMP can be loaded; kernels run on one thread (pip install tbb)", stacklevel=3)
+            warnings.warn(
+                "numbatensor: neither TBB nor OpenMP can be loaded; kernels run on one thread (pip install tbb)",
+                stacklevel=3,
+            )
             return False
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         config.THREADING_LAYER = name

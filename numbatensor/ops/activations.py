@@ -49,7 +49,9 @@ def gelu_erf(x):
     return 0.5 * x * (1.0 + math.erf(x * 0.7071067811865476))
 
 
-gelu_erf.backward(x=lambda grad, x: grad * (0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * x * x)))
+gelu_erf.backward(
+    x=lambda grad, x: grad * (0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * x * x))
+)
 
 
 @pointwise(dtypes=FLOATING, cost=8)
@@ -58,7 +60,23 @@ def gelu_tanh(x):
     return 0.5 * x * (1.0 + math.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
 
 
-gelu_tanh.backward(x=lambda grad, x: grad * (0.5 * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))) + 0.5 * x * (1.0 - tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)) * tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))) * 0.7978845608028654 * (1.0 + 0.134145 * x * x)))
+gelu_tanh.backward(
+    x=lambda grad, x: (
+        grad
+        * (
+            0.5 * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+            + 0.5
+            * x
+            * (
+                1.0
+                - tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+                * tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+            )
+            * 0.7978845608028654
+            * (1.0 + 0.134145 * x * x)
+        )
+    )
+)
 
 
 @pointwise(tensors=1, dtypes=FLOATING, cost=8)
@@ -85,4 +103,12 @@ def mish(x):
     return x * math.tanh(math.log1p(math.exp(x)) if x < 20.0 else x)
 
 
-mish.backward(x=lambda grad, x: grad * (tanh(softplus(x, 1.0, 20.0)) + x * sigmoid(x) * (1.0 - tanh(softplus(x, 1.0, 20.0)) * tanh(softplus(x, 1.0, 20.0)))))
+mish.backward(
+    x=lambda grad, x: (
+        grad
+        * (
+            tanh(softplus(x, 1.0, 20.0))
+            + x * sigmoid(x) * (1.0 - tanh(softplus(x, 1.0, 20.0)) * tanh(softplus(x, 1.0, 20.0)))
+        )
+    )
+)

@@ -66,7 +66,9 @@ def others(grad, out, x, size, dim, keepdim):
     zeros = zero.to(x.dtype).sum(dim, keepdim=True)
     rest = x.masked_fill(zero, 1.0).prod_dims(dim)
     alone = (zeros == 1) & zero
-    return grad * (out / x.masked_fill(zero, 1.0)).masked_fill(zeros != 0, 0.0) + grad * rest.expand(size) * alone.to(x.dtype)
+    return grad * (out / x.masked_fill(zero, 1.0)).masked_fill(zeros != 0, 0.0) + grad * rest.expand(size) * alone.to(
+        x.dtype
+    )
 
 
 prod.backward(x=others)

@@ -9,7 +9,7 @@ from numbatensor.ops.elementary import where
 @pointwise(dtypes=FLOATING)
 def floor(x):
     """Largest whole number not above each element."""
-    return math.floor(x) * 1.0
+    return math.floor(x)
 
 
 floor.backward(x=lambda grad: grad * 0.0)
@@ -18,7 +18,7 @@ floor.backward(x=lambda grad: grad * 0.0)
 @pointwise(dtypes=FLOATING)
 def ceil(x):
     """Smallest whole number not below each element."""
-    return math.ceil(x) * 1.0
+    return math.ceil(x)
 
 
 ceil.backward(x=lambda grad: grad * 0.0)
@@ -27,7 +27,7 @@ ceil.backward(x=lambda grad: grad * 0.0)
 @pointwise(dtypes=FLOATING)
 def trunc(x):
     """Each element without its fraction."""
-    return math.floor(x) * 1.0 if x >= 0.0 else math.ceil(x) * 1.0
+    return math.trunc(x)
 
 
 trunc.backward(x=lambda grad: grad * 0.0)
@@ -36,7 +36,7 @@ trunc.backward(x=lambda grad: grad * 0.0)
 @pointwise(dtypes=FLOATING)
 def frac(x):
     """The fraction of each element, with its sign."""
-    return x - math.floor(x) * 1.0 if x >= 0.0 else x - math.ceil(x) * 1.0
+    return x - math.trunc(x)
 
 
 frac.backward(x=same)
@@ -75,7 +75,10 @@ def maximum(x, y):
     return x if x > y or x != x else y
 
 
-maximum.backward(x=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)), y=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)))
+maximum.backward(
+    x=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)),
+    y=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)),
+)
 
 
 @pointwise
@@ -84,7 +87,10 @@ def minimum(x, y):
     return x if x < y or x != x else y
 
 
-minimum.backward(x=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)), y=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)))
+minimum.backward(
+    x=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)),
+    y=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)),
+)
 
 
 @pointwise
@@ -93,7 +99,10 @@ def fmax(x, y):
     return x if x > y or y != y else y
 
 
-fmax.backward(x=lambda grad, x, y: where(x >= y, grad, where(y != y, grad, 0.0)), y=lambda grad, x, y: where(x < y, grad, where(x != x, grad, 0.0)))
+fmax.backward(
+    x=lambda grad, x, y: where(x >= y, grad, where(y != y, grad, 0.0)),
+    y=lambda grad, x, y: where(x < y, grad, where(x != x, grad, 0.0)),
+)
 
 
 @pointwise
@@ -102,7 +111,10 @@ def fmin(x, y):
     return x if x < y or y != y else y
 
 
-fmin.backward(x=lambda grad, x, y: where(x <= y, grad, where(y != y, grad, 0.0)), y=lambda grad, x, y: where(x > y, grad, where(x != x, grad, 0.0)))
+fmin.backward(
+    x=lambda grad, x, y: where(x <= y, grad, where(y != y, grad, 0.0)),
+    y=lambda grad, x, y: where(x > y, grad, where(x != x, grad, 0.0)),
+)
 
 
 @pointwise
@@ -207,7 +219,11 @@ def lerp(x, y, weight):
     return x + weight * (y - x)
 
 
-lerp.backward(x=lambda grad, weight: grad * (1.0 - weight), y=lambda grad, weight: grad * weight, weight=lambda grad, x, y: grad * (y - x))
+lerp.backward(
+    x=lambda grad, weight: grad * (1.0 - weight),
+    y=lambda grad, weight: grad * weight,
+    weight=lambda grad, x, y: grad * (y - x),
+)
 
 
 @pointwise(dtypes=NUMERIC, tensors=3)
@@ -216,7 +232,11 @@ def addcmul(x, tensor1, tensor2, value=1):
     return x + value * tensor1 * tensor2
 
 
-addcmul.backward(x=same, tensor1=lambda grad, tensor2, value: grad * tensor2 * value, tensor2=lambda grad, tensor1, value: grad * tensor1 * value)
+addcmul.backward(
+    x=same,
+    tensor1=lambda grad, tensor2, value: grad * tensor2 * value,
+    tensor2=lambda grad, tensor1, value: grad * tensor1 * value,
+)
 
 
 @pointwise(dtypes=FLOATING, tensors=3)
@@ -225,4 +245,8 @@ def addcdiv(x, tensor1, tensor2, value=1):
     return x + value * (tensor1 / tensor2)
 
 
-addcdiv.backward(x=same, tensor1=lambda grad, tensor2, value: grad * value / tensor2, tensor2=lambda grad, tensor1, tensor2, value: -grad * value * tensor1 / (tensor2 * tensor2))
+addcdiv.backward(
+    x=same,
+    tensor1=lambda grad, tensor2, value: grad * value / tensor2,
+    tensor2=lambda grad, tensor1, tensor2, value: -grad * value * tensor1 / (tensor2 * tensor2),
+)

@@ -82,8 +82,9 @@ def roll(x, shifts, dims):
     return np.roll(x, shifts, dims)
 
 
-roll.backward(x=lambda grad, shifts, dims: roll(
-    grad, tuple(-s for s in shifts) if isinstance(shifts, tuple) else -shifts, dims))
+roll.backward(
+    x=lambda grad, shifts, dims: roll(grad, tuple(-s for s in shifts) if isinstance(shifts, tuple) else -shifts, dims)
+)
 
 
 @structured("x")
@@ -138,7 +139,9 @@ def zeroed(x, where):
 
 
 zeroed.backward(x=lambda grad, where: zeroed(grad, where))
-replaced.backward(x=lambda grad, where: zeroed(grad, where), y=lambda grad, where, y: pick(grad, where).sum_to_size(y.shape))
+replaced.backward(
+    x=lambda grad, where: zeroed(grad, where), y=lambda grad, where, y: pick(grad, where).sum_to_size(y.shape)
+)
 
 
 @structured("x", "y")

@@ -21,19 +21,27 @@ def permute(size, strides, dims):
 def expand(size, strides, shape):
     """The tensor broadcast to a shape, without a copy."""
     lead = len(shape) - len(size)
-    return shape, [0] * lead + [0 if n == 1 and m != 1 else s for n, m, s in zip(size, shape[lead:], strides, strict=True)], 0
+    return (
+        shape,
+        [0] * lead + [0 if n == 1 and m != 1 else s for n, m, s in zip(size, shape[lead:], strides, strict=True)],
+        0,
+    )
 
 
 @view
 def select(size, strides, dim, index):
     """One slice of a dimension, without that dimension."""
-    return [*size[:dim], *size[dim + 1:]], [*strides[:dim], *strides[dim + 1:]], index * strides[dim]
+    return [*size[:dim], *size[dim + 1 :]], [*strides[:dim], *strides[dim + 1 :]], index * strides[dim]
 
 
 @view
 def slice(size, strides, dim, start, step, length):
     """Every `step`-th slice of a dimension."""
-    return [*size[:dim], length, *size[dim + 1:]], [*strides[:dim], strides[dim] * step, *strides[dim + 1:]], start * strides[dim]
+    return (
+        [*size[:dim], length, *size[dim + 1 :]],
+        [*strides[:dim], strides[dim] * step, *strides[dim + 1 :]],
+        start * strides[dim],
+    )
 
 
 @view
@@ -56,15 +64,19 @@ def diagonal(size, strides, offset, dim1, dim2):
     start = offset * strides[dim2] if offset >= 0 else -offset * strides[dim1]
     n = min(size[dim1], size[dim2] - offset) if offset >= 0 else min(size[dim1] + offset, size[dim2])
     keep = [k for k in range(len(size)) if k not in (dim1, dim2)]
-    return [*[size[k] for k in keep], max(n, 0)], [*[strides[k] for k in keep], strides[dim1] + strides[dim2]], start if n > 0 else 0
+    return (
+        [*[size[k] for k in keep], max(n, 0)],
+        [*[strides[k] for k in keep], strides[dim1] + strides[dim2]],
+        start if n > 0 else 0,
+    )
 
 
 @view
 def unfold(size, strides, dimension, length, step):
     """Windows of a dimension, which become a last dimension."""
     n = (size[dimension] - length) // step + 1
-    windows = [*strides[:dimension], strides[dimension] * step, *strides[dimension + 1:], strides[dimension]]
-    return [*size[:dimension], n, *size[dimension + 1:], length], windows, 0
+    windows = [*strides[:dimension], strides[dimension] * step, *strides[dimension + 1 :], strides[dimension]]
+    return [*size[:dimension], n, *size[dimension + 1 :], length], windows, 0
 
 
 @view

@@ -1,0 +1,280 @@
+"""Modules: trees of parameters, buffers and a forward function."""
+
+import collections
+
+import numpy as np
+
+import numbatensor as nt
+
+
+class Parameter(nt.Tensor):
+    """A tensor that a Module counts among what it learns."""
+
+    def __new__(cls, data=None, requires_grad=True):
+        data = nt.empty(0) if data is None else data
+        made = nt.from_numpy(np.array(data.detach().array()))
+        made.__class__ = cls
+        made.requires_grad_(requires_grad)
+        return made
+
+    def __repr__(self):
+        return "Parameter containing:\n" + super().__repr__()
+
+    def __reduce_ex__(self, protocol):
+        return Parameter, (self.detach(), self.requires_grad)
+
+
+class Module:
+    """A part of a network: parameters, buffers, submodules, and what it computes (`forward`)."""
+
+    def __init__(self):
+        object.__setattr__(self, "_parameters", {})
+        object.__setattr__(self, "_buffers", {})
+        object.__setattr__(self, "_modules", {})
+        object.__setattr__(self, "_transient", set())
+        self.training = True
+
+    def __setattr__(self, name, value):
+        kinds = (("_parameters", Parameter), ("_modules", Module))
+        if "_parameters" not in self.__dict__:
+            if isinstance(value, (Parameter, Module)):
+                raise AttributeError("cannot assign parameters or modules before Module.__init__() call")
+            return object.__setattr__(self, name, value)
+        for store, kind in kinds:
+            if isinstance(value, kind):
+                self.__delattr__(name, missing_ok=True)
+                self.__dict__[store][name] = value
+                return None
+        for store in ("_parameters", "_modules", "_buffers"):
+            if name in self.__dict__[store]:
+                if value is not None and not (store == "_buffers" and isinstance(value, nt.Tensor)):
+                    raise TypeError(f"cannot assign '{type(value).__name__}' as {store[1:-1]} '{name}'")
+                self.__dict__[store][name] = value
+                return None
+        return object.__setattr__(self, name, value)
+
+    def __getattr__(self, name):
+        for store in ("_parameters", "_modules", "_buffers"):
+            if name in self.__dict__.get(store, ()):
+                return self.__dict__[store][name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __delattr__(self, name, missing_ok=False):
+        for store in ("_parameters", "_modules", "_buffers"):
+            if name in self.__dict__[store]:
+                del self.__dict__[store][name]
+                return
+        if name in self.__dict__ or not missing_ok:
+            object.__delattr__(self, name)
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args):
+        """What the module computes."""
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+    def register_parameter(self, name, param):
+        """Add a parameter, or a place for one (None)."""
+        self._parameters[name] = param
+
+    def register_buffer(self, name, tensor, persistent=True):
+        """Add a tensor that is kept but not learned."""
+        self._buffers[name] = tensor
+        if not persistent:
+            self._transient.add(name)
+
+    def add_module(self, name, module):
+        """Add a submodule."""
+        self._modules[name] = module
+
+    def named_modules(self, prefix=""):
+        """This module and all below it, with dotted names."""
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self):
+        """This module and all below it."""
+        return (m for _, m in self.named_modules())
+
+    def named_children(self):
+        """The submodules, with names."""
+        return iter(self._modules.items())
+
+    def children(self):
+        """The submodules."""
+        return iter(self._modules.values())
+
+    def _named(self, store):
+        seen = set()
+        for prefix, module in self.named_modules():
+            for name, value in module.__dict__[store].items():
+                if value is not None and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{prefix}.{name}" if prefix else name, value
+
+    def named_parameters(self):
+        """All parameters, each once, with dotted names."""
+        return self._named("_parameters")
+
+    def parameters(self):
+        """All parameters, each once."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self):
+        """All buffers, with dotted names."""
+        return self._named("_buffers")
+
+    def buffers(self):
+        """All buffers."""
+        return (b for _, b in self.named_buffers())
+
+    def state_dict(self):
+        """Parameters and persistent buffers by name; they share memory with the module's."""
+        found = collections.OrderedDict()
+        for prefix, module in self.named_modules():
+            for store in ("_parameters", "_buffers"):
+                for name, value in module.__dict__[store].items():
+                    if value is not None and not (store == "_buffers" and name in module._transient):
+                        found[f"{prefix}.{name}" if prefix else name] = value.detach()
+        return found
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Copy tensors into the parameters and buffers of the same names.
+
+        Raises
+        ------
+        RuntimeError
+            If names are missing or unexpected (`strict`), or a shape differs; nothing is copied then.
+        """
+        own = self.state_dict()
+        missing, unexpected = [k for k in own if k not in state_dict], [k for k in state_dict if k not in own]
+        wrong = [
+            f"size mismatch for {k}: copying a param with shape {tuple(state_dict[k].shape)}, the shape in current model is "
+            f"{tuple(own[k].shape)}."
+            for k in own
+            if k in state_dict and tuple(own[k].shape) != tuple(state_dict[k].shape)
+        ]
+        if strict and missing:
+            wrong.append(f"Missing key(s) in state_dict: {missing}.")
+        if strict and unexpected:
+            wrong.append(f"Unexpected key(s) in state_dict: {unexpected}.")
+        if wrong:
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(wrong))
+        with nt.no_grad():
+            for name, value in own.items():
+                if name in state_dict:
+                    value.copy_(state_dict[name])
+        return missing, unexpected
+
+    def train(self, mode=True):
+        """Switch to training, or not, here and below."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self):
+        """Switch to evaluation, here and below."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad=True):
+        """Learn the parameters, or not."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none=True):
+        """Drop, or clear, all gradients."""
+        for p in self.parameters():
+            if p.grad is not None:
+                if set_to_none:
+                    p.grad = None
+                else:
+                    p.grad.zero_()
+
+    def apply(self, fn):
+        """Call a function on all modules, from the leaves up."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def to(self, dtype):
+        """Convert all floating parameters and buffers."""
+        for module in self.modules():
+            for name, p in module._parameters.items():
+                if p is not None and p.is_floating_point():
+                    module._parameters[name] = Parameter(p.detach().to(dtype), p.requires_grad)
+            for name, b in module._buffers.items():
+                if b is not None and b.is_floating_point():
+                    module._buffers[name] = b.to(dtype)
+        return self
+
+    def extra_repr(self):
+        """What `repr` shows between the parentheses."""
+        return ""
+
+    def __repr__(self):
+        inner = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self._modules.items()]
+        if not inner:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}(\n  " + "\n  ".join(inner) + "\n)"
+
+
+class Sequential(Module):
+    """Modules applied one after the other."""
+
+    def __init__(self, *modules):
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], dict):
+            for name, module in modules[0].items():
+                self.add_module(name, module)
+        else:
+            for k, module in enumerate(modules):
+                self.add_module(str(k), module)
+
+    def forward(self, input):
+        for module in self._modules.values():
+            input = module(input)
+        return input
+
+    def __len__(self):
+        return len(self._modules)
+
+    def __iter__(self):
+        return iter(self._modules.values())
+
+    def __getitem__(self, k):
+        found = list(self._modules.values())[k]
+        return Sequential(*found) if isinstance(k, slice) else found
+
+
+class ModuleList(Module):
+    """A list of modules."""
+
+    def __init__(self, modules=()):
+        super().__init__()
+        self.extend(modules)
+
+    def append(self, module):
+        """Add a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules):
+        """Add modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def __len__(self):
+        return len(self._modules)
+
+    def __iter__(self):
+        return iter(self._modules.values())
+
+    def __getitem__(self, k):
+        found = list(self._modules.values())[k]
+        return ModuleList(found) if isinstance(k, slice) else found

@@ -1,0 +1,5 @@
+"""Helpers of training."""
+
+from numbatensor.utils import data
+
+__all__ = ["data"]
