@@ -8,7 +8,7 @@ import numpy as np
 from numbatensor.core import sites
 from numbatensor.core.dispatch import DTYPES
 from numbatensor.core.python import callback
-from numbatensor.core.records import Arguments, Frame, Node, Saved, Storage, Tensor, view_record
+from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
 from numbatensor.op import BY_ADDRESS
 
 LONG = {
@@ -106,7 +106,28 @@ def restricted(op, out, why):
     )
 
 
-REPORTS = (no_memory, shapes, unsupported, out_shape, out_dtype, leaf_in_place, overlap, no_grad_fn, freed, restricted)
+def too_many_dimensions(ndim, b, c):
+    raise RuntimeError(f"a tensor has at most {RANK} dimensions, not {ndim}")
+
+
+def empty_box(a, b, c):
+    raise RuntimeError("this Tensor was made by object.__new__ and holds nothing; use nt.tensor")
+
+
+REPORTS = (
+    no_memory,
+    shapes,
+    unsupported,
+    out_shape,
+    out_dtype,
+    leaf_in_place,
+    overlap,
+    no_grad_fn,
+    freed,
+    restricted,
+    too_many_dimensions,
+    empty_box,
+)
 
 
 @callback

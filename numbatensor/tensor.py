@@ -10,7 +10,7 @@ from numbatensor.core.dispatch import CODES
 from numbatensor.core.handles import hold
 from numbatensor.core.modes import get_grad
 from numbatensor.core.python import TensorBase, native_function
-from numbatensor.core.records import Node, Storage, view_record
+from numbatensor.core.records import RANK, Node, Storage, view_record
 from numbatensor.messages import strided
 from numbatensor.op import OPS, Pointwise, record
 from numbatensor.ops import reductions, structured, views
@@ -58,6 +58,17 @@ class Tensor(TensorBase):
     """A multi-dimensional array that can record what is done to it, and give gradients."""
 
     __array_priority__ = 1000
+
+    def __new__(cls, data=(), requires_grad=False):
+        made = tensor(data, requires_grad=requires_grad)
+        return made if cls is Tensor else made.as_subclass(cls)
+
+    def as_subclass(self, cls):
+        """This tensor as an instance of a subclass of Tensor."""
+        if not issubclass(cls, Tensor):
+            raise TypeError(f"{cls.__name__} is not a subclass of Tensor")
+        self.__class__ = cls
+        return self
 
     shape = property(lambda self: Size(entries.shape_tuple(self)), doc="The size of each dimension.")
     ndim = property(lambda self: entries.get(self, entries.NDIM), doc="The number of dimensions.")
@@ -628,6 +639,8 @@ def from_numpy(array):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     if array.dtype not in CODES:
         raise TypeError(f"can't convert np.ndarray of type {array.dtype}")
+    if array.ndim > RANK:
+        raise RuntimeError(f"a tensor has at most {RANK} dimensions, not {array.ndim}")
     if not array.flags.writeable:
         raise ValueError("from_numpy: the array is read-only, and a tensor can be written; copy it, or use nt.tensor")
     return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array))

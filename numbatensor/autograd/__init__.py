@@ -71,6 +71,8 @@ def seed_of(root, gradient):
         if root.numel() != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         return tensor(1, dtype=root.dtype).expand(root.shape).clone()
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     if tuple(gradient.shape) != tuple(root.shape):
         raise RuntimeError(
             f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {root.shape}."
@@ -84,7 +86,13 @@ def as_tuple(x):
 
 def roots_and_seeds(tensors, gradients):
     roots = as_tuple(tensors)
-    seeds = as_tuple(gradients) if gradients is not None else (None,) * len(roots)
+    seeds = (
+        (None,) * len(roots)
+        if gradients is None
+        else tuple(gradients)
+        if isinstance(gradients, (tuple, list))
+        else (gradients,)
+    )
     for k, root in enumerate(roots):
         if not root.requires_grad:
             raise RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn")

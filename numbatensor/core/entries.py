@@ -19,6 +19,7 @@ from numbatensor.core.python import (
     as_float,
     as_long,
     box,
+    call_python,
     clear_error,
     entry,
     error_set,
@@ -30,6 +31,7 @@ from numbatensor.core.python import (
     unboxed,
 )
 from numbatensor.core.records import (
+    RANK,
     arguments_at,
     edge_at,
     frame_at,
@@ -131,6 +133,8 @@ def run_reduction(self, args, count):
 def read_shape(obj, frame):
     """Give a frame the numbers in a tuple."""
     f = frame_at(frame)
+    if tuple_size(obj) > RANK:
+        call_python("complain", 10, tuple_size(obj), 0, 0)
     f.ndim = tuple_size(obj)
     for i in range(f.ndim):
         f.shape[i] = as_long(tuple_item(obj, i))

@@ -13,6 +13,7 @@ from numbatensor.core.compiler import external, i64, native, publish, symbol, wo
 from numbatensor.core.records import HEADER, State, block_at, state_at
 
 LARGE = 1 << 15  # smallest pooled block, bytes
+LARGEST = 1 << 46  # no machine has more
 POOL_LIMIT = 1 << 32  # most bytes kept for reuse
 
 state = np.zeros(1, State)
@@ -100,6 +101,8 @@ def size_class(size):
 @native
 def allocate_large(size):
     """Address of raw memory of at least `size` bytes, from the pool if it has some; 0 where there is none."""
+    if size > LARGEST:
+        return 0
     k, here = size_class(size), symbol("state")
     s = state_at(here)
     take(here + POOL_LOCK)

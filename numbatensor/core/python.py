@@ -213,7 +213,8 @@ publish("tensor_class", tensor_class.ctypes.data)
 def is_tensor(obj):
     """Whether an object is a box."""
     kind = load(obj + TYPE)
-    return kind == load(symbol("tensor_class") + 8) or is_subtype(kind, load(symbol("tensor_class"))) != 0
+    known = kind == load(symbol("tensor_class") + 8) or is_subtype(kind, load(symbol("tensor_class"))) != 0
+    return known and load(obj + PAYLOAD) != 0
 
 
 @native
@@ -300,8 +301,11 @@ def argument(args, k):
 
 @njit
 def unboxed(obj):
-    """The address of the tensor in a box."""
-    return load(obj + PAYLOAD)
+    """The address of the tensor in a box; fails for a box that was never filled."""
+    tensor = load(obj + PAYLOAD)
+    if tensor == 0:
+        call_python("complain", 11, 0, 0, 0)
+    return tensor
 
 
 @njit

@@ -6,6 +6,7 @@ from numbatensor.core.compiler import c_function, native, symbol
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
     LARGE,
+    LARGEST,
     STORAGES,
     TENSORS,
     allocate_large,
@@ -120,6 +121,8 @@ def empty(frame, dtype):
     numel = 1
     for i in range(f.ndim):
         numel *= f.shape[i]
+        if numel > LARGEST:
+            call_python("complain", 0, numel, 0, 0)
     s = new_storage(numel * item)
     if s == 0:
         call_python("complain", 0, numel * item, 0, 0)
