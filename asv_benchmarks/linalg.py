@@ -1,5 +1,20 @@
-"""Matrix products."""
+"""Timings of the cases called `linalg`, for us and for PyTorch where it is installed."""
 
-from asv_benchmarks.cases import timed
+from cases import CASES, LIBRARIES, load
 
-Linalg = timed("linalg")
+
+class Time:
+    """One case for one library; building it is not timed."""
+
+    param_names = ["case", "library"]
+    params = [[name for name in CASES if name.startswith("linalg.")], LIBRARIES]
+
+    def setup(self, case, library):
+        made, _, threads = CASES[case]
+        nt, functional = load(library)
+        nt.set_num_threads(threads)
+        self.run = made(nt, functional)
+        self.run()
+
+    def time_case(self, case, library):
+        self.run()

@@ -123,3 +123,12 @@ def viewed_strides(size, strides, shape):
         steps[d] = step
         step, left = step * n, left // n
     return steps
+
+
+# What moves elements without dropping any is undone without a copy; other views use the rule that all views have.
+transpose.backward(x=lambda grad, arguments: transpose(grad, *arguments))
+permute.backward(x=lambda grad, arguments: permute(grad, tuple(sorted(range(grad.ndim), key=arguments[0].__getitem__))))
+expand.backward(x=lambda grad, size: grad.sum_to_size(size))
+unsqueeze.backward(x=lambda grad, size: grad.reshape(size))
+squeeze.backward(x=lambda grad, size: grad.reshape(size))
+reshape.backward(x=lambda grad, size: grad.reshape(size))
