@@ -37,17 +37,6 @@ def globals_read(code):
     return sorted({one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"})
 
 
-def fingerprint(function):
-    """What a function computes, as text that is equal in every process."""
-    code = function.__code__
-    cells = [c.cell_contents for c in function.__closure__ or ()]
-    used = [function.__globals__.get(n) for n in globals_read(code)]
-    called = [
-        fingerprint(f.function if isinstance(f, Op) else f) for f in used if isinstance(f, (Op, python.FunctionType))
-    ]
-    return repr((code.co_code, [c for c in code.co_consts if not inspect.iscode(c)], code.co_names, cells, called))
-
-
 def scalar(function, dtype):
     """A declared formula with its literals in `dtype` and `math` replaced by functions that vectorise.
 
@@ -158,7 +147,7 @@ class Pointwise(Op):
 
 def elementwise(name, function, kinds, dtype):
     kernel = skeleton.elementwise(scalar(function, dtype), kinds)
-    made = compile(kernel, name, arguments=2, fastmath=frozenset({"contract"}), key=fingerprint(function))
+    made = compile(kernel, name, arguments=2, fastmath=frozenset({"contract"}))
     return made.address
 
 
@@ -205,9 +194,7 @@ class Reduction(Op):
             kernel = reductions.columns(f, NUMBA[wide], NUMBA[source])
         else:
             kernel = reductions.fill(self.start(wide), NUMBA[wide])
-        made = compile(
-            kernel, name, arguments=2, fastmath=math_flags, key=fingerprint(self.function) + repr(self.start(wide))
-        ).address
+        made = compile(kernel, name, arguments=2, fastmath=math_flags).address
         self.row["rule"][what - 1][dtype] = made
         return made
 

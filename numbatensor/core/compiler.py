@@ -2,8 +2,8 @@
 
 Numba's own disk cache tells functions apart by name, line and bytecode (not by constants, not by the helpers they call), and
 costs about 3 ms a function to load. Here the object code itself is kept, one file a function, under a name that carries a
-hash of the package's sources, of the compiler's versions and of the processor; each is linked by an engine of its own, so
-equal symbols never meet.
+fingerprint of all that the function's code depends on; each is linked by an engine of its own, so equal symbols never meet.
+Fingerprints take time, so functions of the core are first looked up by the hash of all the package's sources.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import pathlib
 import platform
 import tempfile
 import threading
+import types as python
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -21,10 +22,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, compiler, registry
+from numba.core.dispatcher import Dispatcher
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
-from numba.extending import intrinsic
+from numba.extending import _Intrinsic, intrinsic
 
 from numbatensor.core.records import LAYOUT
 
@@ -41,16 +43,63 @@ def processor():
     return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 
-def stamp():
-    """A hash of all that the core is made from; what an op's own formula adds is in the `key` of its code."""
-    digest = hashlib.sha256()
-    for folder in ("kernels_cpu", "numbatensor/core"):
-        for source in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(source.relative_to(ROOT).as_posix().encode())
-            digest.update(source.read_bytes())
+def digest(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
+def environment():
+    """What all compiled code depends on: versions, processor, this file and the layout."""
     versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version(), LAYOUT, processor())
-    digest.update(repr(versions).encode())
-    return digest.hexdigest()[:20]
+    return digest(versions, *[(ROOT / "numbatensor/core" / f"{name}.py").read_bytes() for name in ("compiler", "records")])
+
+
+def stamp():
+    """A hash of all sources of the core and of the kernels."""
+    sources = sorted(path for folder in ("kernels_cpu", "numbatensor/core") for path in (ROOT / folder).rglob("*.py"))
+    return digest(*[(path.relative_to(ROOT).as_posix(), path.read_bytes()) for path in sources])
+
+
+def describe(value, seen):
+    """What compiled code takes from a value that its source names, as text that is equal in every process."""
+    if isinstance(value, Dispatcher):
+        value = value.py_func
+    elif isinstance(value, _Intrinsic):
+        value = value._defn
+    if isinstance(value, python.FunctionType):
+        if value in seen:
+            return seen[value]
+        seen[value] = value.__name__
+        seen[value] = digest(describe_function(value, seen))
+        return seen[value]
+    if isinstance(value, python.ModuleType):
+        source = getattr(value, "__file__", None)
+        ours = source and pathlib.Path(source).is_relative_to(ROOT) and "site-packages" not in value.__name__
+        return digest(value.__name__, pathlib.Path(source).read_bytes() if ours and value.__spec__ else "")
+    if isinstance(value, (tuple, list)):
+        return repr([describe(v, seen) for v in value])
+    if isinstance(value, (int, float, str, bytes, type(None), np.generic, np.dtype, types.Type, ir.Type)):
+        return repr(value)
+    if hasattr(value, "function"):  # an op: its formula
+        return describe(value.function, seen)
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def describe_function(function, seen):
+    """A function's code, constants and defaults, and all that it names outside of itself."""
+    codes, constants, names = [function.__code__], [], []
+    for code in codes:
+        codes.extend(c for c in code.co_consts if isinstance(c, python.CodeType))
+        constants.append([c for c in code.co_consts if not isinstance(c, python.CodeType)])
+        names.extend(code.co_names)
+    known = function.__globals__
+    cells = [c.cell_contents for c in function.__closure__ or ()]
+    return (
+        [(c.co_code, c.co_names, c.co_varnames) for c in codes],
+        constants,
+        describe(function.__defaults__ or (), seen),
+        describe(cells, seen),
+        [(n, describe(known[n], seen)) for n in sorted(set(names)) if n in known],
+    )
 
 
 def cache_folder():
@@ -61,9 +110,9 @@ def cache_folder():
         if chosen
         else pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "numbatensor"
     )
-    folder = base / stamp()
+    folder = base / environment()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / stamp()).mkdir(parents=True, exist_ok=True, mode=0o700)
         if folder.stat().st_uid != os.getuid() or not os.access(folder, os.W_OK):
             return None
     except OSError:
@@ -72,6 +121,7 @@ def cache_folder():
 
 
 FOLDER = cache_folder()
+CORE = FOLDER and FOLDER / stamp()  # links to the core's object code of these very sources
 # Numba registers this when it first compiles; code from the disk must find it before.
 llvm.add_symbol("NRT_MemInfo_call_dtor", _nrt_python.c_helpers["MemInfo_call_dtor"])
 
@@ -215,7 +265,7 @@ def write(path, symbol_name, code):
         pass
 
 
-def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
+def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
     """Native code of a function over int64 words, from the disk if an earlier process has compiled it.
 
     Parameters
@@ -223,25 +273,27 @@ def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
     function : callable
         Takes `arguments` int64 words and returns one.
     name : str
-        Stable and unique: with `key` it names the object code on the disk.
+        Stable: with the fingerprint it names the object code on the disk.
     c : bool
         Whether the address is a C function (0 for failure) rather than one in numba's calling convention.
     fastmath : set of str, optional
         LLVM's relaxations, such as ``{"contract"}``.
-    key : str
-        What the code depends on beside the package's sources.
+    core : bool
+        Whether the name is unique and the function's code depends on the package's own sources alone.
     """
     with lock, global_compiler_lock:
+        quick = CORE / name if CORE and core else None
+        found = read(quick) if quick else None
         path = None
-        if FOLDER:
-            path = (
-                FOLDER / f"{name}-{hashlib.sha256(f'{key} {c} {sorted(fastmath or ())}'.encode()).hexdigest()[:12]}.o"
-            )
+        if FOLDER and not found:
+            path = FOLDER / f"{name}-{digest(describe(function, {}), c, sorted(fastmath or ()))}.o"
             found = read(path)
-            if found:
-                counts["loaded"] += 1
-                held.append(found)
-                return found
+            if found and quick:
+                link_file(path, quick)
+        if found:
+            counts["loaded"] += 1
+            held.append(found)
+            return found
         counts["compiled"] += 1
         target = registry.cpu_target
         target.typing_context.refresh()
@@ -266,8 +318,18 @@ def compile(function, name, arguments=None, c=False, fastmath=None, key=""):
         made = Compiled(library.get_pointer_to_function(symbol_name), library, library)
         if path:
             write(path, symbol_name, library._get_compiled_object())
+            if quick:
+                link_file(path, quick)
         held.append(made)
         return made
+
+
+def link_file(path, name):
+    """Give a file a second name."""
+    try:
+        os.link(path, name)
+    except OSError:
+        pass
 
 
 def native(function):
@@ -281,7 +343,7 @@ def native(function):
         return i64(types.UniTuple(i64, count)), codegen
 
     caller.__name__ = name
-    made = compile(function, name)
+    made = compile(function, name, core=True)
     publish(name, made.address, made)
     made_caller = intrinsic(caller)
     made_caller.address = made.address
@@ -290,7 +352,7 @@ def native(function):
 
 def c_function(function):
     """Compile a function over words as a C function, and publish it."""
-    made = compile(function, function.__name__, c=True)
+    made = compile(function, function.__name__, c=True, core=True)
     publish(function.__name__, made.address, made)
     return made.address
 
