@@ -145,6 +145,19 @@ def kernel_of(op, dtype):
 
 
 @njit
+def extra_kernel(op, i, dtype):
+    """Kernel i of an op that has several."""
+    kernel = op_at(op).rule[i, dtype]
+    return kernel if kernel else call_python("resolve", op, 1 + i, dtype)
+
+
+@njit
+def refuse(op, arguments):
+    """Fail because an op cannot take its arguments: the op's Python side says why."""
+    return call_python("refused", op, arguments)
+
+
+@njit
 def conversion(target, source):
     """The kernel that converts elements."""
     kernel = load(symbol("conversions") + 8 * (16 * target + source))

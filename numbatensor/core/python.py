@@ -84,6 +84,7 @@ def call_free(typingctx, function, obj):
 CALLBACKS = (
     "resolve",
     "complain",
+    "refused",
     "run_rule",
     "stale",
     "checksum",

@@ -126,9 +126,12 @@ Frame = np.dtype(
     ]
 )
 
-# The arguments of one op: tensors by address, or Python numbers (`kinds`: 0 a tensor, 1 bool, 2 int, 3 float).
+# The arguments of one op. `kinds`: 0 a tensor, by address; 1 bool, 2 int and 3 float (its bits), in `numbers`; 4 None;
+# 5 a list of ints: `lengths` of them, in `lists` from place `numbers` on; `room` is how much of `lists` is taken.
 Arguments = np.dtype(
-    words("count") + [("tensors", "i8", OPERANDS), ("kinds", "i8", OPERANDS), ("numbers", "i8", OPERANDS)]
+    words("count", "room")
+    + [(name, "i8", OPERANDS) for name in ("tensors", "kinds", "numbers", "lengths")]
+    + [("lists", "i8", 6 * RANK)]
 )
 
 # One node's place in one backward pass.
