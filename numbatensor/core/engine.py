@@ -10,12 +10,12 @@ from numba.extending import intrinsic
 
 from numbatensor.core.compiler import attempt, external, fail, i64, native, symbol, word
 from numbatensor.core.dispatch import kernel_of, launch, pointwise
-from numbatensor.core.graph import EDGE, FREED, LEAF, SAVED, check, edge_of, release_saved
-from numbatensor.core.iterate import begin, operand, scalar_operand, sweep
+from numbatensor.core.graph import EDGE, FREED, LEAF, check, edge_of, release_saved
 from numbatensor.core.memory import decref, exchange, free, incref, load, malloc, memset, store
 from numbatensor.core.modes import switch_grad
-from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread, tuple_item, unboxed
+from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread, tuple_item, unboxed
 from numbatensor.core.records import (
+    INPUTS,
     Node,
     Visit,
     arguments_at,
@@ -26,16 +26,16 @@ from numbatensor.core.records import (
     new_frame,
     node_at,
     op_at,
-    saved_at,
     storage_at,
     tensor_at,
     visit_at,
 )
-from numbatensor.core.reduce import sum_to
+from numbatensor.core.rules import NONE, PYTHON, run_rule_natively
 from numbatensor.core.tensors import empty, same_shape, shape_of
 
-assert sum_to  # reached through its symbol, so that its failure can be caught
+assert empty  # reached through its symbol, so that its failure can be caught
 
+SUM_TO = LATE.index("sum_to")
 VISIT = Visit.itemsize
 ARENA = 256  # visits in one piece of memory
 GRADS, GRAD, VISIT_OF, LOCK = (
@@ -44,7 +44,6 @@ GRADS, GRAD, VISIT_OF, LOCK = (
     Node.fields["visit"][1],
     Node.fields["lock"][1],
 )
-NONE, IDENTITY, KERNEL, PYTHON = range(4)
 
 
 @intrinsic
@@ -196,7 +195,7 @@ def fitted(node, grad):
     if n.outputs > 1:
         return grad
     if not same_shape(n, g):
-        summed = attempt(symbol("sum_to"), grad, node)
+        summed = attempt(late(SUM_TO), grad, node)
         decref(grad)
         if summed == -1:
             fail()
@@ -279,31 +278,6 @@ def deliver(call_address, node, output_nr, grad):
 
 
 @native
-def run_kernel_rule(node, i, grad):
-    """The gradient of input i by the op's fused rule: one kernel over the gradient and the saved values."""
-    n = node_at(node)
-    o, g = op_at(n.op), tensor_at(grad)
-    rule = o.rule[i, g.dtype]
-    if rule == 0:
-        rule = call_python("resolve", n.op, i + 1, g.dtype)
-    f = new_frame()
-    begin(f, rule)
-    shape_of(f, n)
-    out = empty(f, g.dtype)
-    operand(f, tensor_at(out))
-    operand(f, g)
-    for k in range(n.saved):
-        s = saved_at(n.saves + k * SAVED)
-        if o.saves[i] >> s.which & 1:
-            if s.storage:
-                operand(f, s)
-            else:
-                scalar_operand(f, s.data, s.itemsize)
-    sweep(f, o.cost)
-    return out
-
-
-@native
 def step(call_address, v):
     """Send a node's gradient on to its inputs."""
     c, visit = call_at(call_address), visit_at(v)
@@ -323,7 +297,7 @@ def step(call_address, v):
     o = op_at(n.op)
     python = c.create_graph != 0
     for i in range(n.inputs):
-        python |= i >= 6 or o.rule_kind[i] == PYTHON
+        python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
     for k in range(n.saved):
         check(node, k)
     if python:
@@ -331,12 +305,8 @@ def step(call_address, v):
     else:
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
-            if e.node:
-                if o.rule_kind[i] == IDENTITY:
-                    incref(visit.grad)
-                    deliver(call_address, e.node, e.output_nr, visit.grad)
-                elif o.rule_kind[i] == KERNEL:
-                    deliver(call_address, e.node, e.output_nr, run_kernel_rule(node, i, visit.grad))
+            if e.node and o.rule_kind[i] != NONE:
+                deliver(call_address, e.node, e.output_nr, run_rule_natively(node, i, visit.grad))
     if c.retain == 0 and (n.saved or n.handle):
         release_saved(n)
         n.kind = FREED

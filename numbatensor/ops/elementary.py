@@ -11,7 +11,12 @@ def to(x):
     return x
 
 
-to.backward(x=same)
+to.internal().backward(x=same)
+
+
+def scaled(op, values, alpha):
+    """``add(x, y, alpha=2)``"""
+    return op, [values[0], values[1] if alpha == 1 else values[1] * alpha]
 
 
 @pointwise
@@ -20,7 +25,7 @@ def add(x, y):
     return x + y
 
 
-add.backward(x=same, y=same)
+add.backward(x=same, y=same).keyword(alpha=scaled)
 
 
 @pointwise(dtypes=NUMERIC)
@@ -29,7 +34,7 @@ def sub(x, y):
     return x - y
 
 
-sub.backward(x=same, y=lambda grad: -grad)
+sub.backward(x=same, y=lambda grad: -grad).keyword(alpha=scaled)
 
 
 @pointwise
@@ -180,6 +185,7 @@ def where_positive(x, y):
     return x if y > 0.0 else 0.0
 
 
+where_positive.internal()
 relu.backward(x=lambda grad, out: where_positive(grad, out))
 where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad: grad * 0.0)
 
@@ -223,3 +229,5 @@ pow_slope.backward(
     grad=lambda g, x, y: pow_slope(g, x, y),
     x=lambda g, grad, x, y: pow_slope(g * grad * y, x, y - 1.0),
 )
+for op in (pow_slope, pow_log):
+    op.internal()
