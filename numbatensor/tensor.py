@@ -137,9 +137,8 @@ class Tensor(TensorBase):
         self.requires_grad = requires_grad
         return self
 
-    @property
-    def grad(self):
-        """The gradient that backward passes have accumulated; None before the first."""
+    def _boxed_grad(self):
+        """The gradient that backward passes have accumulated; None before the first. The tensor keeps its box alive."""
         address = entries.get(self, entries.NODE)
         held = view_record(address, Node)["grad"] if address else 0
         if not held:
@@ -149,8 +148,7 @@ class Tensor(TensorBase):
         self.__dict__["_grad"] = made
         return made
 
-    @grad.setter
-    def grad(self, value):
+    def _set_grad(self, value):
         if value is not None:
             if not isinstance(value, Tensor):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
@@ -168,18 +166,18 @@ class Tensor(TensorBase):
         if value is not None or entries.get(self, entries.NODE):
             entries.set_node_grad(entries.grad_holder(self), value)
 
+    grad = property(
+        native_function(address("get_grad_box"), _boxed_grad),
+        _set_grad,
+        doc="The gradient that backward passes have accumulated; None before the first.",
+    )
+
     def retain_grad(self):
         """Keep the gradient of a tensor that is not a leaf."""
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
             view_record(entries.leaf_node(self), Node)["retains"] = 1
-
-    def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
-        """Add the gradients of this tensor to the `.grad` of the leaves that it depends on."""
-        from numbatensor import autograd
-
-        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
     def detach(self):
         """The same memory and version counter, without the history."""

@@ -9,7 +9,9 @@ from numba import njit
 from numbatensor.core.arguments import arguments_room
 from numbatensor.core.compiler import external, native, publish, symbol
 from numbatensor.core.dispatch import perform, perform_into
+from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
+from numbatensor.core.graph import needs_grad
 from numbatensor.core.memory import decref, load, store
 from numbatensor.core.python import (
     ROW,
@@ -24,11 +26,12 @@ from numbatensor.core.python import (
     from_long,
     is_subtype,
     is_tensor,
+    none,
     tuple_item,
     tuple_size,
     unboxed,
 )
-from numbatensor.core.records import RANK, arguments_at, new_arguments, new_frame, op_at, tensor_at
+from numbatensor.core.records import RANK, arguments_at, new_arguments, new_frame, node_at, op_at, tensor_at
 
 # The kinds of objects that an argument can be (`Op.accepts`); REST: a list may also be given number by number.
 TENSOR, BOOL, INT, FLOAT, NONE, LIST, REST = (1 << k for k in range(7))
@@ -222,3 +225,28 @@ def get_flag(function, args, count):
         value = symbol("true")
     add_reference(value)
     return value
+
+
+@native
+def call_backward(function, args, count, names):
+    """``x.backward()`` of a tensor of one element that is part of a graph; other forms are Python's."""
+    if count != 1 or names or not is_tensor(argument(args, 0)):
+        return 1
+    root = unboxed(argument(args, 0))
+    if tensor_at(root).numel != 1 or not needs_grad(tensor_at(root)):
+        return 1
+    backward_from(root)
+    return none()
+
+
+@native
+def get_grad_box(function, args, count):
+    """``x.grad``, where its box lives; else Python makes it, and keeps it."""
+    node = tensor_at(unboxed(argument(args, 0))).node
+    if node == 0 or node_at(node).grad == 0:
+        return none()
+    seen = tensor_at(node_at(node).grad).box
+    if seen == 0 or load(seen) <= 0:
+        return 1
+    add_reference(seen)
+    return seen

@@ -9,11 +9,11 @@ from numba import njit
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import attempt, external, fail, i64, native, symbol, word
-from numbatensor.core.dispatch import kernel_of, launch, pointwise
+from numbatensor.core.dispatch import kernel_of, launch, pointwise, put_number
 from numbatensor.core.graph import EDGE, FREED, LEAF, check, edge_of, release_saved
 from numbatensor.core.memory import decref, exchange, free, incref, load, malloc, memset, store
 from numbatensor.core.modes import switch_grad
-from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread, tuple_item, unboxed
+from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
 from numbatensor.core.records import (
     INPUTS,
     Node,
@@ -23,6 +23,7 @@ from numbatensor.core.records import (
     call_at,
     edge_at,
     new_arguments,
+    new_call,
     new_frame,
     node_at,
     op_at,
@@ -406,11 +407,11 @@ def root_node(root):
 
 @native
 def backward_many(call_address, roots, seeds, count):
-    """One pass from a tuple of boxes with a tuple of seeds; on success the visits stay held, for `leave`."""
+    """One pass from an array of tensors with an array of seeds; on success the visits stay held, for `leave`."""
     c = call_at(call_address)
     nodes = malloc(8 * count + 8)
     for k in range(count):
-        node = attempt(symbol("root_node"), unboxed(tuple_item(roots, k)))
+        node = attempt(symbol("root_node"), load(roots + 8 * k))
         if node == -1:
             free(nodes)
             fail()
@@ -419,7 +420,7 @@ def backward_many(call_address, roots, seeds, count):
     recording = switch_grad(c.create_graph)
     for k in range(count):
         if not failed:
-            root, seed = unboxed(tuple_item(roots, k)), unboxed(tuple_item(seeds, k))
+            root, seed = load(roots + 8 * k), load(seeds + 8 * k)
             incref(seed)
             failed = (
                 attempt(symbol("deliver"), call_address, load(nodes + 8 * k), tensor_at(root).output_nr, seed) == -1
@@ -430,6 +431,27 @@ def backward_many(call_address, roots, seeds, count):
         failed = attempt(symbol("finish"), call_address) == -1
     switch_grad(recording)
     free(nodes)
+    if failed:
+        fail()
+    return 0
+
+
+@native
+def backward_from(root):
+    """Add the gradients of a tensor of one element to the `.grad` of the leaves that it depends on."""
+    x, frame = tensor_at(root), new_frame()
+    shape_of(frame, x)
+    seed = empty(frame, x.dtype)
+    put_number(tensor_at(seed).data, x.dtype, 2, 1)
+    call_record, words = new_call(), new_frame()
+    start_call(call_record, 0, 0, 1)
+    store(words, root)
+    store(words + 8, seed)
+    incref(root)
+    failed = attempt(symbol("backward_many"), call_record, words, words + 8, 1) == -1
+    leave(call_record)
+    decref(seed)
+    decref(root)
     if failed:
         fail()
     return 0

@@ -6,8 +6,9 @@ from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.dispatch import bump, check_write, convert, copy_into, rebase
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
 from numbatensor.core.graph import EDGE, attach, check, edge_of, link, needs_grad, new_node, save, unpack
-from numbatensor.core.memory import decref, incref, load
+from numbatensor.core.memory import decref, free, incref, load, malloc, store
 from numbatensor.core.python import (
+    PAYLOAD,
     add_reference,
     argument,
     as_long,
@@ -377,7 +378,12 @@ def run_backward(self, args, count):
     call_record = new_call()
     start_call(call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), 0 if capture else 1)
     n = tuple_size(roots)
-    failed = attempt(symbol("backward_many"), call_record, roots, seeds, n) == -1
+    words = malloc(16 * n + 16)
+    for k in range(n):
+        store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))
+        store(words + 8 * (n + k), load(tuple_item(seeds, k) + PAYLOAD))
+    failed = attempt(symbol("backward_many"), call_record, words, words + 8 * n, n) == -1
+    free(words)
     made = 0
     if not failed and capture:
         made = new_tuple(tuple_size(captured))

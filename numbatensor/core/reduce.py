@@ -345,7 +345,7 @@ def reduction(op, arguments, out):
 def variance(op, arguments, out):
     """``op(x, dim, keepdim, correction)``: two passes, the second over the squared distances to the mean of the first."""
     x = arguments_at(arguments).tensors[0]
-    o, a = op_at(op), tensor_at(x)
+    a = tensor_at(x)
     mask = mask_of(list_argument(arguments, 1), a.ndim)
     if mask < 0:
         refuse(op, arguments)
