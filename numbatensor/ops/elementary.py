@@ -212,22 +212,7 @@ def pow(x, y):
     return math.pow(x, y)
 
 
-@pointwise(dtypes=FLOATING, tensors=3, cost=10)
-def pow_slope(grad, x, y):
-    """``grad * y * x ** (y - 1)``, 0 where y is 0."""
-    return 0.0 * grad if y == 0.0 else grad * y * math.pow(x, y - 1.0)
-
-
-@pointwise(dtypes=FLOATING, tensors=3, cost=10)
-def pow_log(grad, out, x):
-    """``grad * out * log(x)``, 0 where x and `out` are 0."""
-    return 0.0 * grad if x == 0.0 and out == 0.0 else grad * out * math.log(x)
-
-
-pow.backward(x=lambda grad, x, y: pow_slope(grad, x, y), y=lambda grad, out, x: pow_log(grad, out, x))
-pow_slope.backward(
-    grad=lambda g, x, y: pow_slope(g, x, y),
-    x=lambda g, grad, x, y: pow_slope(g * grad * y, x, y - 1.0),
+pow.backward(
+    x=lambda grad, x, y: where(y == 0.0, 0.0, grad * y * pow(x, y - 1.0)),
+    y=lambda grad, out, x, y: where(x == 0.0, where(y >= 0.0, 0.0, grad * out * log(x)), grad * out * log(x)),
 )
-for op in (pow_slope, pow_log):
-    op.internal()

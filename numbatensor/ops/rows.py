@@ -54,19 +54,24 @@ def cumprod(x: TENSOR, dim: INT):
     return np.cumprod(x, axis=dim, dtype=None if x.dtype.kind == "f" else np.int64)
 
 
-@structured
-def cumprod_grad(grad: TENSOR, x: TENSOR, dim: INT):
-    """Gradient of `cumprod`: for each element, the sum over later products without it; exact where elements are zero."""
-    x, g = np.moveaxis(x, dim, -1), np.moveaxis(grad, dim, -1)
-    out = np.zeros_like(g)
-    for k in range(x.shape[-1]):
-        ones = np.array(x)
-        ones[..., k] = 1
-        out[..., k] = (g * np.cumprod(ones, axis=-1))[..., k:].sum(-1)
-    return np.moveaxis(out, -1, dim)
+def cumprod_rule(grad, out, x, dim):
+    """For each element, the sum over the products it is part of, without it; exact where elements are zero."""
+    if not (x == 0.0).any():
+        return flip(cumsum(flip(grad * out, dim), dim), dim) / x
+    n, total = x.shape[dim], None
+    for k in range(n):
+        before, part = x.narrow(dim, 0, k).prod(dim, True), grad.narrow(dim, k, 1)
+        part = part * before
+        if k + 1 < n:
+            after = cumprod(x.narrow(dim, k + 1, n - k - 1), dim)
+            part = part + (grad.narrow(dim, k + 1, n - k - 1) * before * after).sum(dim, True)
+        here = np.zeros([n if d == dim % x.ndim else 1 for d in range(x.ndim)], x.dtype.numpy)
+        here.reshape(-1)[k] = 1
+        total = part * from_array(here) if total is None else total + part * from_array(here)
+    return total
 
 
-cumprod.backward(x=lambda grad, x, dim: cumprod_grad(grad, x, dim))
+cumprod.backward(x=cumprod_rule)
 
 
 @structured
@@ -133,7 +138,6 @@ for op in (
     logsumexp_dims,
     cumsum,
     cumprod,
-    cumprod_grad,
     flip,
     roll,
     unroll,
