@@ -212,7 +212,7 @@ def copy_into(out, x):
     """out[...] = x, converted and broadcast; neither is recorded nor counted."""
     a, b = tensor_at(out), tensor_at(x)
     f = new_frame()
-    begin(f, conversion(a.dtype, b.dtype))
+    begin(f, 0 if a.dtype == b.dtype else conversion(a.dtype, b.dtype))
     shape_of(f, a)
     operand(f, a)
     operand(f, b)

@@ -3,8 +3,8 @@
 from numba import njit
 
 from numbatensor.core.compiler import c_function, call, native, symbol
+from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.iterate import copy_run
 from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (

@@ -6,11 +6,12 @@ fast, and vectorises; and strides are handled here alone.
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import call, i64, native, symbol
+from numbatensor.core.copies import advance, copy_frame, copy_run
 from numbatensor.core.memory import load, memcpy, store
 from numbatensor.core.python import gil_held, restore_thread, save_thread
 from numbatensor.core.records import OPERANDS, Frame, frame_at, new_frame, state_at
@@ -33,59 +34,9 @@ def scratch(typingctx):
     return i64(), codegen
 
 
-def mover(bits):
-    """An intrinsic that copies one element of so many bits."""
-
-    @intrinsic
-    def move(typingctx, target, source):
-        def codegen(context, builder, signature, args):
-            kind = ir.IntType(bits).as_pointer()
-            builder.store(builder.load(builder.inttoptr(args[1], kind)), builder.inttoptr(args[0], kind))
-            return context.get_dummy_value()
-
-        return types.none(i64, i64), codegen
-
-    return move
-
-
-move1, move2, move4, move8 = map(mover, (8, 16, 32, 64))
-
-
-@native
-def copy_run(target, target_step, source, source_step, n, itemsize):
-    """Copy n elements between two even sequences."""
-    if itemsize == 4:
-        if target_step == 4 and source_step == 4:
-            for i in range(n):
-                move4(target + 4 * i, source + 4 * i)
-        elif target_step == 4:
-            for i in range(n):
-                move4(target + 4 * i, source + source_step * i)
-        else:
-            for i in range(n):
-                move4(target + target_step * i, source + source_step * i)
-    elif itemsize == 8:
-        if target_step == 8 and source_step == 8:
-            for i in range(n):
-                move8(target + 8 * i, source + 8 * i)
-        elif target_step == 8:
-            for i in range(n):
-                move8(target + 8 * i, source + source_step * i)
-        else:
-            for i in range(n):
-                move8(target + target_step * i, source + source_step * i)
-    elif itemsize == 1:
-        for i in range(n):
-            move1(target + target_step * i, source + source_step * i)
-    else:
-        for i in range(n):
-            move2(target + target_step * i, source + source_step * i)
-    return 0
-
-
 @njit
 def begin(frame, kernel):
-    """An empty frame for a kernel."""
+    """An empty frame for a kernel; 0 means to copy the second operand into the first."""
     f = frame_at(frame)
     f.operands, f.ndim, f.kernel = 0, 0, kernel
 
@@ -170,25 +121,15 @@ def coalesce(frame):
 
 
 @njit
-def advance(f, dims):
-    """Step the index over the outer dimensions; whether there is a next row."""
-    i = dims - 1
-    while i >= 0:
-        f.index[i] += 1
-        for k in range(f.operands):
-            f.pointers[k] += f.strides[k, i]
-        if f.index[i] < f.shape[i]:
-            return True
-        for k in range(f.operands):
-            f.pointers[k] -= f.strides[k, i] * f.shape[i]
-        f.index[i] = 0
-        i -= 1
-    return False
-
-
-@njit
 def row(f, room, here, n, inner):
     """Run the kernel over one row, packing in blocks what is not contiguous."""
+    even = True
+    for k in range(f.operands):
+        store(here + 8 * k, f.pointers[k])
+        even &= f.strides[k, inner] == f.itemsizes[k]
+    if even:
+        call(f.kernel, here, n)
+        return
     start = 0
     while start < n:
         m = min(BLOCK, n - start)
@@ -282,6 +223,8 @@ def sweep_tiles(frame):
 def sweep_serial(frame):
     """Run a coalesced frame on this thread."""
     f = frame_at(frame)
+    if f.kernel == 0:
+        return copy_frame(frame)
     inner = f.ndim - 1
     n = f.shape[inner]
     even = True
