@@ -9,10 +9,14 @@ from numbatensor.core.memory import memcpy
 from numbatensor.core.records import frame_at
 
 
+PAIRS = {types.int8: types.int16, types.int16: types.int32, types.int32: types.int64}
+
+
 def copier(kind):
     """A function that copies n elements of a type: a loop for each pattern of steps (in bytes) that LLVM can make use of."""
     size = itemsize(kind)
     at, get, put = array_of(kind)
+    pair_at, get_pair, _ = array_of(PAIRS.get(kind, kind))
 
     @njit
     def copy(target, target_step, source, source_step, n):
@@ -26,9 +30,11 @@ def copier(kind):
             value = get(s, 0)
             for i in range(n):
                 put(t, i, value)
-        elif a == 1 and b == 2:
-            for i in range(n):
-                put(t, i, get(s, 2 * i))
+        elif a == 1 and b == 2 and n > 1 and size < 8:
+            pairs = pair_at(source)
+            for i in range(n - 1):
+                put(t, i, kind(get_pair(pairs, i)))  # every second element: the low half of a pair
+            put(t, n - 1, get(s, 2 * (n - 1)))
         elif a == 1:
             for i in range(n):
                 put(t, i, get(s, b * i))

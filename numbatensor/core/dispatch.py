@@ -18,7 +18,7 @@ from numbatensor.core.graph import (
     new_node,
     save,
 )
-from numbatensor.core.iterate import POINTERS, begin, operand, scalar_operand, sweep
+from numbatensor.core.iterate import POINTERS, VARIANT, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load, number, store
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.python import LATE, call_python, late
@@ -58,6 +58,7 @@ publish("conversions", CONVERSIONS.ctypes.data)
 NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED, RESTRICTED = range(10)
 TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD = range(10, 13)
 REBASE_VIEW = LATE.index("rebase_view")
+FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
 RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`
 
 
@@ -359,6 +360,8 @@ def launch(op, kernel, arguments, out, dtype):
         t = a.tensors[k]
         even = even and t != 0 and tensor_at(t).contiguous and same_shape(tensor_at(t), x)
     begin(frame, kernel)
+    if o.operands == 2 and x.numel >= VARIANT:
+        f.op, f.dtype = op, dtype
     if even and x.numel < 4096:
         f.pointers[0] = x.data
         for k in range(o.operands):

@@ -13,13 +13,14 @@ from numba.extending import intrinsic
 from numbatensor.core.compiler import call, i64, native, symbol
 from numbatensor.core.copies import advance, copy_frame, copy_run
 from numbatensor.core.memory import load, memcpy, store
-from numbatensor.core.python import gil_held, restore_thread, save_thread
-from numbatensor.core.records import OPERANDS, Frame, frame_at, new_frame, state_at
+from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
+from numbatensor.core.records import OPERANDS, Frame, frame_at, new_frame, op_at, state_at
 
-BLOCK = 512  # elements of a packed block: eight operands of 8 bytes fill 32 KiB of first-level cache
+BLOCK = 512  # elements of 8 bytes in a packed block: eight operands fill 32 KiB of first-level cache
 ROW = 128  # shortest contiguous row worth a kernel call of its own
 FRAME = Frame.itemsize
 POINTERS = Frame.fields["pointers"][1]
+VARIANT = 100_000  # elements from which a kernel with one operand fixed is worth compiling
 PARALLEL = 40_000  # elements of an add from which a second thread pays
 
 
@@ -38,7 +39,7 @@ def scratch(typingctx):
 def begin(frame, kernel):
     """An empty frame for a kernel; 0 means to copy the second operand into the first."""
     f = frame_at(frame)
-    f.operands, f.ndim, f.kernel = 0, 0, kernel
+    f.operands, f.ndim, f.kernel, f.op, f.fixed = 0, 0, kernel, 0, 0
 
 
 @njit
@@ -126,13 +127,17 @@ def row(f, room, here, n, inner):
     even = True
     for k in range(f.operands):
         store(here + 8 * k, f.pointers[k])
-        even &= f.strides[k, inner] == f.itemsizes[k]
+        even &= f.strides[k, inner] == f.itemsizes[k] or (k == f.fixed and k != 0)
     if even:
         call(f.kernel, here, n)
         return
+    widest = 1
+    for k in range(f.operands):
+        widest = max(widest, f.itemsizes[k])
+    limit = 8 * BLOCK // widest
     start = 0
     while start < n:
-        m = min(BLOCK, n - start)
+        m = min(limit, n - start)
         for k in range(f.operands):
             item, step = f.itemsizes[k], f.strides[k, inner]
             source = f.pointers[k] + step * start
@@ -142,7 +147,7 @@ def row(f, room, here, n, inner):
                 block = room + 8 * BLOCK * k
                 store(here + 8 * k, block)
                 if k and not (step == 0 and f.filled[k] == source):
-                    copy_run(block, item, source, step, BLOCK if step == 0 and n > m else m, item)
+                    copy_run(block, item, source, step, limit if step == 0 and n > m else m, item)
                     f.filled[k] = source if step == 0 and (n > m or n == f.numel) else 0
         call(f.kernel, here, m)
         step = f.strides[0, inner]
@@ -288,6 +293,20 @@ def parallel(function, context, pieces):
     return 0
 
 
+@njit
+def choose_variant(f):
+    """Take the kernel with operand k fixed where that is what the rows are: others contiguous, operand k one value."""
+    inner = f.ndim - 1
+    if inner == 0 or f.shape[inner] < ROW or f.strides[0, inner] != f.itemsizes[0]:
+        return
+    for k in (1, 2):
+        other = 3 - k
+        if f.strides[k, inner] == 0 and f.strides[other, inner] == f.itemsizes[other]:
+            kernel = op_at(f.op).fixed_kernel[k, f.dtype]
+            f.kernel = kernel if kernel else call_python("resolve", f.op, -1 - k, f.dtype)
+            f.fixed = k
+
+
 @native
 def sweep(frame, cost):
     """Run a frame's kernel over its elements, on several threads where that pays. `cost`: of an element, an add's being 1."""
@@ -295,6 +314,8 @@ def sweep(frame, cost):
     f = frame_at(frame)
     if f.numel == 0:
         return 0
+    if f.op:
+        choose_variant(f)
     s = state_at(symbol("state"))
     if f.numel * cost < PARALLEL or s.threads < 2 or s.parallel_for == 0 or f.shape[0] < s.threads:
         if f.numel * cost < PARALLEL or gil_held() == 0:
