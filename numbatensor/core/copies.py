@@ -8,7 +8,6 @@ from numbatensor.core.compiler import native
 from numbatensor.core.memory import memcpy
 from numbatensor.core.records import frame_at
 
-
 PAIRS = {types.int8: types.int16, types.int16: types.int32, types.int32: types.int64}
 
 
