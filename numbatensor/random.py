@@ -24,7 +24,6 @@ from numbatensor.generator import (  # noqa: F401
     set_rng_state,
 )
 from numbatensor.messages import long_name
-from numbatensor.op import record
 from numbatensor.ops import random as ops
 from numbatensor.random_in_place import (
     floating,
@@ -171,7 +170,7 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None
     made = (randn(shape, generator=generator, dtype=d) * scale + centre).to(d)
     if out is not None:
         return out.copy_(made)
-    return record(ops.normal, made, {"mean": mean, "std": std}, {})
+    return ops.normal.record(made, {"mean": mean, "std": std}, {})
 
 
 def bernoulli(input, p=None, *, generator=None, out=None):
@@ -184,7 +183,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     probabilities(p)
     made = new(p.shape, p.dtype)
     write_random(ops.bernoulli.address, made, address_of(generator), 0.0, 1.0, packed(p, made))
-    return record(ops.bernoulli, made, {"p": p}, {})
+    return ops.bernoulli.record(made, {"p": p}, {})
 
 
 WRONG = "probability tensor contains either `inf`, `nan` or element < 0"

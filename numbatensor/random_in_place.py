@@ -11,7 +11,6 @@ from numbatensor.core.modes import get_grad
 from numbatensor.core.random import any_improper, write_random
 from numbatensor.generator import address_of
 from numbatensor.messages import long_name
-from numbatensor.op import record
 from numbatensor.ops import random as ops
 from numbatensor.tensor import Tensor
 
@@ -34,7 +33,7 @@ def overwrite(op, x, generator, a, b, p=None):
     entries.check_writable(op.address, x, int(wanted))
     write_random(op.address, x, address, a, b, None if p is None else packed(p, x))
     entries.bump_version(x, op.address)
-    return record(op, x, {"x": x} if p is None else {"x": x, "p": p}, {}, in_place=True)
+    return op.record(x, {"x": x} if p is None else {"x": x, "p": p}, {}, in_place=True)
 
 
 def packed(p, x):

@@ -43,18 +43,16 @@ VECTORS = [
 ]
 
 
-@pytest.mark.parametrize("counter, key, result", VECTORS)
-def test_known_answers(counter, key, result):
-    assert reference(counter, key) == result
-    low, high, k = (np.uint64(pair[0] | pair[1] << 32) for pair in (counter[:2], counter[2:], key))
-    run = njit([types.UniTuple(types.uint64, 2)(types.uint64, types.uint64, types.uint64)])(
-        lambda a, b, c: philox(a, b, c)
-    )
-    a, b = run(low, high, k)
-    assert (a & LOW, a >> 32, b & LOW, b >> 32) == result
+def test_known_answers():
+    word = types.uint64
+    run = njit([types.UniTuple(word, 2)(word, word, word)])(lambda low, high, key: philox(low, high, key))
+    for counter, key, result in VECTORS:
+        assert reference(counter, key) == result
+        a, b = run(*(np.uint64(pair[0] | pair[1] << 32) for pair in (counter[:2], counter[2:], key)))
+        assert (a & LOW, a >> 32, b & LOW, b >> 32) == result
 
 
-@pytest.mark.parametrize("seed, offset", [(0, 0), (2**64 - 1, 0), (12345678901234, 2**32 - 3), (7, 2**40)])
+@pytest.mark.parametrize("seed, offset", [(2**64 - 1, 0), (12345678901234, 2**32 - 3)])
 def test_elements_are_functions_of_seed_offset_and_place(seed, offset):
     g = nt.Generator().manual_seed(seed)
     state = g.get_state()
@@ -185,38 +183,38 @@ def test_bounds(dtype):
     assert near.min() == 1.0 and near.max() < 1.0 + 2 * np.finfo(dtype.numpy).eps
 
 
-@pytest.mark.parametrize(
-    "dtype, low, high",
-    [
-        (nt.int64, -3, 7),
-        (nt.int64, 0, 1000),
-        (nt.int64, -(2**63), 2**63 - 1),
-        (nt.int64, 2**62, 2**62 + 2**40 + 7),
-        (nt.int32, -(2**31), 2**31),
-        (nt.int16, 5, 300),
-        (nt.uint8, 0, 256),
-        (nt.int8, -128, 128),
-        (nt.bool, 0, 2),
-        (nt.float32, -50, 51),
-        (nt.float64, 0, 2**53),
-    ],
-)
-def test_integers_are_equally_likely(dtype, low, high):
-    v = nt.randint(low, high, (N,), dtype=dtype, generator=nt.Generator()).numpy()
-    assert v.dtype == dtype.numpy
-    bins = min(high - low, 256)
-    found = np.array([(int(n) - low) * bins // (high - low) for n in v])
-    assert 0 <= found.min() and found.max() < bins
-    ends = np.array([-(-k * (high - low) // bins) for k in range(bins + 1)], object)
-    expected = np.array((ends[1:] - ends[:-1]) / (high - low), float) * N
-    assert stats.chisquare(np.bincount(found, minlength=bins), expected).pvalue > 1e-3
+RANGES = [
+    (nt.int64, -3, 7),
+    (nt.int64, 0, 1000),
+    (nt.int64, -(2**63), 2**63 - 1),
+    (nt.int64, 2**62, 2**62 + 2**40 + 7),
+    (nt.int32, -(2**31), 2**31),
+    (nt.int16, 5, 300),
+    (nt.uint8, 0, 256),
+    (nt.int8, -128, 128),
+    (nt.bool, 0, 2),
+    (nt.float32, -50, 51),
+    (nt.float64, 0, 2**53),
+]
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 511, 512, 513, 100_000])
-def test_randperm(n):
-    p = nt.randperm(n)
-    assert p.dtype is nt.int64 and sorted(p.tolist()) == list(range(n))
-    assert sorted(nt.randperm(n, dtype=nt.float64).tolist()) == list(range(n))
+def test_integers_are_equally_likely():
+    for dtype, low, high in RANGES:
+        v = nt.randint(low, high, (N,), dtype=dtype, generator=nt.Generator()).numpy()
+        assert v.dtype == dtype.numpy
+        bins = min(high - low, 256)
+        found = np.array([(int(n) - low) * bins // (high - low) for n in v])
+        assert 0 <= found.min() and found.max() < bins
+        ends = np.array([-(-k * (high - low) // bins) for k in range(bins + 1)], object)
+        expected = np.array((ends[1:] - ends[:-1]) / (high - low), float) * N
+        assert stats.chisquare(np.bincount(found, minlength=bins), expected).pvalue > 1e-3
+
+
+def test_randperm():
+    for n in (0, 1, 2, 5, 511, 512, 513, 100_000):
+        p = nt.randperm(n)
+        assert p.dtype is nt.int64 and sorted(p.tolist()) == list(range(n))
+        assert sorted(nt.randperm(n, dtype=nt.float64).tolist()) == list(range(n))
 
 
 def test_orders_are_equally_likely():

@@ -182,15 +182,12 @@ def test_in_place_counts_once_and_stops_gradients(fill):
     assert v._version == 1 and v[0].tolist() == [0.0] * 3
 
 
-@pytest.mark.parametrize(
-    "error, text, call",
-    [
+ERRORS = {
+    "floats": [
         (NotImplementedError, "not implemented for 'Long'", lambda x, i: nt.rand(3, dtype=nt.int64)),
         (NotImplementedError, "not implemented for 'Long'", lambda x, i: nt.randn(3, dtype=nt.int64)),
         (NotImplementedError, "not implemented for 'Long'", lambda x, i: i.uniform_()),
         (NotImplementedError, "not implemented for 'Long'", lambda x, i: i.normal_()),
-        (NotImplementedError, "not implemented for 'Long'", lambda x, i: nt.bernoulli(i)),
-        (NotImplementedError, "not implemented for 'Long'", lambda x, i: x.bernoulli_(i)),
         (NotImplementedError, "not implemented for 'Long'", lambda x, i: nt.normal(i, 1.0)),
         (RuntimeError, "Exponential distribution is a continuous", lambda x, i: i.exponential_()),
         (RuntimeError, "negative dimension -1", lambda x, i: nt.rand(2, -1)),
@@ -212,6 +209,20 @@ def test_in_place_counts_once_and_stops_gradients(fill):
         (TypeError, "size", lambda x, i: nt.normal(0.0, 1.0)),
         (RuntimeError, "expects lambda > 0.0, but found lambda=0", lambda x, i: x.exponential_(0)),
         (RuntimeError, "expects lambda > 0.0, but found lambda=nan", lambda x, i: x.exponential_(float("nan"))),
+    ],
+    "bernoulli": [
+        (NotImplementedError, "not implemented for 'Long'", lambda x, i: nt.bernoulli(i)),
+        (NotImplementedError, "not implemented for 'Long'", lambda x, i: x.bernoulli_(i)),
+        (RuntimeError, "to be true, but got false", lambda x, i: nt.bernoulli(x + 0.6)),
+        (RuntimeError, "to be true, but got false", lambda x, i: nt.bernoulli(x * float("nan"))),
+        (RuntimeError, "to be true, but got false", lambda x, i: x.bernoulli_(x - 0.6)),
+        (RuntimeError, r"\[0, 1\], but got p=1.5", lambda x, i: x.bernoulli_(1.5)),
+        (RuntimeError, r"\[0, 1\], but got p=nan", lambda x, i: x.bernoulli_(float("nan"))),
+        (RuntimeError, "must match the existing size", lambda x, i: x.bernoulli_(nt.zeros(2))),
+        (ValueError, "between 0 and 1", lambda x, i: nt.nn.functional.dropout(x, 1.5)),
+        (RuntimeError, "floating", lambda x, i: nt.nn.functional.dropout(i, 0.5)),
+    ],
+    "integers": [
         (RuntimeError, "from=5 >= to=5", lambda x, i: nt.randint(5, 5, (3,))),
         (RuntimeError, "from=0 >= to=0", lambda x, i: x.random_(0)),
         (RuntimeError, "to - 1 is out of bounds for unsigned char", lambda x, i: nt.randint(300, (3,), dtype=nt.uint8)),
@@ -226,12 +237,8 @@ def test_in_place_counts_once_and_stops_gradients(fill):
         (RuntimeError, "can require gradients", lambda x, i: nt.randint(0, 5, (3,), requires_grad=True)),
         (RuntimeError, "negative dimension -1", lambda x, i: nt.randperm(-1)),
         (RuntimeError, "without overflow", lambda x, i: nt.randperm(300, dtype=nt.uint8)),
-        (RuntimeError, "to be true, but got false", lambda x, i: nt.bernoulli(x + 0.6)),
-        (RuntimeError, "to be true, but got false", lambda x, i: nt.bernoulli(x * float("nan"))),
-        (RuntimeError, "to be true, but got false", lambda x, i: x.bernoulli_(x - 0.6)),
-        (RuntimeError, r"\[0, 1\], but got p=1.5", lambda x, i: x.bernoulli_(1.5)),
-        (RuntimeError, r"\[0, 1\], but got p=nan", lambda x, i: x.bernoulli_(float("nan"))),
-        (RuntimeError, "must match the existing size", lambda x, i: x.bernoulli_(nt.zeros(2))),
+    ],
+    "multinomial": [
         (RuntimeError, "sum of probabilities <= 0", lambda x, i: nt.multinomial(x * 0.0, 2)),
         (RuntimeError, "sum of probabilities <= 0", lambda x, i: nt.multinomial(nt.zeros(0), 2, True)),
         (RuntimeError, "sum of probabilities <= 0", lambda x, i: nt.multinomial(nt.tensor([[1.0, 1], [0, 0]]), 1)),
@@ -245,21 +252,25 @@ def test_in_place_counts_once_and_stops_gradients(fill):
         (RuntimeError, "must be 1 or 2 dim", lambda x, i: nt.multinomial(nt.ones(2, 2, 2), 2)),
         (RuntimeError, "expects Long tensor out", lambda x, i: nt.multinomial(x, 2, out=nt.zeros(2))),
         (TypeError, "num_samples", lambda x, i: nt.multinomial(x, 2.5)),
+    ],
+    "generators": [
         (RuntimeError, "expected a long", lambda x, i: nt.Generator().manual_seed(1.5)),
         (ValueError, "Overflow", lambda x, i: nt.manual_seed(2**64)),
         (TypeError, "ByteTensor", lambda x, i: nt.Generator().set_state(x)),
         (TypeError, "ByteTensor", lambda x, i: nt.set_rng_state(5)),
         (RuntimeError, "wrong size", lambda x, i: nt.set_rng_state(nt.zeros(3, dtype=nt.uint8))),
         (RuntimeError, "device", lambda x, i: nt.Generator("cuda")),
-        (ValueError, "between 0 and 1", lambda x, i: nt.nn.functional.dropout(x, 1.5)),
-        (RuntimeError, "floating", lambda x, i: nt.nn.functional.dropout(i, 0.5)),
     ],
-)
-def test_error(error, text, call):
-    x, i = nt.full((3,), 0.5), nt.zeros(3, dtype=nt.int64)
-    with pytest.raises(error, match=text):
-        call(x, i)
-    assert x.tolist() == [0.5] * 3 and i.tolist() == [0] * 3 and x._version == i._version == 0
+}
+
+
+@pytest.mark.parametrize("group", ERRORS.values(), ids=ERRORS)
+def test_errors(group):
+    for error, text, call in group:
+        x, i = nt.full((3,), 0.5), nt.zeros(3, dtype=nt.int64)
+        with pytest.raises(error, match=text):
+            call(x, i)
+        assert x.tolist() == [0.5] * 3 and i.tolist() == [0] * 3 and x._version == i._version == 0
 
 
 def test_floats_that_lack_integers_warn():

@@ -1,30 +1,28 @@
 """The distributions that fill a tensor: their kernels, and that no gradient flows through what they overwrite."""
 
-import numpy as np
+import inspect
+
 from numba import float32, float64
 
 from kernels_cpu import random as kernels
 from kernels_cpu import sampling
 from numbatensor.core import entries
-from numbatensor.core.dispatch import DTYPES
-from numbatensor.op import ALL, FLOATING, NUMBA, Op, compile
+from numbatensor.op import ALL, EXACT, FLOATING, NUMBA, Recorded, compile, name_of
 
 
-class Distribution(Op):
+class Distribution(Recorded):
     """An op whose kernels turn Philox words into elements. `kernels`: makers by numba type; the first one fills."""
 
     def __init__(self, function, kernels, dtypes, cost):
-        super().__init__(function)
+        super().__init__(function.__name__, function.__doc__, inspect.signature(function).parameters)
         self.kernels = kernels
-        self.row["operands"], self.row["tensors"] = len(self.inputs), 1
         self.row["dtypes"], self.row["cost"] = dtypes, cost
         self.backward(**{name: zeros_like for name in self.inputs})
 
     def compile(self, what, dtype):
         """The address of a kernel for a dtype."""
         kernel = self.kernels[what](NUMBA[dtype])
-        name = f"{self.name}.{what}.{np.dtype(DTYPES[dtype]).name}"
-        made = compile(kernel, name, arguments=2, fastmath=frozenset({"contract"})).address
+        made = compile(kernel, f"{self.name}.{what}.{name_of(dtype)}", arguments=2, fastmath=EXACT).address
         if what == 0:
             self.row["kernel"][dtype] = made
         else:
