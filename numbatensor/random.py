@@ -1,9 +1,8 @@
 """Random tensors. Equal seeds and calls give equal numbers, on any number of threads."""
 
 from numbatensor import dtypes
-from numbatensor.core import entries
 from numbatensor.core.modes import get_grad
-from numbatensor.core.random import new_dropout_mask, new_random, write_random
+from numbatensor.core.random import new_dropout_mask, new_random, new_trials
 from numbatensor.core.sampling import (
     ENDLESS,
     INVALID,
@@ -31,7 +30,6 @@ from numbatensor.random_in_place import (
     integer_range,
     limits,
     overwrite,
-    packed,
     probabilities,
     spread,
 )
@@ -136,18 +134,7 @@ def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, de
         made = new((n,), d, requires_grad)
         write_permutation(ops.randperm.address, made, address)
         return made
-    checked_out(out, (n,), dtype, "randperm")
-    if not out.is_contiguous():
-        return out.copy_(randperm(n, generator=generator, dtype=d))
-    return overwritten(ops.randperm, out, lambda: write_permutation(ops.randperm.address, out, address))
-
-
-def overwritten(op, out, write):
-    """`out`, after a write that is checked and counted."""
-    entries.check_writable(op.address, out, 0)
-    write()
-    entries.bump_version(out, op.address)
-    return out
+    return checked_out(out, (n,), dtype, "randperm").copy_(randperm(n, generator=generator, dtype=d))
 
 
 def normal(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None, requires_grad=False, device=None):
@@ -181,8 +168,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     if out is not None:
         return checked_out(out, input.shape, None, "bernoulli").bernoulli_(p, generator=generator)
     probabilities(p)
-    made = new(p.shape, p.dtype)
-    write_random(ops.bernoulli.address, made, address_of(generator), 0.0, 1.0, packed(p, made))
+    made = new_trials(ops.bernoulli.address, p.detach().contiguous(), address_of(generator))
     return ops.bernoulli.record(made, {"p": p}, {})
 
 
@@ -227,12 +213,11 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError(
             f"invalid multinomial distribution ({FAULTS[fault]})" if fault > ENDLESS or replacement else WRONG
         )
-    made = out if out is not None and out.is_contiguous() else new(shape, dtypes.int64)
+    made = new(shape, dtypes.int64)
     if rows:
         rooms = new((min(rows, ROOMS), input.shape[-1]), dtypes.float64)
-        write = lambda: write_multinomial(row, made, weights, rooms, int(bool(replacement)), address)
-        overwritten(ops.multinomial, made, write) if made is out else write()
-    return out.copy_(made) if out is not None and made is not out else made
+        write_multinomial(row, made, weights, rooms, int(bool(replacement)), address)
+    return made if out is None else out.copy_(made)
 
 
 def like(maker):

@@ -7,7 +7,6 @@ import numpy as np
 
 from numbatensor import dtypes
 from numbatensor.core import entries
-from numbatensor.core.modes import get_grad
 from numbatensor.core.random import any_improper, write_random
 from numbatensor.generator import address_of
 from numbatensor.messages import long_name
@@ -28,12 +27,7 @@ C_NAMES = {
 
 def overwrite(op, x, generator, a, b, p=None):
     """Fill x, any strides, from a generator: counted as one write, recorded as one that lets no gradient through."""
-    address = address_of(generator)
-    wanted = get_grad() and (x.requires_grad or (p is not None and p.requires_grad))
-    entries.check_writable(op.address, x, int(wanted))
-    write_random(op.address, x, address, a, b, None if p is None else packed(p, x))
-    entries.bump_version(x, op.address)
-    return op.record(x, {"x": x} if p is None else {"x": x, "p": p}, {}, in_place=True)
+    return write_random(op.address, x, address_of(generator), a, b, None if p is None else packed(p, x), p)
 
 
 def packed(p, x):

@@ -168,6 +168,12 @@ def test_in_place_counts_once_and_stops_gradients(fill):
     assert fill(y, g) is y and y._version == 1 and y.grad_fn is not None
     (y + x).sum().backward()
     assert x.grad.tolist() == [1.0, 1.0, 1.0]
+    x.grad = None
+    base = x * 1.0
+    part, rest = base[1:], base[:2]
+    fill(part, g)
+    (base.sum() + rest.sum()).backward()
+    assert x.grad.tolist() == [2.0, 0.0, 0.0] and base._version == 1
     with nt.no_grad():
         fill(x, g)
     assert x._version == 1

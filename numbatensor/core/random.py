@@ -8,12 +8,15 @@ seed, the offset and each element's place alone (`kernels_cpu.random`), not by t
 from numba import njit
 
 from numbatensor.core.compiler import call, native, symbol
-from numbatensor.core.dispatch import conversion, copy_into, extra_kernel, kernel_of
+from numbatensor.core.dispatch import bump, check_write, conversion, copy_into, extra_kernel, kernel_of, rebase
 from numbatensor.core.entries import read_shape
+from numbatensor.core.graph import NATIVE, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import atomic_add, bits, decref, load, number, store
+from numbatensor.core.modes import grad_enabled
 from numbatensor.core.python import (
     TYPE,
+    add_reference,
     argument,
     as_float,
     as_long,
@@ -31,7 +34,7 @@ from numbatensor.core.python import (
     unboxed,
 )
 from numbatensor.core.records import new_frame, op_at, tensor_at
-from numbatensor.core.tensors import empty, shape_of
+from numbatensor.core.tensors import FLOAT32, empty, shape_of
 
 CHUNK = 1 << 14  # elements of a thread's share; a multiple of 4, so that it begins with a counter
 TRIALS, IMPROPER = 0, 1  # kernels of bernoulli that read a tensor of probabilities
@@ -154,25 +157,62 @@ def new_random(self, args, count):
 
 
 @entry
+def new_trials(self, args, count):
+    """(bernoulli's row, p, generator's address) -> a new Tensor like p, a contiguous one"""
+    op, p, generator = as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2))
+    x = tensor_at(p)
+    extra_kernel(op, TRIALS, x.dtype)
+    frame = new_frame()
+    shape_of(frame, x)
+    made = empty(frame, x.dtype)
+    random_fill(op, made, load(generator), reserve(generator, x.numel), 0, 0, p)
+    return box(made)
+
+
+@native
+def overwrite_random(op, out, generator, a, b, p, source):
+    """Fill a tensor in place: counted, and recorded where `out`, or the `source` of the probabilities p, is part of the graph."""
+    x = tensor_at(out)
+    wanted = (
+        1
+        if x.dtype >= FLOAT32 and grad_enabled() and (needs_grad(x) or source and needs_grad(tensor_at(source)))
+        else 0
+    )
+    check_write(op, out, wanted)
+    if wanted:
+        settle(out)
+        if source:
+            settle(source)
+    random_write(op, out, load(generator), reserve(generator, x.numel), a, b, p)
+    bump(op, out)
+    if wanted:
+        node = new_node(NATIVE, op, 2, 0, 0, out)
+        link(node, 0, out)
+        if source:
+            link(node, 1, source)
+        rebase(out, node)
+    return 0
+
+
+@njit
+def tensor_or_none(obj):
+    return unboxed(obj) if is_tensor(obj) else 0
+
+
+@entry
 def write_random(self, args, count):
-    """(row, x, generator's address, a, b, p): overwrite x, unrecorded and uncounted. `p`: a contiguous Tensor, or None"""
-    op, x, generator, p = (
+    """(row, x, generator's address, a, b, p, source): overwrite x, and give it back. `p`: `source`, contiguous in the shape of x; or None"""
+    overwrite_random(
         as_long(argument(args, 0)),
         unboxed(argument(args, 1)),
         as_long(argument(args, 2)),
-        argument(args, 5),
-    )
-    offset = reserve(generator, tensor_at(x).numel)
-    random_write(
-        op,
-        x,
-        load(generator),
-        offset,
         parameter(argument(args, 3)),
         parameter(argument(args, 4)),
-        unboxed(p) if is_tensor(p) else 0,
+        tensor_or_none(argument(args, 5)),
+        tensor_or_none(argument(args, 6)),
     )
-    return none()
+    add_reference(argument(args, 1))
+    return argument(args, 1)
 
 
 @entry
