@@ -29,6 +29,7 @@ assert packed_as and result and parallel  # reached through their symbols
 INT64, BOOL = 5, 0
 # Places in a walk's `numbers`: the dimension that the kernel loops over, and whether threads may share the indices.
 INNER, SHARED = 0, 1
+TILE = 32  # elements at a time where they lie apart: their cache lines stay for the next row
 
 
 @njit
@@ -82,17 +83,36 @@ def indexed_shape(frame, x, indices, count, first):
 def walk_rows(walk, unused):
     """Run a walk's kernel for each place of the dimensions that it does not loop over."""
     f = frame_at(walk)
-    inner = f.numbers[INNER]
+    inner, n = f.numbers[INNER], f.pointers[7]
+    outer_step, lap = f.pointers[3], n
     if inner == f.ndim:
         f.pointers[4], f.pointers[5], f.pointers[6] = 1, 0, 0
+        if abs(outer_step) > f.itemsizes[1]:
+            lap = TILE
     else:
         f.pointers[4], f.pointers[5], f.pointers[6] = f.shape[inner], f.strides[0, inner], f.strides[1, inner]
+        lap = TILE if abs(f.pointers[5]) > 4 * f.itemsizes[0] else f.pointers[4]
     for i in range(inner):
         f.index[i] = 0
-    while True:
-        call(f.kernel, walk + POINTERS, f.pointers[7])
-        if not advance(f, inner):
-            return 0
+    start, end = 0, n if inner == f.ndim else f.pointers[4]
+    while start < end:
+        m = min(lap, end - start)
+        if inner == f.ndim:
+            n = m
+        else:
+            f.pointers[4] = m
+        while True:
+            call(f.kernel, walk + POINTERS, n)
+            if not advance(f, inner):
+                break
+        if inner == f.ndim:
+            f.pointers[1] += outer_step * m
+            f.pointers[2] += 8 * m
+        else:
+            f.pointers[0] += f.pointers[5] * m
+            f.pointers[1] += f.pointers[6] * m
+        start += m
+    return 0
 
 
 @native
@@ -167,7 +187,8 @@ def move_indexed(kernel, arguments_of_move):
         if x.shape[first + k] > 1 and (nearest == 0 or step < nearest):
             nearest = step
     last = f.ndim - 1
-    run = f.shape[last] > 1 and (abs(f.strides[0, last]) < nearest or n < 16)
+    x_step, even = abs(f.strides[0, last]), f.strides[1, last] == x.itemsize
+    run = f.shape[last] > 1 and (x_step < nearest or even or n < 16)
     f.numbers[INNER], f.numbers[SHARED] = last if run else f.ndim, load(w + 56)
     return run_walk(walk)
 
