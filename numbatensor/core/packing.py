@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from numbatensor.core.compiler import attempt, call, native, symbol
+from numbatensor.core.compiler import attempt, call, native
 from numbatensor.core.dispatch import conversion, copy_into
 from numbatensor.core.iterate import PARALLEL
 from numbatensor.core.memory import LARGE, allocate_large, free, free_large, incref, malloc
