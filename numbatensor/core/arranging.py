@@ -10,7 +10,7 @@ from numbatensor.core.compiler import native, symbol
 from numbatensor.core.dispatch import conversion, kernel_of, refuse
 from numbatensor.core.iterate import PARALLEL, begin, copy_run, operand, parallel, sweep
 from numbatensor.core.memory import load, memcpy, memset, store
-from numbatensor.core.packing import list_at, result, run_long, width_code, wrapped
+from numbatensor.core.packing import list_at, op_result, run_long, width_code, wrapped
 from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.slices import INNER, SHARED, run_walk
 from numbatensor.core.tensors import shape_of
@@ -24,7 +24,7 @@ def same_kind(x, out):
     t, frame = tensor_at(x), new_frame()
     conversion(t.dtype, t.dtype)
     shape_of(frame, t)
-    return result(frame, t.dtype, out)
+    return op_result(frame, t.dtype, out)
 
 
 @njit
@@ -160,7 +160,7 @@ def tile(op, arguments, out):
             refuse(op, arguments)
         s.shape[i], s.index[i] = size_of(t, s.ndim, i) * times, 0
     kernel = conversion(t.dtype, t.dtype)
-    made = result(shape, t.dtype, out)
+    made = op_result(shape, t.dtype, out)
     o = tensor_at(made)
     more = o.numel > 0
     while more:

@@ -10,15 +10,17 @@ from numba import njit
 from kernels_cpu.index import within
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.dispatch import kernel_of, refuse
-from numbatensor.core.index import copied, listed_shape, zeros
+from numbatensor.core.index import cleared_result, copy_for_writing, listed_shape
 from numbatensor.core.iterate import FRAME, PARALLEL, POINTERS, advance, begin, coalesce, operand, parallel, swap
 from numbatensor.core.memory import decref, load, memcpy, store
-from numbatensor.core.packing import packed_as, result, run_long, width_code, wrapped
+from numbatensor.core.packing import op_result, packed_as, run_long, width_code, wrapped
 from numbatensor.core.records import arguments_at, frame_at, new_frame, state_at, tensor_at
-from numbatensor.core.slices import widened
+from numbatensor.core.slices import broadcast_copy
 from numbatensor.core.tensors import FLOAT32, shape_of
 
-assert copied and zeros and packed_as and result and widened and parallel  # reached through their symbols
+assert (
+    copy_for_writing and cleared_result and packed_as and op_result and broadcast_copy and parallel
+)  # reached through their symbols
 INT64, BOOL = 5, 0
 CHECK = 0  # place in a walk's `numbers`: whether its indices are still to be checked
 STRETCH = 1024  # indices at a time: 8 KiB
@@ -160,7 +162,7 @@ def gather(op, arguments, out):
     kernel = kernel_of(op, width_code(t.itemsize))
     index = packed_index(op, arguments, x, a.tensors[1], dim)
     shape_of(frame, tensor_at(index))
-    made = attempt(symbol("result"), frame, t.dtype, out)
+    made = attempt(symbol("op_result"), frame, t.dtype, out)
     right = made == -1 or move_along(kernel, x, index, made, dim, 1, out == 0)
     decref(index)
     if made == -1:
@@ -198,7 +200,7 @@ def scatter_into(op, arguments, made, index, source, dim, kernel, fresh):
     elif s.storage == tensor_at(made).storage:
         frame = new_frame()
         shape_of(frame, s)
-        own = attempt(symbol("widened"), frame, source)
+        own = attempt(symbol("broadcast_copy"), frame, source)
     right = own == -1 or move_along(kernel, made, packed, own if own else source, dim, 0, fresh)
     decref(packed)
     if own == -1 or not right:
@@ -220,7 +222,7 @@ def scatter_copy(op, arguments, out, kernel):
     fits = source.ndim == 0 or source.dtype == tensor_at(a.tensors[0]).dtype
     if not fits or not reaches(source, tensor_at(a.tensors[1])):
         refuse(op, arguments)
-    made = copied(a.tensors[0], out)
+    made = copy_for_writing(a.tensors[0], out)
     return scatter_into(op, arguments, made, a.tensors[1], a.tensors[2], dim, kernel, out == 0)
 
 
@@ -246,5 +248,5 @@ def gather_grad(op, arguments, out):
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
     kernel = kernel_of(op, dtype)
-    made = zeros(f, dtype, out)
+    made = cleared_result(f, dtype, out)
     return scatter_into(op, arguments, made, a.tensors[1], a.tensors[0], dim, kernel, out == 0)

@@ -10,12 +10,12 @@ from numba import njit
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.dispatch import conversion, copy_into, kernel_of, refuse
 from numbatensor.core.memory import decref, incref, load, memcpy, store
-from numbatensor.core.packing import list_at, packed_as, result, tensors_from, width_code, wrapped
+from numbatensor.core.packing import list_at, op_result, packed_as, tensors_from, width_code, wrapped
 from numbatensor.core.records import RANK, Tensor, arguments_at, frame_at, new_frame, on_stack, tensor_at
 from numbatensor.core.slices import pick_slices, write_slices
 from numbatensor.core.tensors import shape_of, zero
 
-assert packed_as and result and write_slices  # reached through their symbols
+assert packed_as and op_result and write_slices  # reached through their symbols
 new_tensor, TENSOR = on_stack(Tensor), Tensor.itemsize
 
 
@@ -92,9 +92,9 @@ def add_at(op, arguments, out):
 
 
 @native
-def zeros(frame, dtype, out):
+def cleared_result(frame, dtype, out):
     """Zeros of a frame's shape, in `out` if that is not 0; a new reference."""
-    made = result(frame, dtype, out)
+    made = op_result(frame, dtype, out)
     zero(made)
     return made
 
@@ -119,7 +119,7 @@ def place(op, arguments, out):
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
     kernel = kernel_of(op, dtype)
-    made = zeros(f, dtype, out)
+    made = cleared_result(f, dtype, out)
     return write_at(op, arguments, made, a.numbers[1], a.numbers[2], a.numbers[3], a.tensors[0], kernel)
 
 
@@ -137,7 +137,7 @@ def add_rows(op, arguments, out):
     for i in range(1, f.ndim):
         f.shape[i] = grad.shape[index.ndim - 1 + i]
     kernel = kernel_of(op, grad.dtype)
-    made = zeros(frame, grad.dtype, out)
+    made = cleared_result(frame, grad.dtype, out)
     return write_at(op, arguments, made, tensors_from(arguments, 0), 1, 0, a.tensors[1], kernel)
 
 
@@ -151,16 +151,16 @@ def index_select_grad(op, arguments, out):
     dtype = tensor_at(a.tensors[0]).dtype
     kernel = kernel_of(op, dtype)
     store(indices, vector)
-    return write_at(op, arguments, zeros(f, dtype, out), indices, 1, dim, a.tensors[0], kernel)
+    return write_at(op, arguments, cleared_result(f, dtype, out), indices, 1, dim, a.tensors[0], kernel)
 
 
 @native
-def copied(x, out):
+def copy_for_writing(x, out):
     """A contiguous copy of a tensor, in `out` if that is not 0; a new reference. Nothing is copied if `out` is x."""
     f, dtype = new_frame(), tensor_at(x).dtype
     conversion(dtype, dtype)
     shape_of(f, tensor_at(x))
-    made = result(f, dtype, out)
+    made = op_result(f, dtype, out)
     if made != x:
         copy_into(made, x)
     return made
@@ -174,7 +174,7 @@ def write_copy(op, arguments, out, kernel):
     if not as_vector(vector, a.tensors[1]) or dim < 0:
         refuse(op, arguments)
     store(indices, vector)
-    return write_at(op, arguments, copied(a.tensors[0], out), indices, 1, dim, a.tensors[2], kernel)
+    return write_at(op, arguments, copy_for_writing(a.tensors[0], out), indices, 1, dim, a.tensors[2], kernel)
 
 
 @native

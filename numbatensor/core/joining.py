@@ -6,7 +6,7 @@ from numbatensor.core.compiler import native, symbol
 from numbatensor.core.dispatch import conversion, promote, refuse
 from numbatensor.core.iterate import PARALLEL, begin, copy_run, operand, parallel, sweep
 from numbatensor.core.memory import load, memcpy, store
-from numbatensor.core.packing import result, run_long, wrapped
+from numbatensor.core.packing import op_result, run_long, wrapped
 from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.tensors import shape_of
 
@@ -32,7 +32,7 @@ def like_but(x, y, dim):
 
 
 @native
-def copy_rows(context, i):
+def copy_part_rows(context, i):
     """One share of contiguous rows copied to places a step apart. Words: target, step, source, bytes of a row, rows, item, pieces."""
     target, step, source, run = load(context), load(context + 8), load(context + 16), load(context + 24)
     rows, item, pieces = load(context + 32), load(context + 40), load(context + 48)
@@ -70,9 +70,9 @@ def copy_part(out, data, x, dim, new):
         store(frame + 40, t.itemsize)
         store(frame + 48, threads)
         if threads > 1:
-            parallel(symbol("copy_rows"), frame, threads)
+            parallel(symbol("copy_part_rows"), frame, threads)
         else:
-            run_long(symbol("copy_rows"), frame, t.numel)
+            run_long(symbol("copy_part_rows"), frame, t.numel)
         return
     begin(frame, conversion(o.dtype, t.dtype))
     shape_of(frame, t)
@@ -116,7 +116,7 @@ def join(op, arguments, out, new):
     f.ndim = x.ndim + new
     for i in range(f.ndim):
         f.shape[i] = length if i == dim else x.shape[i - 1 if new and i > dim else i]
-    made = result(frame, dtype, out)
+    made = op_result(frame, dtype, out)
     o = tensor_at(made)
     data = o.data
     for k in range(count):

@@ -9,11 +9,11 @@ from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.dispatch import broadcast, conversion, copy_into, extra_kernel, kernel_of, refuse
 from numbatensor.core.iterate import advance, begin, coalesce, operand
 from numbatensor.core.memory import decref, store
-from numbatensor.core.packing import packed_as, result, width_code
+from numbatensor.core.packing import op_result, packed_as, width_code
 from numbatensor.core.records import Frame, arguments_at, frame_at, new_frame, tensor_at
 from numbatensor.core.tensors import FLOAT32, shape_of, zero
 
-assert copy_into and packed_as and result  # reached through their symbols
+assert copy_into and packed_as and op_result  # reached through their symbols
 BOOL, UINT8, INT64 = 0, 1, 5
 INDEX = Frame.fields["index"][1]
 
@@ -72,7 +72,7 @@ def nonzero(op, arguments, out):
     found = count_true(x, frame, counting)
     g = frame_at(frame)
     g.ndim, g.shape[0], g.shape[1] = 2, found, t.ndim
-    made = result(frame, INT64, out)
+    made = op_result(frame, INT64, out)
     if found == 0 or t.ndim == 0:
         return made
     begin(walk, finding)
@@ -140,7 +140,7 @@ def masked_select(op, arguments, out):
     found = count_true(mask, frame, counting)
     s = frame_at(shape)
     s.ndim, s.shape[0] = 1, found
-    made = result(shape, tensor_at(x).dtype, out)
+    made = op_result(shape, tensor_at(x).dtype, out)
     walk_masked(kernel, mask, x, frame, tensor_at(made).data, found)
     return made
 
@@ -167,7 +167,7 @@ def masked_scatter(op, arguments, out):
     if tensor_at(source).numel < found:
         refuse(op, arguments)
     packed = packed_as(source, dtype)
-    made = attempt(symbol("result"), frame, dtype, out)
+    made = attempt(symbol("op_result"), frame, dtype, out)
     if made == -1:
         decref(packed)
         fail()

@@ -7,7 +7,7 @@ from kernels_cpu.nll import NONE
 from numbatensor.core.compiler import call, native, symbol
 from numbatensor.core.dispatch import kernel_of, refuse
 from numbatensor.core.memory import load
-from numbatensor.core.packing import result, run_long
+from numbatensor.core.packing import op_result, run_long
 from numbatensor.core.records import arguments_at, at, frame_at, new_frame, on_stack, tensor_at, words
 from numbatensor.core.tensors import FLOAT32, zero
 
@@ -57,7 +57,7 @@ def nll_loss(op, arguments, out):
     j.kernel = kernel_of(op, x.dtype)
     f = frame_at(frame)
     f.ndim, f.shape[0] = 1 if j.reduction == NONE else 0, x.shape[0]
-    made = result(frame, x.dtype, out)
+    made = op_result(frame, x.dtype, out)
     j.x, j.row, j.column, j.out = x.data, x.strides[0], x.strides[1], tensor_at(made).data
     run_long(symbol("run_likelihood"), job, j.count)
     return made
@@ -75,7 +75,7 @@ def nll_loss_grad(op, arguments, out):
     j.kernel = kernel_of(op, x.dtype)
     f = frame_at(frame)
     f.ndim, f.shape[0], f.shape[1] = 2, x.shape[0], x.shape[1]
-    made = result(frame, x.dtype, out)
+    made = op_result(frame, x.dtype, out)
     zero(made)
     # `column` is the gradient's step here
     j.x, j.column, j.row, j.out = (

@@ -41,7 +41,7 @@ def tensors_from(arguments, k):
 
 
 @native
-def result(frame, dtype, out):
+def op_result(frame, dtype, out):
     """The tensor that an op writes into: `out`, or a new one with a frame's shape; a new reference."""
     if out:
         incref(out)

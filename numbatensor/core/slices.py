@@ -21,11 +21,11 @@ from numbatensor.core.iterate import (
     parallel,
 )
 from numbatensor.core.memory import decref, load, memcpy, store
-from numbatensor.core.packing import free_words, new_words, packed_as, result, run_long, width_code
+from numbatensor.core.packing import free_words, new_words, op_result, packed_as, run_long, width_code
 from numbatensor.core.records import RANK, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.tensors import FLOAT32, empty, same_shape
 
-assert packed_as and result and parallel  # reached through their symbols
+assert packed_as and op_result and parallel  # reached through their symbols
 INT64, BOOL = 5, 0
 # Places in a walk's `numbers`: the dimension that the kernel loops over, and whether threads may share the indices.
 INNER, SHARED = 0, 1
@@ -220,7 +220,7 @@ def lay(frame, x, indices, count, first, other):
 
 
 @native
-def widened(frame, t):
+def broadcast_copy(frame, t):
     """A copy of a tensor with a frame's shape."""
     dtype = tensor_at(t).dtype
     conversion(dtype, dtype)
@@ -241,7 +241,7 @@ def pick_slices(op, arguments, out, x, indices, count, first):
         refuse(op, arguments)
     frame, words, n = new_frame(), new_frame(), tensor_at(load(indices)).numel
     lead = indexed_shape(frame, t, indices, count, first)
-    made = attempt(symbol("result"), frame, t.dtype, out)
+    made = attempt(symbol("op_result"), frame, t.dtype, out)
     if made != -1:
         lay(frame, t, indices, count, first, tensor_at(made))
         prepare_move(words, x, indices, count, first, room, frame, lead, 1)
@@ -275,7 +275,7 @@ def write_slices(x, indices, count, first, source, kernel):
     lay(frame, t, indices, count, first, s)
     wide = 0
     if s.storage == t.storage or not even_lead(f, first, lead):
-        wide = attempt(symbol("widened"), frame, source)
+        wide = attempt(symbol("broadcast_copy"), frame, source)
         if wide == -1:
             free_words(room, n)
             fail()
