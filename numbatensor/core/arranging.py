@@ -6,11 +6,13 @@ are read backwards; the others need none.
 
 from numba import njit
 
+from numbatensor.core.arguments import item, list_argument, wrap
 from numbatensor.core.compiler import native, symbol
-from numbatensor.core.dispatch import conversion, kernel_of, refuse
-from numbatensor.core.iterate import PARALLEL, begin, copy_run, operand, parallel, sweep
+from numbatensor.core.copies import copy_run
+from numbatensor.core.dispatch import kernel_of, refuse
+from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
 from numbatensor.core.memory import load, memcpy, memset, store
-from numbatensor.core.packing import list_at, op_result, run_long, width_code, wrapped
+from numbatensor.core.packing import op_result, run_long, width_code
 from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.slices import INNER, SHARED, run_walk
 from numbatensor.core.tensors import shape_of
@@ -19,10 +21,9 @@ assert parallel  # reached through its symbol
 
 
 @njit
-def same_kind(x, out):
-    """A new tensor like another; and the kernel that copies its elements is ready."""
+def result_like(x, out):
+    """The tensor that an op writes into, of the shape and dtype of another."""
     t, frame = tensor_at(x), new_frame()
-    conversion(t.dtype, t.dtype)
     shape_of(frame, t)
     return op_result(frame, t.dtype, out)
 
@@ -31,7 +32,7 @@ def same_kind(x, out):
 def prepare_copy(frame, made, x):
     """A frame that copies all of a tensor into a contiguous one of the same shape and dtype."""
     m, t = tensor_at(made), tensor_at(x)
-    begin(frame, conversion(m.dtype, t.dtype))
+    begin(frame, 0)
     shape_of(frame, t)
     operand(frame, m)
     operand(frame, t)
@@ -40,13 +41,13 @@ def prepare_copy(frame, made, x):
 @njit
 def dims_in_list(arguments, k, ndim):
     """Bit mask of the dimensions in list k; -1 where one does not exist or appears twice."""
-    mask = 0
-    for i in range(arguments_at(arguments).lengths[k]):
-        dim = wrapped(load(list_at(arguments, k) + 8 * i), ndim)
+    mask, dims = 0, list_argument(arguments, k)
+    for i in range(dims[1]):
+        dim = wrap(item(dims, i), ndim)
         if dim < 0 or mask >> dim & 1:
             return -1
         mask |= 1 << dim
-    return mask
+    return mask if dims[1] >= 0 else -1
 
 
 @native
@@ -57,7 +58,7 @@ def flip(op, arguments, out):
     if mask < 0:
         refuse(op, arguments)
     kernel = kernel_of(op, width_code(t.itemsize))
-    made = same_kind(x, out)
+    made = result_like(x, out)
     prepare_copy(frame, made, x)
     f = frame_at(frame)
     for i in range(t.ndim):
@@ -81,17 +82,18 @@ def roll(op, arguments, out):
     a, frame, shifts = arguments_at(arguments), new_frame(), new_frame()
     x, s = a.tensors[0], frame_at(shifts)
     t = tensor_at(x)
-    if a.lengths[1] != a.lengths[2]:
+    by, dims = list_argument(arguments, 1), list_argument(arguments, 2)
+    if by[1] != dims[1] or by[1] < 0:
         refuse(op, arguments)
     for i in range(t.ndim):
         s.shape[i] = 0
-    for i in range(a.lengths[1]):
-        dim = wrapped(load(list_at(arguments, 2) + 8 * i), t.ndim)
+    for i in range(by[1]):
+        dim = wrap(item(dims, i), t.ndim)
         if dim < 0:
             refuse(op, arguments)
         if t.ndim and t.shape[dim]:
-            s.shape[dim] = (s.shape[dim] + load(list_at(arguments, 1) + 8 * i)) % t.shape[dim]
-    made = same_kind(x, out)
+            s.shape[dim] = (s.shape[dim] + item(by, i)) % t.shape[dim]
+    made = result_like(x, out)
     moving = 0
     for i in range(t.ndim):
         if s.shape[i]:
@@ -144,29 +146,23 @@ def next_place(shape, out, x, dims):
 def tile(op, arguments, out):
     """The tensor repeated along each dimension, the last ones where fewer are named: x, repeats."""
     a, shape, frame = arguments_at(arguments), new_frame(), new_frame()
-    s, f, t, repeats, named = (
-        frame_at(shape),
-        frame_at(frame),
-        tensor_at(a.tensors[0]),
-        list_at(arguments, 1),
-        a.lengths[1],
-    )
+    s, f, t, repeats = frame_at(shape), frame_at(frame), tensor_at(a.tensors[0]), list_argument(arguments, 1)
+    named = repeats[1]
     s.ndim = max(t.ndim, named)
-    if s.ndim > RANK:
+    if s.ndim > RANK or named < 0:
         refuse(op, arguments)
     for i in range(s.ndim):
-        times = load(repeats + 8 * (i - s.ndim + named)) if i >= s.ndim - named else 1
+        times = item(repeats, i - s.ndim + named) if i >= s.ndim - named else 1
         if times < 0:
             refuse(op, arguments)
         s.shape[i], s.index[i] = size_of(t, s.ndim, i) * times, 0
-    kernel = conversion(t.dtype, t.dtype)
     made = op_result(shape, t.dtype, out)
     o = tensor_at(made)
     more = o.numel > 0
     while more:
         # A dimension that is repeated is two in the frame: its own, and the repetitions, which x does not move along. What it has
         # no room for (more than six such) is stepped over by `index`.
-        begin(frame, kernel)
+        begin(frame, 0)
         f.ndim, f.operands, f.pointers[0], f.pointers[1] = 0, 2, o.data, t.data
         f.itemsizes[0] = f.itemsizes[1] = t.itemsize
         for i in range(t.ndim):
@@ -222,7 +218,7 @@ def triangle(op, arguments, out, upper):
     x, t = a.tensors[0], tensor_at(a.tensors[0])
     if t.ndim < 2:
         refuse(op, arguments)
-    made = same_kind(x, out)
+    made = result_like(x, out)
     if t.numel == 0:
         return made
     threads = state_at(symbol("state")).threads

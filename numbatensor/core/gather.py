@@ -8,12 +8,14 @@ by the width of an element, or `scatter_add` by dtype.
 from numba import njit
 
 from kernels_cpu.index import within
+from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.copies import advance
 from numbatensor.core.dispatch import kernel_of, refuse
 from numbatensor.core.index import cleared_result, copy_for_writing, listed_shape
-from numbatensor.core.iterate import FRAME, PARALLEL, POINTERS, advance, begin, coalesce, operand, parallel, swap
+from numbatensor.core.iterate import FRAME, PARALLEL, POINTERS, begin, coalesce, operand, parallel, swap
 from numbatensor.core.memory import decref, load, memcpy, store
-from numbatensor.core.packing import op_result, packed_as, run_long, width_code, wrapped
+from numbatensor.core.packing import op_result, packed_as, run_long, width_code
 from numbatensor.core.records import arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.slices import broadcast_copy
 from numbatensor.core.tensors import FLOAT32, shape_of
@@ -158,7 +160,7 @@ def gather(op, arguments, out):
     """``out[i, j] = x[index[i, j], j]`` for dim 0: x, index, dim."""
     a, frame = arguments_at(arguments), new_frame()
     x, t = a.tensors[0], tensor_at(a.tensors[0])
-    dim = wrapped(a.numbers[2], t.ndim)
+    dim = wrap(a.numbers[2], t.ndim)
     kernel = kernel_of(op, width_code(t.itemsize))
     index = packed_index(op, arguments, x, a.tensors[1], dim)
     shape_of(frame, tensor_at(index))
@@ -217,7 +219,7 @@ def scatter_into(op, arguments, made, index, source, dim, kernel, fresh):
 def scatter_copy(op, arguments, out, kernel):
     """A copy of x with a source written where an index says: x, index, source, dim."""
     a = arguments_at(arguments)
-    dim = wrapped(a.numbers[3], tensor_at(a.tensors[0]).ndim)
+    dim = wrap(a.numbers[3], tensor_at(a.tensors[0]).ndim)
     source = tensor_at(a.tensors[2])
     fits = source.ndim == 0 or source.dtype == tensor_at(a.tensors[0]).dtype
     if not fits or not reaches(source, tensor_at(a.tensors[1])):
@@ -243,7 +245,7 @@ def scatter_add(op, arguments, out):
 def gather_grad(op, arguments, out):
     """Zeros of a size with ``out[index[i, j], j] += grad[i, j]`` for dim 0: grad, index, size, dim."""
     a, f = arguments_at(arguments), new_frame()
-    dim = wrapped(a.numbers[3], a.lengths[2])
+    dim = wrap(a.numbers[3], a.lengths[2])
     if not listed_shape(f, arguments, 2) or not reaches(tensor_at(a.tensors[0]), tensor_at(a.tensors[1])):
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype

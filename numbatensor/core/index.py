@@ -1,16 +1,17 @@
 """Indexing ops over slices: unrecorded, ``name(op, arguments, out)``.
 
-Index tensors are integers of one shape; several are given by the address of an array of their records' addresses, and their
-number. Kernel 0 of the ops that read, and of `replace` and `index_copy`, is `take` or `put` by the width of an element; that of
+Index tensors are integers of one shape. Several are given one by one (then what else is no tensor comes after, and None fills the
+places that are left), or by the address of an array of their records' addresses, and their number. Kernel 0 of the ops that read, and of `replace` and `index_copy`, is `take` or `put` by the width of an element; that of
 those that add is `add_at` by dtype.
 """
 
 from numba import njit
 
+from numbatensor.core.arguments import item, list_argument, wrap
 from numbatensor.core.compiler import attempt, fail, native, symbol
-from numbatensor.core.dispatch import conversion, copy_into, kernel_of, refuse
-from numbatensor.core.memory import decref, incref, load, memcpy, store
-from numbatensor.core.packing import list_at, op_result, packed_as, tensors_from, width_code, wrapped
+from numbatensor.core.dispatch import copy_into, kernel_of, refuse
+from numbatensor.core.memory import decref, incref, memcpy, store
+from numbatensor.core.packing import op_result, packed_as, tensors_from, width_code
 from numbatensor.core.records import RANK, Tensor, arguments_at, frame_at, new_frame, on_stack, tensor_at
 from numbatensor.core.slices import pick_slices, write_slices
 from numbatensor.core.tensors import shape_of, zero
@@ -19,11 +20,24 @@ assert packed_as and op_result and write_slices  # reached through their symbols
 new_tensor, TENSOR = on_stack(Tensor), Tensor.itemsize
 
 
+@njit
+def indices_from(arguments, k):
+    """The address of the index tensors' addresses, and their number, as given from argument k on."""
+    a = arguments_at(arguments)
+    if a.tensors[k] == 0:
+        return a.numbers[k], a.numbers[k + 1]
+    n = 1
+    while k + n < a.count and a.tensors[k + n]:
+        n += 1
+    return tensors_from(arguments, k), n
+
+
 @native
 def pick(op, arguments, out):
-    """``x[:, i, j]``: x, address of the index tensors, their count, the first dimension they are for."""
+    """``x[:, i, j]``: x, index tensors, the first dimension that they are for."""
     a = arguments_at(arguments)
-    return pick_slices(op, arguments, out, a.tensors[0], a.numbers[1], a.numbers[2], a.numbers[3])
+    indices, count = indices_from(arguments, 1)
+    return pick_slices(op, arguments, out, a.tensors[0], indices, count, a.numbers[a.count - 1])
 
 
 @native
@@ -46,7 +60,7 @@ def as_vector(vector, index):
 def index_select(op, arguments, out):
     """Slices of a dimension: x, index (one dimension at most), dim."""
     a, vector, indices = arguments_at(arguments), new_tensor(), new_frame()
-    dim = wrapped(a.numbers[2], tensor_at(a.tensors[0]).ndim)
+    dim = wrap(a.numbers[2], tensor_at(a.tensors[0]).ndim)
     if not as_vector(vector, a.tensors[1]) or dim < 0:
         refuse(op, arguments)
     store(indices, vector)
@@ -71,24 +85,26 @@ def write_at(op, arguments, made, indices, count, first, source, kernel):
     return made
 
 
+@njit
+def write_in_place(op, arguments, kernel):
+    """Write into the first argument: x, source, index tensors, the first dimension that they are for."""
+    a = arguments_at(arguments)
+    indices, count = indices_from(arguments, 2)
+    incref(a.tensors[0])
+    return write_at(op, arguments, a.tensors[0], indices, count, a.numbers[a.count - 1], a.tensors[1], kernel)
+
+
 @native
 def replace(op, arguments, out):
-    """Overwrite elements of x in place: x, address of the index tensors, their count, first, source."""
-    a = arguments_at(arguments)
-    x = a.tensors[0]
-    kernel = kernel_of(op, width_code(tensor_at(x).itemsize))
-    incref(x)
-    return write_at(op, arguments, x, a.numbers[1], a.numbers[2], a.numbers[3], a.tensors[4], kernel)
+    """Overwrite elements of x in place: x, source, index tensors, first dimension."""
+    width = tensor_at(arguments_at(arguments).tensors[0]).itemsize
+    return write_in_place(op, arguments, kernel_of(op, width_code(width)))
 
 
 @native
 def add_at(op, arguments, out):
-    """Add to elements of x in place: x, address of the index tensors, their count, first, source."""
-    a = arguments_at(arguments)
-    x = a.tensors[0]
-    kernel = kernel_of(op, tensor_at(x).dtype)
-    incref(x)
-    return write_at(op, arguments, x, a.numbers[1], a.numbers[2], a.numbers[3], a.tensors[4], kernel)
+    """Add to elements of x in place: x, source, index tensors, first dimension."""
+    return write_in_place(op, arguments, kernel_of(op, tensor_at(arguments_at(arguments).tensors[0]).dtype))
 
 
 @native
@@ -102,25 +118,26 @@ def cleared_result(frame, dtype, out):
 @njit
 def listed_shape(frame, arguments, k):
     """Give a frame the shape in list k; whether it is one."""
-    f, n = frame_at(frame), arguments_at(arguments).lengths[k]
-    f.ndim = min(n, RANK)
-    right = n <= RANK
+    f, sizes = frame_at(frame), list_argument(arguments, k)
+    f.ndim = min(max(sizes[1], 0), RANK)
+    right = 0 <= sizes[1] <= RANK
     for i in range(f.ndim):
-        f.shape[i] = load(list_at(arguments, k) + 8 * i)
+        f.shape[i] = item(sizes, i)
         right = right and f.shape[i] >= 0
     return right
 
 
 @native
 def place(op, arguments, out):
-    """Zeros of a size with elements added at an index: source, address of the index tensors, their count, first, size."""
+    """Zeros of a size with elements added at an index, the gradient of :func:`pick`: source, index tensors, first dimension, size."""
     a, f = arguments_at(arguments), new_frame()
-    if not listed_shape(f, arguments, 4):
+    indices, count = indices_from(arguments, 1)
+    if not listed_shape(f, arguments, a.count - 1):
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
     kernel = kernel_of(op, dtype)
     made = cleared_result(f, dtype, out)
-    return write_at(op, arguments, made, a.numbers[1], a.numbers[2], a.numbers[3], a.tensors[0], kernel)
+    return write_at(op, arguments, made, indices, count, a.numbers[a.count - 2], a.tensors[0], kernel)
 
 
 @native
@@ -145,7 +162,7 @@ def add_rows(op, arguments, out):
 def index_select_grad(op, arguments, out):
     """Zeros of a size with slices added at numbers of a dimension: grad, index, size, dim."""
     a, f, vector, indices = arguments_at(arguments), new_frame(), new_tensor(), new_frame()
-    dim = wrapped(a.numbers[3], a.lengths[2])
+    dim = wrap(a.numbers[3], a.lengths[2])
     if not listed_shape(f, arguments, 2) or not as_vector(vector, a.tensors[1]) or dim < 0:
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
@@ -157,10 +174,9 @@ def index_select_grad(op, arguments, out):
 @native
 def copy_for_writing(x, out):
     """A contiguous copy of a tensor, in `out` if that is not 0; a new reference. Nothing is copied if `out` is x."""
-    f, dtype = new_frame(), tensor_at(x).dtype
-    conversion(dtype, dtype)
+    f = new_frame()
     shape_of(f, tensor_at(x))
-    made = op_result(f, dtype, out)
+    made = op_result(f, tensor_at(x).dtype, out)
     if made != x:
         copy_into(made, x)
     return made
@@ -170,7 +186,7 @@ def copy_for_writing(x, out):
 def write_copy(op, arguments, out, kernel):
     """A copy of x with a source written at numbers of a dimension: x, index, source, dim."""
     a, vector, indices = arguments_at(arguments), new_tensor(), new_frame()
-    dim = wrapped(a.numbers[3], tensor_at(a.tensors[0]).ndim)
+    dim = wrap(a.numbers[3], tensor_at(a.tensors[0]).ndim)
     if not as_vector(vector, a.tensors[1]) or dim < 0:
         refuse(op, arguments)
     store(indices, vector)
@@ -186,5 +202,5 @@ def index_add(op, arguments, out):
 @native
 def index_copy(op, arguments, out):
     """A copy of x with slices put at numbers of a dimension: x, index, source, dim. `out` may be x."""
-    item = tensor_at(arguments_at(arguments).tensors[0]).itemsize
-    return write_copy(op, arguments, out, kernel_of(op, width_code(item)))
+    width = tensor_at(arguments_at(arguments).tensors[0]).itemsize
+    return write_copy(op, arguments, out, kernel_of(op, width_code(width)))

@@ -2,11 +2,13 @@
 
 from numba import njit
 
+from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import native, symbol
+from numbatensor.core.copies import copy_run
 from numbatensor.core.dispatch import conversion, promote, refuse
-from numbatensor.core.iterate import PARALLEL, begin, copy_run, operand, parallel, sweep
+from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
 from numbatensor.core.memory import load, memcpy, store
-from numbatensor.core.packing import op_result, run_long, wrapped
+from numbatensor.core.packing import op_result, run_long
 from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.tensors import shape_of
 
@@ -74,7 +76,7 @@ def copy_part(out, data, x, dim, new):
         else:
             run_long(symbol("copy_part_rows"), frame, t.numel)
         return
-    begin(frame, conversion(o.dtype, t.dtype))
+    begin(frame, 0 if o.dtype == t.dtype else conversion(o.dtype, t.dtype))
     shape_of(frame, t)
     operand(frame, t)
     operand(frame, t)
@@ -101,7 +103,7 @@ def join(op, arguments, out, new):
     if first == 0:
         first = load(parts)
     x = tensor_at(first)
-    dim = wrapped(a.numbers[2], x.ndim + new)
+    dim = wrap(a.numbers[2], x.ndim + new)
     if dim < 0 or x.ndim + new == 0 or x.ndim + new > RANK:
         refuse(op, arguments)
     length = 0
@@ -111,7 +113,7 @@ def join(op, arguments, out, new):
             if not like_but(t, x, -1 if new else dim):
                 refuse(op, arguments)
             length += 1 if new else t.shape[dim]
-        if t.dtype != dtype or not t.contiguous:
+        if t.dtype != dtype:
             conversion(dtype, t.dtype)
     f.ndim = x.ndim + new
     for i in range(f.ndim):

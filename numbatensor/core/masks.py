@@ -6,8 +6,9 @@ Tensors are walked in row-major order of a common shape, merged but never reorde
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.dispatch import broadcast, conversion, copy_into, extra_kernel, kernel_of, refuse
-from numbatensor.core.iterate import advance, begin, coalesce, operand
+from numbatensor.core.copies import advance
+from numbatensor.core.dispatch import broadcast, copy_into, extra_kernel, kernel_of, refuse
+from numbatensor.core.iterate import begin, coalesce, operand
 from numbatensor.core.memory import decref, store
 from numbatensor.core.packing import op_result, packed_as, width_code
 from numbatensor.core.records import Frame, arguments_at, frame_at, new_frame, tensor_at
@@ -162,7 +163,6 @@ def masked_scatter(op, arguments, out):
     if not right:
         refuse(op, arguments)
     kernel, counting = kernel_of(op, width_code(tensor_at(source).itemsize)), extra_kernel(op, 0, UINT8)
-    conversion(dtype, dtype)
     found = count_true(mask, frame, counting)
     if tensor_at(source).numel < found:
         refuse(op, arguments)

@@ -7,10 +7,10 @@ from numbatensor.core.dispatch import conversion, copy_into
 from numbatensor.core.iterate import PARALLEL
 from numbatensor.core.memory import LARGE, allocate_large, free, free_large, incref, malloc
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
-from numbatensor.core.records import Arguments, arguments_at, new_frame, tensor_at
+from numbatensor.core.records import Arguments, new_frame, tensor_at
 from numbatensor.core.tensors import empty, shape_of
 
-LISTS, TENSORS_AT = Arguments.fields["lists"][1], Arguments.fields["tensors"][1]
+TENSORS_AT = Arguments.fields["tensors"][1]
 
 
 @native
@@ -20,18 +20,13 @@ def packed_as(t, dtype):
     if x.contiguous and x.dtype == dtype:
         incref(t)
         return t
-    conversion(dtype, x.dtype)
+    if x.dtype != dtype:
+        conversion(dtype, x.dtype)
     f = new_frame()
     shape_of(f, x)
     made = empty(f, dtype)
     copy_into(made, t)
     return made
-
-
-@njit
-def list_at(arguments, k):
-    """Address of the numbers of argument k, a list."""
-    return arguments + LISTS + 8 * arguments_at(arguments).numbers[k]
 
 
 @njit
@@ -47,13 +42,6 @@ def op_result(frame, dtype, out):
         incref(out)
         return out
     return empty(frame, dtype)
-
-
-@njit
-def wrapped(dim, ndim):
-    """A dimension counted from the front, or -1; a tensor without dimensions counts as having one."""
-    n = max(ndim, 1)
-    return -1 if dim < -n or dim >= n else dim + n if dim < 0 else dim
 
 
 @native

@@ -20,7 +20,7 @@ class Step(Op):
         def function(params):
             raise NotImplementedError(f"{name} runs over parameter groups")
 
-        super().__init__(function, name)
+        super().__init__(function, [], name)
         self.factories = factories
 
     def compile(self, what, dtype):
