@@ -160,6 +160,11 @@ def address(name):
     return found
 
 
+def native_address(function):
+    """The address of a native function."""
+    return address(function._name)
+
+
 def address_of(builder, name):
     """The address published under a name, in the code being built."""
     address(name)
@@ -364,6 +369,8 @@ def link_file(path, name):
 def native(function):
     """Declare a core function over words, called by compiled code through its symbol; compiled or loaded when first used."""
     count, name = function.__code__.co_argcount, function.__name__
+    if name in declared:
+        raise NameError(f"two native functions are called {name}: they would share a symbol")
     declared[name] = (function, False)
 
     def caller(typingctx, *args):
