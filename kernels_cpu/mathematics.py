@@ -1,44 +1,13 @@
-"""Scalar functions for kernels, under the names of Python's `math`: a formula declared with `math` runs with these.
+"""x"""
 
-Rounding is LLVM's, which keeps the type and vectorises; the transcendental functions are still the C library's, one call an
-element. Polynomials that vectorise take their places here.
-"""
-
-from math import (  # noqa: F401
-    acos,
-    acosh,
-    asin,
-    asinh,
-    atan,
-    atan2,
-    atanh,
-    copysign,
-    cos,
-    cosh,
-    e,
-    erf,
-    erfc,
-    exp,
-    expm1,
-    hypot,
-    inf,
-    isfinite,
-    isinf,
-    isnan,
-    log,
-    log1p,
-    log2,
-    log10,
-    nan,
-    pi,
-    pow,
-    sin,
-    sinh,
-    sqrt,
-    tan,
-    tanh,
-)
-
+from math import copysign, e, inf, isfinite, isinf, isnan, nan, pi, sqrt  # noqa: F401
+from kernels_cpu.arcs import acos, asin, atan, atan2
+from kernels_cpu.error_functions import erf, erfc
+from kernels_cpu.exponentials import exp, exp2, expm1, sigmoid
+from kernels_cpu.hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
+from kernels_cpu.logarithms import log, log1p, log2, log10
+from kernels_cpu.powers import hypot, pow
+from kernels_cpu.trigonometry import cos, sin, tan
 from numba.extending import intrinsic
 
 

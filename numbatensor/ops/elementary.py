@@ -104,7 +104,7 @@ tanh.backward(x=lambda grad, out: grad * (1.0 - out * out))
 @pointwise(promotes=True, dtypes=FLOATING, cost=4)
 def sigmoid(x):
     """Logistic function of each element: ``1 / (1 + exp(-x))``."""
-    return 1.0 / (1.0 + math.exp(-x))
+    return math.sigmoid(x)
 
 
 sigmoid.backward(x=lambda grad, out: grad * (1.0 - out) * out)
