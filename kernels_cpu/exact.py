@@ -1,5 +1,7 @@
-"""What `mathematics` offers, with the C library's functions for those that answer NaN beyond a bound."""
+"""The names of `mathematics`, with the C library's functions for those that answer NaN beyond a bound."""
 
-from math import cos, sin, tan  # noqa: F401
+import math
 
-from kernels_cpu import mathematics
+from kernels_cpu.mathematics import *  # noqa: F403
+
+sin, cos, tan = math.sin, math.cos, math.tan

@@ -72,7 +72,9 @@ def known(typingctx, values):
         found = ir.Constant(ir.IntType(1), 0)
         for value, kind in zip(cgutils.unpack_tuple(builder, args[0]), values, strict=True):
             is_float = isinstance(kind, types.Float)
-            found = builder.or_(found, builder.fcmp_ordered("ord", value, value) if is_float else ir.Constant(ir.IntType(1), 1))
+            found = builder.or_(
+                found, builder.fcmp_ordered("ord", value, value) if is_float else ir.Constant(ir.IntType(1), 1)
+            )
         return found
 
     return types.boolean(values), codegen

@@ -207,3 +207,12 @@ def traced(function):
     chosen = (one, two)[function.__code__.co_argcount - 1]
     chosen.__name__, chosen.__doc__ = function.__name__, function.__doc__
     return intrinsic(chosen)
+
+
+def rounding(name):
+    """A function of one float that LLVM knows, which keeps the type: ``floor``, ``rint``."""
+
+    def function(x):
+        return x.call(name)
+
+    return traced(function)

@@ -13,10 +13,7 @@ import os
 import pathlib
 import platform
 import re
-<<<<<<< HEAD
-=======
 import sys
->>>>>>> 5311e7b (Transcendental functions that vectorise: formulas traced into LLVM, per dtype)
 import tempfile
 import threading
 import types as python
@@ -40,8 +37,7 @@ i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
 PREFIX = f"numbatensor_{LAYOUT}_"
 USED = re.compile(PREFIX.encode() + rb"(\w+)(?=\0)")  # in an object file's table of strings
 ROOT = pathlib.Path(__file__).parents[2]
-OURS = ("numbatensor", "kernels_cpu")  # packages whose sources are part of fingerprints
-IMPORTS, WORD = re.compile(r"^from ([\w.]+) import (\([^)]*\)|.*)", re.MULTILINE), re.compile(r"\w+")
+IMPORTS = re.compile(r"^from (kernels_cpu[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 held: list = []  # what published addresses point at; alive as long as the process
 lock = threading.RLock()  # taken inside of numba's compiler lock
 published: dict = {}
@@ -102,13 +98,15 @@ def describe(value, seen):
 
 @functools.cache
 def sources(name):
-    """A hash of the source of a module, and of those that it imports names from, as far as they are ours."""
+    """A hash of the source of a module of ours, and of the kernels' modules that it imports names from."""
     path = getattr(sys.modules.get(name), "__file__", None)
-    if not path or name.split(".")[0] not in OURS:
+    if not path or name.split(".")[0] not in ("kernels_cpu", "numbatensor"):
         return name
     text = pathlib.Path(path).read_text(encoding="utf-8")
-    found = {n for package, names in IMPORTS.findall(text) for n in (package, *[f"{package}.{n}" for n in WORD.findall(names)])}
-    return digest(name, text, [sources(n) for n in sorted(found) if n != name])
+    imports = [
+        (package, f"{package}.{n}") for package, names in IMPORTS.findall(text) for n in re.findall(r"\w+", names)
+    ]
+    return digest(name, text, [sources(n) for n in sorted({n for pair in imports for n in pair})])
 
 
 def describe_function(function, seen):
@@ -250,6 +248,7 @@ def flags(fastmath):
     chosen.error_model = "numpy"
     if fastmath:
         chosen.fastmath = FastMathOptions(set(fastmath))
+        chosen.forceinline = True  # a call left in a kernel's loop keeps LLVM from vectorising it
     return chosen
 
 
