@@ -49,7 +49,7 @@ def globals_read(code):
 
 
 def scalar(function, dtype, functions=mathematics):
-    """A declared formula with its literals in `dtype` and `math` replaced by functions that vectorise.
+    """A declared formula with its literals in `dtype` and `math`, or `mathematics`, replaced by functions that vectorise.
 
     ``1.0 - out * out`` would otherwise compute float32 in float64.
     """
@@ -59,7 +59,7 @@ def scalar(function, dtype, functions=mathematics):
         code = code.replace(co_consts=tuple(kind(c) if type(c) in (int, float) else c for c in code.co_consts))
     known = dict(function.__globals__)
     for name in globals_read(code):
-        if known.get(name) is math:
+        if known.get(name) is math or known.get(name) is mathematics:
             known[name] = functions
         elif isinstance(known.get(name), Op):
             known[name] = register_jitable(scalar(known[name].function, dtype, functions))
