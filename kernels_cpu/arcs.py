@@ -1,6 +1,6 @@
 """Arc functions: angles of points, of sines and of cosines."""
 
-from kernels_cpu.pairs import PI, both
+from kernels_cpu.pairs import PI, both, without
 from kernels_cpu.traced import bits, constant, copysign, fabs, fma, from_bits, polynomial, select, sqrt, traced
 
 inf = float("inf")
@@ -66,7 +66,7 @@ def angle(x, y, backwards):
     inverse = 1.0 / bottom
     t = top * inverse
     lost = fma(t, near - (total - far), (far - difference) - near)
-    low = (fma(-t, bottom, top) - select(middle, lost, 0.0)) * inverse
+    low = (without(top, t, bottom) - select(middle, lost, 0.0)) * inverse
     straight = (near == inf) & (far == inf)
     t, low = select(straight, 0.0, t), select(far < inf, low, 0.0)
     turned = bits(select(steep, constant(x, -0.0), 0.0)) ^ bits(select(backwards, constant(x, -0.0), 0.0))
@@ -98,7 +98,7 @@ def arc(x):
     z = select(large, fma(a, -0.5, 0.5), a * a)
     root = sqrt(z)
     s = select(large, root, a)
-    lost = select(large, fma(-root, root, z) / (root + (root + 1e-30)), 0.0)
+    lost = select(large, without(z, root, root) / (root + (root + 1e-30)), 0.0)
     return large, s, fma(s * z, polynomial(z, ASIN[x.width]), lost)
 
 

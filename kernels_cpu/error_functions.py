@@ -2,7 +2,7 @@
 
 from kernels_cpu.exponentials import EXP, reduced
 from kernels_cpu.exponents import BIAS, power_of_two, times_power_of_two
-from kernels_cpu.pairs import quick_two_sum, two_product, two_sum
+from kernels_cpu.pairs import quick_two_sum, two_product, two_sum, without
 from kernels_cpu.traced import at_most, constant, copysign, fabs, fma, polynomial, select, traced
 
 SMALL = 0.8  # up to here erf is a polynomial
@@ -118,8 +118,8 @@ def erfc(x):
     bottom, lost_below = two_sum(a + a, 1.0)
     inverse = 1.0 / bottom
     scale = top * inverse
-    rest = (fma(-scale, bottom, top) + fma(-scale, lost_below, lost + second)) * inverse
-    rest = fma(scale, fma(r * r, polynomial(r, EXP[w]), low), rest)
+    rest = (without(top, scale, bottom) + fma(-scale, lost_below, lost + second)) * inverse
+    rest = fma(scale, fma(r * r, polynomial(r, EXP[w]), low), fma(rest, r, rest))
     far = times_power_of_two(fma(scale, r, scale) + rest, n)
     near = fma(-x, polynomial(x * x, ERF[w]), 1.0 - x)
     return select(fabs(x) <= 0.5, near, select(x < 0.0, 2.0 - far, far))

@@ -3,7 +3,7 @@
 from kernels_cpu.exponentials import EXPM1, HIGHEST, NEGLIGIBLE, reduced
 from kernels_cpu.exponents import BIAS, FRACTION, over_power_of_two, power_of_two, small_float, split
 from kernels_cpu.logarithms import LN2_PIECES, combined, inf, nan
-from kernels_cpu.pairs import quick_two_sum, two_product, two_sum
+from kernels_cpu.pairs import quick_two_sum, two_product, two_sum, without
 from kernels_cpu.traced import (
     at_least,
     at_most,
@@ -62,7 +62,7 @@ def tanh(x):
     lost = rest + (d - (below - 2.0))
     inverse = 1.0 / below
     result = d * inverse
-    error = fma(-result, lost, fma(-result, below, d)) + rest
+    error = fma(-result, lost, without(d, result, below)) + rest
     return copysign(fma(error, inverse, result), x)
 
 
@@ -99,7 +99,7 @@ def cosh(x):
 def square_root(x, low):
     """The square root of a pair, as a pair."""
     root = sqrt(x)
-    return root, (fma(-root, root, x) + low) / at_least(root + root, 2.0 ** -BIAS[x.width] * 4.0)
+    return root, (without(x, root, root) + low) / at_least(root + root, 2.0 ** -BIAS[x.width] * 4.0)
 
 
 def logarithm_of_two(x, y, low):
@@ -145,7 +145,7 @@ def atanh(x):
     total, lost = two_sum(above, below)
     inverse, difference = 1.0 / total, (above - below) + (lost_above - lost_below)
     s = difference * inverse
-    low = fma(-s, lost + (lost_above + lost_below), fma(-s, total, difference)) * inverse
+    low = fma(-s, lost + (lost_above + lost_below), without(difference, s, total)) * inverse
     s, low = select(n == 0, a, s), select(n == 0, 0.0, low)
     high, rest = LN2_PIECES[w]
     e, z = small_float(n, 0.0), s * s

@@ -3,7 +3,7 @@
 import math
 from fractions import Fraction
 
-from kernels_cpu.traced import fma
+from kernels_cpu.traced import FUSED, bits, fma, from_bits
 
 LN2 = Fraction("0.693147180559945309417232121458176568075500134360255254120680")
 LN10 = Fraction("2.30258509299404568401799145468436420760110148862877297603333")
@@ -37,9 +37,24 @@ def two_sum(x, y):
 
 
 def two_product(x, y):
-    """``x * y`` and what rounding took from it; without fused multiplication, 0."""
+    """``x * y`` and what rounding took from it: by fused multiplication, or (Veltkamp, 1968) by halves whose products are exact."""
     product = x * y
-    return product, fma(x, y, -product)
+    if FUSED:
+        return product, fma(x, y, -product)
+    (a, b), (c, d) = halves(x), halves(y)
+    return product, ((a * c - product) + a * d + b * c) + b * d
+
+
+def halves(x):
+    """x as the sum of two floats of half as many bits."""
+    high = from_bits(bits(x) & (-1 << {32: 12, 64: 27}[x.width]))
+    return high, x - high
+
+
+def without(x, y, z):
+    """``x - y * z``, for a product near x: only the difference is rounded."""
+    product, lost = two_product(y, z)
+    return fma(-y, z, x) if FUSED else (x - product) - lost
 
 
 def both(value, single, double):

@@ -3,7 +3,7 @@
 from kernels_cpu.exponentials import power
 from kernels_cpu.exponents import split_any
 from kernels_cpu.logarithms import inf, nan
-from kernels_cpu.pairs import LN2, both, quick_two_sum, two_product
+from kernels_cpu.pairs import LN2, both, quick_two_sum, two_product, without
 from kernels_cpu.traced import bits, constant, fabs, fma, from_bits, polynomial, select, sqrt, traced, trunc
 
 SLOPE = both(2 / LN2, (24, 24), (53, 53))
@@ -30,7 +30,7 @@ def logarithm(x):
     f, above = m - 1.0, m + 1.0
     inverse = 1.0 / above
     s = f * inverse
-    s_low = fma(-s, m - (above - 1.0), fma(-s, above, f)) * inverse
+    s_low = fma(-s, m - (above - 1.0), without(f, s, above)) * inverse
     z, z_low = two_product(s, s)
     z_low = fma(s + s, s_low, z_low)
     cube, cube_low = quick_two_sum(constant(x, CUBE[w][0]), fma(z, polynomial(z, LOG2[w]), CUBE[w][1]))

@@ -4,7 +4,7 @@ They answer NaN where abs(x) is larger than BOUND: taking away more multiples ne
 """
 
 from kernels_cpu.exponents import nearest
-from kernels_cpu.pairs import PI, both, quick_two_sum, two_product, two_sum
+from kernels_cpu.pairs import PI, both, quick_two_sum, two_product, two_sum, without
 from kernels_cpu.traced import FUSED, bits, fabs, fma, from_bits, polynomial, select, traced
 
 if FUSED:  # a fused product is exact where it matters: in the first step
@@ -111,6 +111,6 @@ def tan(x):
     low = fma(n, -last, low - below)
     z = r * r
     t, low = quick_two_sum(r, fma(z * r, polynomial(z, TAN[x.width]), fma(z, low, low)))
-    inverse = -1.0 / t
-    turned = fma(inverse, fma(inverse, low, fma(inverse, t, 1.0)), inverse)
+    inverse = 1.0 / t
+    turned = -fma(inverse, fma(-inverse, low, without(1.0, inverse, t)), inverse)
     return settled(x, select((integer & 1) == 0, t, turned))
