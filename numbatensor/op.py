@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from kernels_cpu import mathematics
+from kernels_cpu import exact, mathematics
 from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
 from numbatensor.core import dispatch, entries, joining, reduce, rules, views
@@ -48,8 +48,8 @@ def globals_read(code):
     return sorted({one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"})
 
 
-def scalar(function, dtype):
-    """A declared formula with its literals in `dtype` and `math` replaced by functions that vectorise.
+def scalar(function, dtype, functions=mathematics):
+    """A declared formula with its literals in `dtype` and `math`, or `mathematics`, replaced by functions that vectorise.
 
     ``1.0 - out * out`` would otherwise compute float32 in float64.
     """
@@ -59,11 +59,19 @@ def scalar(function, dtype):
         code = code.replace(co_consts=tuple(kind(c) if type(c) in (int, float) else c for c in code.co_consts))
     known = dict(function.__globals__)
     for name in globals_read(code):
-        if known.get(name) is math:
-            known[name] = mathematics
+        if known.get(name) is math or known.get(name) is mathematics:
+            known[name] = functions
         elif isinstance(known.get(name), Op):
-            known[name] = register_jitable(scalar(known[name].function, dtype))
+            known[name] = register_jitable(scalar(known[name].function, dtype, functions))
     return python.FunctionType(code, known, function.__name__, function.__defaults__, function.__closure__)
+
+
+def is_bounded(function):
+    """Whether a formula uses functions that answer NaN beyond a bound."""
+    inner = [function.__globals__.get(name) for name in globals_read(function.__code__)]
+    return any(name in mathematics.BOUNDED for name in function.__code__.co_names) or any(
+        isinstance(op, Op) and is_bounded(op.function) for op in inner
+    )
 
 
 def default_of(parameter):
@@ -228,7 +236,8 @@ class Pointwise(Op):
 
 
 def elementwise(name, function, kinds, dtype, fixed=0):
-    kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed)
+    unbounded = scalar(function, dtype, exact) if is_bounded(function) else None
+    kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed, unbounded)
     return compile(kernel, name, arguments=2, fastmath={"contract"}).address
 
 
