@@ -16,7 +16,11 @@ def live():
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(request):
-    for name in ("last_exc", "last_value", "last_traceback"):  # pytest keeps a failed test's frames here, until the next runs
+    for name in (
+        "last_exc",
+        "last_value",
+        "last_traceback",
+    ):  # pytest keeps a failed test's frames here, until the next runs
         vars(sys).pop(name, None)
     before = live()
     yield
