@@ -68,3 +68,52 @@ def operands(kinds):
         return types.none(p, i, value), codegen
 
     return pointers, get, put
+
+
+@intrinsic
+def word_at(typingctx, addresses, k):
+    """Word k of an array of words: the address of operand k."""
+
+    def codegen(context, builder, signature, args):
+        words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(words, [args[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+def array_of(kind):
+    """Intrinsics over memory that holds elements of one type: ``at(address)``, ``get(array, i)``, ``put(array, i, value)``.
+
+    An address becomes a pointer once, outside of the loop: LLVM does not see through a conversion in each step.
+    """
+    array = types.CPointer(kind)
+
+    @intrinsic
+    def at(typingctx, address):
+        def codegen(context, builder, signature, args):
+            return builder.inttoptr(args[0], context.get_value_type(array))
+
+        return array(types.int64), codegen
+
+    @intrinsic
+    def get(typingctx, p, i):
+        def codegen(context, builder, signature, args):
+            return context.unpack_value(builder, kind, builder.gep(args[0], [args[1]]))
+
+        return kind(p, i), codegen
+
+    @intrinsic
+    def put(typingctx, p, i, value):
+        def codegen(context, builder, signature, args):
+            cast = context.cast(builder, args[2], value, kind)
+            context.pack_value(builder, kind, cast, builder.gep(args[0], [args[1]]))
+            return context.get_dummy_value()
+
+        return types.none(p, i, value), codegen
+
+    return at, get, put
+
+
+def itemsize(kind):
+    """Bytes of an element of a numba type."""
+    return 1 if kind == types.boolean else kind.bitwidth // 8

@@ -1,6 +1,6 @@
 """A PyTorch-style tensor library whose every kernel is Python compiled by Numba."""
 
-from numbatensor import autograd, graph_nodes, inplace, messages, printing
+from numbatensor import autograd, graph_nodes, messages, printing, publish, python_rules, refusals
 from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads
@@ -59,7 +59,6 @@ from numbatensor.functional import (
     cat,
     chunk,
     clamp,
-    count_nonzero,
     cumprod,
     cumsum,
     dot,
@@ -76,6 +75,7 @@ from numbatensor.functional import (
     logsumexp,
     masked_fill,
     masked_select,
+    matmul,
     max,
     min,
     mm,
@@ -107,36 +107,20 @@ from numbatensor.functional import (
 )
 from numbatensor.memory import memory_stats, memory_summary
 from numbatensor.serialization import load, save
-from numbatensor.tensor import Size, Tensor, from_numpy, globals_of_ops, matmul, tensor
+from numbatensor.tensor import Size, Tensor, from_numpy, functions, tensor
 
-globals().update(globals_of_ops)
+globals().update(functions)
 for name in (
-    "sum",
-    "prod",
-    "mean",
-    "amax",
-    "amin",
-    "all",
-    "any",
-    "reshape",
     "flatten",
-    "transpose",
-    "permute",
     "movedim",
-    "t",
-    "squeeze",
-    "unsqueeze",
-    "narrow",
-    "select",
-    "diagonal",
     "unflatten",
     "broadcast_to",
-    "clone",
     "as_strided",
 ):
     globals()[name] = getattr(Tensor, name)
 clip = clamp
-absolute = globals_of_ops["abs"]
+absolute = functions["abs"]
+swapaxes = swapdims = functions["transpose"]
 from numbatensor import nn, optim, utils  # noqa: E402
 
 sites.register_library()

@@ -8,12 +8,12 @@ import numpy as np
 
 from numbatensor import dtypes
 from numbatensor.core import entries
-from numbatensor.op import OPS, from_array, record
-from numbatensor.ops import rows
-from numbatensor.tensor import Tensor, as_operand, as_sizes, globals_of_ops, tensor, wrap_dim, written
+from numbatensor.op import OPS, Recorded, from_array
+from numbatensor.ops import reductions, rows, structured
+from numbatensor.tensor import Tensor, as_operand, as_sizes, functions, tensor, wrap_dim, written
 
 Extremum = collections.namedtuple("Extremum", ["values", "indices"])
-op = globals_of_ops
+op = functions
 
 
 def chosen(dim, axis):
@@ -96,43 +96,42 @@ def argmin(input, dim=None, keepdim=False):
     return from_array(np.asarray(np.argmin(input.array(), axis=dim, keepdims=keepdim)))
 
 
-def var(input, dim=None, *, correction=1, keepdim=False, unbiased=None, axis=None):
+def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
     """Variance: the mean square distance to the mean, with ``n - correction`` for n."""
     dim = chosen(dim, axis)
-    correction = correction if unbiased is None else int(unbiased)
-    centred = input - input.mean(dim, keepdim=True)
-    total = (centred * centred).sum(dim, keepdim=keepdim)
-    n = input.numel() // builtins.max(total.numel(), 1)
-    return total / float(n - correction) if n > correction else total * math.nan
+    if isinstance(dim, builtins.bool):
+        dim, unbiased = None, dim
+    return reductions.var(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased))
 
 
-def std(input, dim=None, **options):
+def std(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
     """Square root of the variance."""
-    return var(input, dim, **options).sqrt()
+    return var(input, dim, unbiased, keepdim, correction=correction, axis=axis).sqrt()
 
 
-def var_mean(input, dim=None, *, keepdim=False, **options):
+def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
     """Variance and mean."""
-    return var(input, dim, keepdim=keepdim, **options), input.mean(dim, keepdim)
+    dim = chosen(dim, axis)
+    if isinstance(dim, builtins.bool):
+        dim, unbiased = None, dim
+    return var(input, dim, unbiased, keepdim, correction=correction), input.mean(dim, keepdim)
 
 
-def norm(input, p=2, dim=None, keepdim=False):
+def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     """The p-norm of the elements, of all dimensions or of some."""
-    x = input.abs()
-    if p == math.inf:
-        return x.amax(dim, keepdim)
-    if p == 0:
-        return (x != 0).to(input.dtype).sum(dim, keepdim)
-    if p == 1:
-        return x.sum(dim, keepdim)
+    x = input if dtype is None else input.to(dtype)
     if p in (2, "fro"):
-        return (input * input).sum(dim, keepdim).sqrt()
-    return (x ** float(p)).sum(dim, keepdim) ** (1.0 / p)
-
-
-def count_nonzero(input, dim=None):
-    """How many elements are not zero."""
-    return (input != 0).to(dtypes.int64).sum(dim)
+        return reductions.euclidean_norm(x, dim, keepdim)
+    if p == 0:
+        return (x != 0).to(x.dtype).sum(dim, keepdim)
+    size = x.abs()
+    if p == math.inf:
+        return size.amax(dim, keepdim)
+    if p == -math.inf:
+        return size.amin(dim, keepdim)
+    if p == 1:
+        return size.sum(dim, keepdim)
+    return (size ** float(p)).sum(dim, keepdim) ** (1.0 / p)
 
 
 def clamp(input, min=None, max=None):
@@ -195,7 +194,10 @@ def cat(tensors, dim=0, *, axis=None):
     dim = wrap_dim(dim if axis is None else axis, tensors[0].ndim)
     made = from_array(np.concatenate([t.array() for t in tensors], axis=dim))
     starts = np.cumsum([0, *[t.shape[dim] for t in tensors]]).tolist()
-    return record_many(CAT, made, tensors, {"dim": dim, "starts": starts})
+    for k in range(len(tensors)):
+        if f"t{k}" not in CAT.rules:
+            CAT.rules[f"t{k}"] = Joined(k)
+    return CAT.record(made, {f"t{k}": t for k, t in enumerate(tensors)}, {"dim": dim, "starts": starts})
 
 
 class Joined:
@@ -208,22 +210,28 @@ class Joined:
         return grad.narrow(dim, starts[self.k], starts[self.k + 1] - starts[self.k])
 
 
-def record_many(declared, out, tensors, attributes):
-    """Record an op with any number of inputs."""
-    for k in range(len(tensors)):
-        if f"t{k}" not in declared.rules:
-            declared.rules[f"t{k}"] = Joined(k)
-    return record(declared, out, {f"t{k}": t for k, t in enumerate(tensors)}, attributes)
+CAT = Recorded("cat", "Tensors joined along a dimension.").backward()
 
 
-def declare_cat():
-    from numbatensor.inplace import declare
-
-    made = declare("cat")
-    return made
-
-
-CAT = declare_cat()
+def matmul(input, other):
+    """Matrix product of two tensors, of all ranks, with broadcast batch dimensions."""
+    x, y = as_operand(input), as_operand(other)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError("matmul(): both arguments must be Tensors")
+    if x.dtype is not y.dtype:
+        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x.dtype.name} != {y.dtype.name}")
+    if x.ndim == 0 or y.ndim == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D")
+    k = y.shape[-2] if y.ndim > 1 else y.shape[0]
+    if x.shape[-1] != k:
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, x.shape))} and {'x'.join(map(str, y.shape))})"
+        )
+    if x.ndim > 1 and y.ndim > 1:
+        return structured.matmul(x, y)
+    made = structured.matmul(x if x.ndim > 1 else x.unsqueeze(0), y if y.ndim > 1 else y.unsqueeze(1))
+    made = made if y.ndim > 1 else made.squeeze(-1)
+    return made if x.ndim > 1 else made.squeeze(-1 if y.ndim == 1 else -2)
 
 
 def stack(tensors, dim=0, *, axis=None):
@@ -371,7 +379,7 @@ def getitem(self, index):
     index = as_index(self, index)
     if simple(self, index):
         made = viewed(self, index)
-        return made if made is not self else OPS["as_strided"](self, self.shape, self.stride(), 0)
+        return made if made is not self else OPS["as_strided"](self, tuple(self.shape), self.stride(), 0)
     try:
         return rows.pick(self, index)
     except IndexError as error:
@@ -566,6 +574,7 @@ def einsum(equation, *operands):
 
 
 METHODS = [
+    matmul,
     softmax,
     log_softmax,
     logsumexp,
@@ -578,7 +587,6 @@ METHODS = [
     var,
     std,
     norm,
-    count_nonzero,
     clamp,
     isclose,
     allclose,
@@ -645,17 +653,8 @@ for function in (
 ):
     setattr(Tensor, function.__name__ + "_", in_place(function))
 Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
-for name, word in (
-    ("and", "bitwise_and"),
-    ("or", "bitwise_or"),
-    ("xor", "bitwise_xor"),
-    ("lshift", "bitwise_left_shift"),
-    ("rshift", "bitwise_right_shift"),
-    ("mod", "remainder"),
-    ("floordiv", "floor_divide"),
-):
-    setattr(Tensor, f"__{name}__", op[word])
-    setattr(Tensor, f"__r{name}__", lambda self, other, f=op[word]: f(other, self))
+Tensor.__matmul__ = matmul
+Tensor.__rmatmul__ = lambda self, other: matmul(other, self)
 Tensor.__invert__ = lambda self: op["logical_not"](self) if self.dtype is dtypes.bool else op["bitwise_not"](self)
 Tensor.clip = clamp
 

@@ -1,8 +1,9 @@
-"""The kinds of op, and how one declaration becomes a row of the dispatch table, a function and a method."""
+"""The kinds of op, and how one declaration becomes a row of the dispatch table."""
 
 import dis
 import inspect
 import math
+import sys
 import types as python
 
 import numpy as np
@@ -12,24 +13,34 @@ from numba.extending import register_jitable
 from kernels_cpu import mathematics
 from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
-from numbatensor.core import dispatch, engine, entries
+from numbatensor.core import dispatch, entries, reduce, rules, views
 from numbatensor.core import python as native
-from numbatensor.core.compiler import compile, publish
-from numbatensor.core.dispatch import CODES, DTYPES, RESERVED, TABLE
+from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
+from numbatensor.core.compiler import address, compile, held, publish
+from numbatensor.core.dispatch import CODES, DTYPES, FLOAT32, INT64, RESERVED, TABLE
 from numbatensor.core.handles import hold, table
+from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
-from numbatensor.core.records import INPUTS, view_record
-from numbatensor.core.records import Edge as EdgeRecord
-from numbatensor.core.records import Node as NodeRecord
+from numbatensor.core.records import COUNT, INPUTS, POINTWISE, SIZE, STRUCTURED, VIEW, view_record
+from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
-from numbatensor.core.records import Saved as SavedRecord
 from numbatensor.core.records import Storage as StorageRecord
+from numbatensor.trace import OPERATIONS, Traced, trace
 
-OPS: dict = {}
+OPS: dict = OPERATIONS
 BY_ADDRESS: dict = {}
 NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
 ALL, NUMERIC, INTEGRAL, FLOATING = 0b11111111, 0b11111110, 0b00111111, 0b11000000
 PUBLIC = {"x": "input", "y": "other"}  # the mathematics' names, and PyTorch's
+ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's
+# What annotates the parameters of a declaration: the kinds of objects that the argument can be.
+OPTIONAL, NUMBER, DIMS, SIZES = TENSOR | NONE, ANY_NUMBER, LIST | INT | NONE, LIST | REST
+FLAG = BOOL
+PSEUDO = ("out", "input_shape", "count")  # what a rule can ask for beside the op's arguments
+
+
+def name_of(dtype):
+    return np.dtype(DTYPES[dtype]).name
 
 
 def globals_read(code):
@@ -51,45 +62,121 @@ def scalar(function, dtype):
         if known.get(name) is math:
             known[name] = mathematics
         elif isinstance(known.get(name), Op):
-            known[name] = scalar_op(known[name], dtype)
+            known[name] = register_jitable(scalar(known[name].function, dtype))
     return python.FunctionType(code, known, function.__name__, function.__defaults__, function.__closure__)
 
 
-def scalar_op(op, dtype):
-    """An op as a function of numbers: rules may call ops."""
-    return register_jitable(scalar(op.function, dtype))
+def default_of(parameter):
+    """The kind and word of a default, as an argument record has them."""
+    value = parameter.default
+    if value is None or value is parameter.empty:
+        return 4, 0
+    if isinstance(value, bool):
+        return 1, int(value)
+    return (2, value) if isinstance(value, int) else (3, bits_of_float(value))
 
 
 class Op:
     """An operation: a row of the dispatch table and what fills it on first use."""
 
-    def __init__(self, function, name=None):
-        self.function, self.rules, self.needs = function, {}, {}
+    kind = STRUCTURED
+    shown = None  # the name of the op's gradient, where it does not follow from the op's
+
+    def __init__(self, function, parameters=None, name=None):
+        self.function, self.rules, self.needs, self.explain = function, {}, {}, None
+        self.public, self.keywords = True, {}
         self.name = self.__name__ = name or function.__name__
         self.__doc__, self.__module__ = function.__doc__, function.__module__
-        self.parameters = list(inspect.signature(function).parameters.values())
+        self.parameters = list(inspect.signature(function).parameters.values()) if parameters is None else parameters
         self.inputs = [p.name for p in self.parameters]
         index = (
             RESERVED.index(self.name) if self.name in RESERVED else len(RESERVED) + sum(n not in RESERVED for n in OPS)
         )
         self.row = TABLE[index]
-        self.row["index"] = index
+        self.row["index"], self.row["kind"], self.row["dtypes"], self.row["cost"] = index, self.kind, ALL, 1
         self.address = TABLE.ctypes.data + index * Row.itemsize
         OPS[self.name] = BY_ADDRESS[self.address] = self
         if self.name not in RESERVED:
             publish("op_" + self.name, self.address)
+        self.describe_parameters()
 
-    def backward(self, **rules):
-        """Declare the gradient of each input. The names that a rule takes, after the gradient's, are what is saved for it."""
-        self.rules = rules
-        for k in range(INPUTS):
-            self.row["rule_kind"][k] = engine.PYTHON
-        return self
+    def accepts(self, k, parameter):
+        """The kinds of objects that an argument can be."""
+        return parameter.annotation
+
+    def describe_parameters(self):
+        """Tell the table how Python calls the op."""
+        row = self.row
+        row["operands"] = len(self.parameters)
+        row["required"] = sum(p.default is p.empty for p in self.parameters)
+        row["tensors"] = sum(bool(self.accepts(k, p) & TENSOR) for k, p in enumerate(self.parameters))
+        self.names = [PUBLIC.get(p.name, p.name) for p in self.parameters]
+        for k, parameter in enumerate(self.parameters):
+            row["accepts"][k] = self.accepts(k, parameter)
+            for field, name in (("names", self.names[k]), ("aliases", ALIASES.get(parameter.name, self.names[k]))):
+                name = sys.intern(name)
+                held.append(name)
+                row[field][k] = id(name)
+            row["default_kinds"][k], row["default_numbers"][k] = default_of(parameter)
 
     def which(self, name):
-        return 0 if name == "out" else 1 + self.inputs.index(name)
+        """The bit under which a rule's wish is noted in `saves`."""
+        return (
+            {"out": 0, "input_shape": SIZE, "count": COUNT}.get(name) if name in PSEUDO else 1 + self.inputs.index(name)
+        )
+
+    def backward(self, **given):
+        """Declare the gradient of each input, as a function of Tensors.
+
+        The names that a rule takes, after the gradient's, are what is saved for it: `out`, inputs, attributes, `input_shape` (of
+        the first input) and `count` (how many of its elements make one of the output's).
+        """
+        for name, rule in given.items():
+            i = self.inputs.index(name)
+            self.rules[name] = rule
+            self.needs[i] = list(inspect.signature(rule).parameters)[1:]
+            self.row["saves"][i] = sum(1 << self.which(n) for n in self.needs[i])
+            self.declare_rule(i, rule)
+        return self
+
+    def declare_rule(self, i, rule):
+        """Fill the table's places for the rule of input i; `finish_rules` comes later, when all ops exist."""
+        self.row["rule_kind"][i] = rules.IDENTITY if rule is same else rules.PYTHON
+
+    def finish_rules(self):
+        """Write the rules that are functions of Tensors down as programs, where that can be done."""
+        for i in self.needs:
+            if self.row["rule_kind"][i] == rules.PYTHON:
+                program = trace(self, i, self.rules[self.inputs[i]])
+                if program is not None:
+                    held.append(program)
+                    self.row["program"][i], self.row["rule_kind"][i] = program.ctypes.data, rules.PROGRAM
+
+    def internal(self):
+        """Keep the op out of the public names."""
+        self.public = False
+        return self
+
+    def keyword(self, **changes):
+        """Declare keywords that PyTorch's function has beside: each a function of (op, arguments, value) to an op and arguments."""
+        self.keywords.update(changes)
+        return self
+
+    def explained(self, function):
+        """Declare the function that says, by raising, why arguments are refused. It takes the op's arguments."""
+        self.explain = function
+        return function
+
+    def __call__(self, *args, **kwargs):
+        for a in args:
+            if isinstance(a, Traced):
+                return a.program.call(self, args, kwargs)
+        return self.fast(*args, **kwargs)
 
     def node_name(self):
+        """The name of the op's gradient, such as ``MulBackward0``."""
+        if self.shown:
+            return self.shown
         return "".join(part.capitalize() for part in self.name.split("_")) + "Backward0"
 
     def __repr__(self):
@@ -99,56 +186,48 @@ class Op:
 class Pointwise(Op):
     """A scalar formula, applied to every element of its operands, broadcast."""
 
+    kind = POINTWISE
+
     def __init__(self, function, tensors, result, promotes, dtypes, masks, cost):
+        self.tensors, self.masks = tensors, masks
         super().__init__(function)
         row = self.row
-        row["operands"] = len(self.inputs)
-        row["tensors"] = tensors or len(self.inputs)
         row["result"] = 0 if result is None else 1 + CODES[np.dtype(result)]
         row["promotes"], row["dtypes"], row["cost"] = promotes, dtypes, cost
-        self.masks = masks
         row["masks"] = sum(1 << self.inputs.index(m) for m in masks)
 
-    def backward(self, **rules):
-        """Declare the gradient of each input, as a formula on numbers that also reads as one on Tensors."""
-        self.rules = rules
-        for name, rule in rules.items():
-            i = self.inputs.index(name)
-            self.needs[i] = needs = list(inspect.signature(rule).parameters)[1:]
-            if needs != sorted(needs, key=self.which):
-                raise TypeError(
-                    f"{self.name}: the rule of {name} takes its saved values as `out`, then the inputs in order"
-                )
-            self.row["saves"][i] = sum(1 << self.which(n) for n in needs)
-            self.row["rule_kind"][i] = engine.IDENTITY if rule is same else engine.KERNEL
-        return self
+    def accepts(self, k, parameter):
+        return ANY_NUMBER | (TENSOR if self.tensors is None or k < self.tensors else 0)
 
-    def kind(self, k, dtype):
-        return types.boolean if self.row["masks"] >> k & 1 else NUMBA[dtype]
+    def declare_rule(self, i, rule):
+        """A rule of a pointwise op is a formula on numbers, compiled into one kernel, that also reads as one on Tensors."""
+        needs = self.needs[i]
+        if needs != sorted(needs, key=self.which):
+            raise TypeError(f"{self.name}: a rule takes its saved values as `out`, then the inputs in order")
+        self.row["rule_kind"][i] = rules.IDENTITY if rule is same else rules.KERNEL
+
+    def operand(self, name, dtype):
+        """The numba type of an operand, or of the output."""
+        return types.boolean if name in self.masks else NUMBA[dtype]
 
     def compile(self, what, dtype):
         """The address of the kernel (0) or of the rule of an input (1 + i) for a dtype."""
-        name = np.dtype(DTYPES[dtype]).name
         if what == 0:
             out = NUMBA[self.row["result"] - 1] if self.row["result"] else NUMBA[dtype]
-            kinds = [out] + [self.kind(k, dtype) for k in range(len(self.inputs))]
-            made = elementwise(f"{self.name}.{name}", self.function, kinds, DTYPES[dtype])
+            kinds = [out] + [self.operand(n, dtype) for n in self.inputs]
+            made = elementwise(f"{self.name}.{name_of(dtype)}", self.function, kinds, DTYPES[dtype])
             self.row["kernel"][dtype] = made
         else:
-            i = what - 1
-            rule, needs = self.rules[self.inputs[i]], self.needs[i]
-            kinds = [NUMBA[dtype], NUMBA[dtype]] + [
-                NUMBA[dtype] if n == "out" else self.kind(self.inputs.index(n), dtype) for n in needs
-            ]
-            made = elementwise(f"{self.name}.{self.inputs[i]}.{name}", rule, kinds, DTYPES[dtype])
-            self.row["rule"][i][dtype] = made
+            name, needs = self.inputs[what - 1], self.needs[what - 1]
+            kinds = [NUMBA[dtype], NUMBA[dtype]] + [self.operand(n, dtype) for n in needs]
+            made = elementwise(f"{self.name}.{name}.{name_of(dtype)}", self.rules[name], kinds, DTYPES[dtype])
+            self.row["rule"][what - 1][dtype] = made
         return made
 
 
 def elementwise(name, function, kinds, dtype):
     kernel = skeleton.elementwise(scalar(function, dtype), kinds)
-    made = compile(kernel, name, arguments=2, fastmath=frozenset({"contract"}))
-    return made.address
+    return compile(kernel, name, arguments=2, fastmath={"contract"}).address
 
 
 def same(grad):
@@ -159,57 +238,241 @@ def same(grad):
 def pointwise(function=None, *, tensors=None, result=None, promotes=False, dtypes=ALL, masks=(), cost=1):
     """Declare a pointwise op by its formula on numbers."""
     if function is None:
-        return lambda f: pointwise(
-            f, tensors=tensors, result=result, promotes=promotes, dtypes=dtypes, masks=masks, cost=cost
-        )
+        return lambda f: Pointwise(f, tensors, result, promotes, dtypes, masks, cost)
     return Pointwise(function, tensors, result, promotes, dtypes, masks, cost)
 
 
-class Reduction(Op):
-    """Many elements combined into one: an identity, and a formula that combines an accumulator with an element."""
+def parameters_of(function):
+    return list(inspect.signature(function).parameters.values())
 
-    def __init__(self, function, identity, accumulator, dtypes):
-        super().__init__(function)
-        self.identity = identity
-        self.row["operands"] = self.row["tensors"] = 1
-        self.row["dtypes"], self.row["cost"] = dtypes, 1
+
+class Reduction(Op):
+    """Many elements made one: ``finish(combine over i of term(x[i]))``.
+
+    The declared function is the combination. `term` takes an element (and, of a centred reduction, the mean), `finish` the
+    accumulator, the number of elements and one more parameter.
+    """
+
+    def __init__(
+        self, function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more
+    ):
+        parameter = inspect.Parameter
+        named = [("x", TENSOR, parameter.empty), ("dim", DIMS, None), ("keepdim", FLAG, False), *more]
+        kind = parameter.POSITIONAL_OR_KEYWORD
+        super().__init__(function, [parameter(n, kind, default=d, annotation=a) for n, a, d in named])
+        self.identity, self.term, self.finish, self.run = identity, term, finish, run
+        self.row["dtypes"], self.row["trait"] = dtypes, needs_element
         for code in range(len(DTYPES)):
             self.row["accumulator"][code] = accumulator(code)
-        self.inputs = ["x"]
+            self.row["partial"][code] = (partial or accumulator)(code)
+            self.row["outcome"][code] = outcome(code)
 
     def start(self, dtype):
         kind = np.dtype(DTYPES[dtype])
-        return kind.type(self.identity(kind) if callable(self.identity) else self.identity)
+        return self.identity(kind) if callable(self.identity) else self.identity
 
     def compile(self, what, dtype):
-        wide = int(self.row["accumulator"][dtype])
-        name = f"{self.name}.{('rows', 'columns', 'merge_rows', 'start', 'merge_columns')[what - 1]}.{np.dtype(DTYPES[dtype]).name}"
-        f = scalar(self.function, DTYPES[wide])
-        math_flags = frozenset({"contract", "reassoc", "nsz"})
-        if what in (1, 3):
-            source = wide if what == 3 else dtype
-            kernel = reductions.rows(f, self.start(wide), NUMBA[wide], NUMBA[source])
-        elif what in (2, 5):
-            source = wide if what == 5 else dtype
-            kernel = reductions.columns(f, NUMBA[wide], NUMBA[source])
+        if what == dispatch.RUN:
+            self.row["run"] = address(self.run)
+            return self.row["run"]
+        codes = [int(self.row[field][dtype]) for field in ("accumulator", "partial")]
+        accumulator, partial = (NUMBA[c] for c in codes)
+        combine, term = (scalar(f, DTYPES[codes[1]]) for f in (self.function, self.term))
+        wide = scalar(self.function, DTYPES[codes[0]])
+        start, k = self.start(codes[0]), what - 1
+        centred = len(inspect.signature(self.term).parameters) > 1
+        kinds = (accumulator, partial, NUMBA[dtype])
+        if k == reduce.ROWS:
+            kernel, count = reductions.rows(term, combine, start, kinds, centred), 3
+        elif k == reduce.COLUMNS:
+            kernel, count = reductions.columns(term, combine, start, kinds, centred), 3
+        elif k == reduce.MERGE:
+            kernel, count = reductions.merge(wide, start, accumulator), 2
+        elif k == reduce.START:
+            kernel, count = reductions.fill(start, accumulator), 2
+        elif k == reduce.FOLD:
+            kernel, count = reductions.fold(wide, accumulator, partial), 2
         else:
-            kernel = reductions.fill(self.start(wide), NUMBA[wide])
-        made = compile(kernel, name, arguments=2, fastmath=math_flags).address
-        self.row["rule"][what - 1][dtype] = made
+            outcome = NUMBA[int(self.row["outcome"][dtype])]
+            kernel, count = reductions.finish(self.finish, accumulator, outcome), 2
+        word = ("rows", "columns", "merge", "start", "fold", "finish")[k]
+        made = compile(
+            kernel, f"{self.name}.{word}.{name_of(dtype)}", arguments=count, fastmath={"contract", "reassoc", "nsz"}
+        ).address
+        self.row["rule"][k][dtype] = made
         return made
 
 
 def widened(code):
     """The accumulator of sums: int64 for integers, float64 for floats."""
-    return dispatch.INT64 if code < dispatch.FLOAT32 else dispatch.FLOAT32 + 1
+    return INT64 if code < FLOAT32 else FLOAT32 + 1
+
+
+def summed(code):
+    """The dtype of a sum: int64 for integers."""
+    return INT64 if code < FLOAT32 else code
 
 
 def unchanged(code):
     return code
 
 
-def reduction(identity, accumulator=unchanged, dtypes=ALL):
-    return lambda function: Reduction(function, identity, accumulator, dtypes)
+def boolean(code):
+    return 0
+
+
+def itself(x):
+    return x
+
+
+def accumulated(acc, count, second):
+    return acc
+
+
+def reduction(
+    identity,
+    term=itself,
+    finish=accumulated,
+    partial=None,
+    accumulator=unchanged,
+    outcome=unchanged,
+    dtypes=ALL,
+    needs_element=False,
+    run="reduction",
+    more=(),
+):
+    """Declare a reduction by the formula that combines two values. `more`: further parameters (name, kind, default)."""
+    return lambda function: Reduction(
+        function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more
+    )
+
+
+class View(Op):
+    """New geometry over the same memory (see `core/views.py`)."""
+
+    kind = VIEW
+
+    def __init__(self, function, overlaps, run):
+        named = parameters_of(function)
+        super().__init__(function, named if run else named[1:])
+        self.run = run
+        self.row["trait"] = overlaps
+        self.rules[self.inputs[0]] = undone
+        self.row["rule_kind"][0] = rules.UNDO_VIEW
+        self.row["saves"][0] = (1 << SIZE) | sum(2 << k for k in range(1, len(self.inputs)))
+
+    def accepts(self, k, parameter):
+        return TENSOR if k == 0 else parameter.annotation
+
+    def compile(self, what, dtype):
+        if self.run:
+            self.row["run"] = address(self.run)
+        else:
+            getters = [
+                views.list_argument if p.annotation & LIST else views.number_argument for p in self.parameters[1:]
+            ]
+            code = views.view_runner(self.function, getters)
+            self.row["run"] = compile(code, f"view.{self.name}", arguments=3).address
+        return self.row["run"]
+
+
+def undone(grad, input_shape, arguments, op):
+    """The gradient of what was viewed: zeros, with the gradient at the places that the view shows."""
+    pattern = op(entries.new_empty(input_shape, entries.get(grad, entries.DTYPE)), *arguments)
+    item = pattern.itemsize
+    packed, step = [], item
+    for n in reversed(input_shape):
+        packed.insert(0, step)
+        step *= max(n, 1)
+    offset = pattern.storage_offset() * item
+    return OPS["placed"](grad, input_shape, tuple(packed), tuple(pattern.shape), entries.stride_tuple(pattern), offset)
+
+
+def view(function=None, *, overlaps=False, run=None):
+    """Declare a view by its function of geometry, or by the name of native code (`run`)."""
+    if function is None:
+        return lambda f: View(f, overlaps, run)
+    return View(function, overlaps, run)
+
+
+class Structured(Op):
+    """An op with code of its own: a native function, or a declared function that takes and gives NumPy arrays."""
+
+    def __init__(self, function, run, kernels, dtypes):
+        super().__init__(function)
+        self.run, self.kernels = run, kernels
+        self.row["dtypes"] = dtypes
+
+    def compile(self, what, dtype):
+        if what == dispatch.RUN:
+            self.row["run"] = address(self.run or "run_on_arrays")
+            return self.row["run"]
+        factory, count, flags = self.kernels[what]
+        name = f"{self.name}.{factory.__name__}.{name_of(dtype)}"
+        made = compile(factory(NUMBA[dtype]), name, arguments=count, fastmath=flags).address
+        if what == 0:
+            self.row["kernel"][dtype] = made
+        else:
+            self.row["rule"][what - 1][dtype] = made
+        return made
+
+
+EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms
+
+
+def structured(function=None, *, run=None, kernels=(), dtypes=ALL):
+    """Declare an op by its function on arrays, which `run`, the name of native code, computes where it is given.
+
+    `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms.
+    """
+    if function is None:
+        return lambda f: Structured(f, run, kernels, dtypes)
+    return Structured(function, run, kernels, dtypes)
+
+
+def decoded(op, arguments):
+    """The Python values in an argument record; tensors as Tensors."""
+    a, values = view_record(arguments, ArgumentsRecord), []
+    for k in range(len(op.parameters)):
+        kind, number = int(a["kinds"][k]), int(a["numbers"][k])
+        if a["tensors"][k]:
+            values.append(entries.box_of(int(a["tensors"][k])))
+        elif kind == 5:
+            values.append(tuple(int(n) for n in a["lists"][number : number + int(a["lengths"][k])]))
+        else:
+            values.append(plain(kind, number))
+    return values
+
+
+def plain(kind, number):
+    """The Python value of a number by its kind."""
+    return None if kind in (0, 4) else bool(number) if kind == 1 else number if kind == 2 else float_of_bits(number)
+
+
+def float_of_bits(number):
+    return float(np.int64(number).view(np.float64))
+
+
+@native.callback
+def run_op(op, arguments):
+    """Run an op whose code is Python on arrays; gives a new reference."""
+    declared = BY_ADDRESS[op]
+    values = [v.array() if isinstance(v, native.TensorBase) else v for v in decoded(declared, arguments)]
+    return entries.own_tensor(from_array(declared.function(*values)))
+
+
+@native.callback
+def refused(op, arguments):
+    """Raise the error of arguments that an op cannot take."""
+    declared = BY_ADDRESS[op]
+    values = decoded(declared, arguments)
+    if declared.explain:
+        declared.explain(*values)
+    shown = ", ".join(
+        f"{n}={list(v.shape) if isinstance(v, native.TensorBase) else v}"
+        for n, v in zip(declared.names, values, strict=True)
+    )
+    raise RuntimeError(f"{declared.name}: these arguments do not fit together: {shown}")
 
 
 @native.callback
@@ -217,169 +480,78 @@ def resolve(op, what, dtype):
     """Compile, or load, what a slot of the table is missing."""
     if op == 0:
         target, source = what, dtype
-        names = [np.dtype(DTYPES[k]).name for k in (target, source)]
-        made = elementwise(f"to.{names[0]}.{names[1]}", identity, [NUMBA[target], NUMBA[source]], DTYPES[source])
+        name = f"to.{name_of(target)}.{name_of(source)}"
+        made = elementwise(name, itself, [NUMBA[target], NUMBA[source]], DTYPES[source])
         dispatch.CONVERSIONS[target, source] = made
         return made
-    return BY_ADDRESS[op].compile(what, dtype)
-
-
-def identity(x):
-    return x
-
-
-def record(op, out, inputs, attributes, in_place=False):
-    """Give `out` a node whose rules are Python functions of Tensors. `inputs`: tensors by name; others are attributes.
-
-    A rule takes the gradient and, by name, what it needs: ``out``, an input, or an attribute.
-    """
-    wanted = [
-        n
-        for n, t in inputs.items()
-        if isinstance(t, native.TensorBase) and n in op.rules and entries.get(t, entries.REQUIRES_GRAD)
-    ]
-    if not wanted or not recording() or entries.get(out, entries.DTYPE) < dispatch.FLOAT32:
-        return out
-    names = [*inputs]
-    needs = {need for n in wanted for need in inspect_needs(op.rules[n])}
-    saved = [("out", out)] if "out" in needs else []
-    saved += [(n, inputs[n]) for n in names if n in needs and isinstance(inputs[n], native.TensorBase)]
-    kept = {n: v for n, v in {**inputs, **attributes}.items() if n in needs and not isinstance(v, native.TensorBase)}
-    whiches = tuple(0 if n == "out" else 1 + names.index(n) for n, _ in saved)
-    handle = hold((names, wanted, [n for n, _ in saved], kept))
-    entries.record_python(
-        op.address,
-        out,
-        tuple(inputs[n] if n in wanted else None for n in names),
-        tuple(t for _, t in saved),
-        whiches,
-        handle,
-        int(in_place),
-    )
-    return out
-
-
-needs_of: dict = {}
-
-
-def inspect_needs(rule):
-    """The names that a rule takes after the gradient."""
-    if rule not in needs_of:
-        needs_of[rule] = list(inspect.signature(rule).parameters)[1:]
-    return needs_of[rule]
-
-
-@native.callback
-def run_rule(node, call):
-    """Run a node's rules as functions of Tensors, and deliver what they give."""
-    record_ = view_record(node, NodeRecord)
-    op = BY_ADDRESS[int(record_["op"])]
-    grad = entries.visit_grad(node, 0)
-    saved = {}
-    if record_["handle"]:
-        names, wanted, kinds, kept = table[int(record_["handle"])]
-        for k, name in enumerate(kinds):
-            saved[name] = entries.unpack_saved(node, k)
-        known = {**kept, **saved}
-    else:
-        names, known = op.inputs, {}
-        for k in range(int(record_["saved"])):
-            which = int(view_record(int(record_["saves"]) + k * SavedRecord.itemsize, SavedRecord)["which"])
-            known["out" if which == 0 else op.inputs[which - 1]] = entries.unpack_saved(node, k)
-        wanted = [n for i, n in enumerate(names[: int(record_["inputs"])]) if edge(record_, i)]
-    for i, name in enumerate(names):
-        if name in wanted and edge(record_, i):
-            rule = op.rules[name]
-            made = rule(grad, *[known[n] for n in inspect_needs(rule)])
-            if made is not None:
-                entries.give_gradient(call, node, i, made)
-    return 0
-
-
-def edge(record_, i):
-    return int(view_record(int(record_["edges"]) + i * EdgeRecord.itemsize, EdgeRecord)["node"])
-
-
-class Structured(Op):
-    """An op computed on whole arrays: its function takes and gives NumPy arrays that share the tensors' memory."""
-
-    def __init__(self, function, tensors):
-        super().__init__(function)
-        self.tensors = tensors
-        self.signature = inspect.signature(function)
-
-    def __call__(self, *args, **kwargs):
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        values = dict(bound.arguments)
-        arrays = {n: v.array() if isinstance(v, native.TensorBase) else v for n, v in values.items()}
-        out = from_array(self.function(**arrays))
-        inputs = {n: values.pop(n) for n in self.tensors}
-        return record(self, out, inputs, {"size": entries.shape_tuple(inputs[self.tensors[0]]), **values})
-
-
-def structured(*tensors):
-    """Declare an op on arrays; `tensors` names the arguments that are tensors."""
-    return lambda function: Structured(function, tensors)
+    return int(BY_ADDRESS[op].compile(what, dtype))
 
 
 def from_array(array):
     """A new tensor with the elements of an array; takes over a fresh array's memory."""
     array = np.asarray(array)
     array = array.astype(np.float64) if array.dtype == np.longdouble else array
-    handle = hold(array if array.flags.writeable else array.copy())
-    array = table[handle]
-    made = entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], handle)
+    array = array if array.flags.writeable else array.copy()
+    made = entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array))
     view_record(entries.get(made, entries.STORAGE), StorageRecord)["aliases"] = 0
     return made
 
 
-class View(Op):
-    """New geometry over the same memory: its function maps a shape and strides (in elements) to a shape, strides and offset."""
+class Recorded(Op):
+    """An op that Python runs and records itself: any number of inputs, attributes of any kind."""
 
-    def __init__(self, function):
-        super().__init__(function)
-        self.inputs = ["x"]
-        self.backward(
-            x=lambda grad, size, arguments: OPS["placed"](grad, positions(size, *self.on_packed(size, arguments)), size)
+    def __init__(self, name, doc, inputs=()):
+        def function():
+            raise NotImplementedError(f"{name} is recorded, never run by the table")
+
+        function.__doc__ = doc
+        super().__init__(function, [], name)
+        self.inputs = list(inputs)
+
+    def backward(self, **given):
+        """Declare the gradient of each input: a rule takes the gradient and, by name, `out`, inputs and attributes."""
+        self.rules = given
+        for k in range(INPUTS):
+            self.row["rule_kind"][k] = rules.PYTHON
+        return self
+
+    def record(self, out, inputs, attributes, in_place=False):
+        """Give `out` a node. `inputs`: tensors, or numbers, by name."""
+        wanted = [
+            n for n, t in inputs.items() if isinstance(t, native.TensorBase) and n in self.rules and t.requires_grad
+        ]
+        if not wanted or not recording() or entries.get(out, entries.DTYPE) < FLOAT32:
+            return out
+        names = [*inputs]
+        needs = {need for n in wanted for need in needs_of(self.rules[n])}
+        saved = [("out", out)] if "out" in needs else []
+        saved += [(n, inputs[n]) for n in names if n in needs and isinstance(inputs[n], native.TensorBase)]
+        kept = {
+            n: v for n, v in {**inputs, **attributes}.items() if n in needs and not isinstance(v, native.TensorBase)
+        }
+        whiches = tuple(0 if n == "out" else 1 + names.index(n) for n, _ in saved)
+        handle = hold((names, wanted, [n for n, _ in saved], kept))
+        entries.record_python(
+            self.address,
+            out,
+            tuple(inputs[n] if n in wanted else None for n in names),
+            tuple(t for _, t in saved),
+            whiches,
+            handle,
+            int(in_place),
         )
-
-    def on_packed(self, size, arguments):
-        return self.function(size, packed(size), *arguments)
-
-    def __call__(self, x, *arguments):
-        size, item = entries.shape_tuple(x), x.itemsize
-        strides = tuple(s // item for s in entries.stride_tuple(x))
-        shape, steps, offset = self.function(size, strides, *arguments)
-        data = entries.get(x, entries.DATA) + offset * item
-        out = entries.new_view(x, tuple(shape), tuple(s * item for s in steps), data)
-        if not recording():
-            if entries.get(x, entries.REQUIRES_GRAD):
-                entries.set_restriction(out, 2)
-        else:
-            record(self, out, {"x": x}, {"size": size, "arguments": arguments})
-        restriction = entries.get(x, entries.RESTRICTION)
-        if restriction:
-            entries.set_restriction(out, restriction)
         return out
 
 
-def view(function):
-    return View(function)
+known_needs: dict = {}
 
 
-def packed(shape):
-    """Strides, in elements, of a contiguous tensor."""
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))
+def needs_of(rule):
+    """The names that a rule takes after the gradient."""
+    if rule not in known_needs:
+        known_needs[rule] = list(inspect.signature(rule).parameters)[1:]
+    return known_needs[rule]
 
 
-def positions(size, shape, strides, offset):
-    """Flat positions, in a contiguous tensor of a size, of the elements that a geometry names."""
-    found = np.full(shape, offset, np.int64)
-    for d, (n, step) in enumerate(zip(shape, strides, strict=True)):
-        found += (np.arange(n) * step).reshape([-1 if k == d else 1 for k in range(len(shape))])
-    return found
+def held_of(handle):
+    return table[handle]

@@ -4,7 +4,9 @@ import contextlib
 import functools
 
 from numbatensor.core import entries
+from numbatensor.core.compiler import address
 from numbatensor.core.modes import get_grad, set_grad
+from numbatensor.core.python import native_function
 from numbatensor.tensor import Tensor, tensor
 
 
@@ -129,3 +131,12 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
                 "this is the desired behavior."
             )
     return found
+
+
+def backward_method(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
+    """Add the gradients of this tensor to the `.grad` of the leaves that it depends on."""
+    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+backward_method.__name__ = backward_method.__qualname__ = "backward"
+Tensor.backward = native_function(address("call_backward"), backward_method, named=True)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 import tempfile
 import threading
 import types as python
@@ -22,9 +23,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, compiler, registry
-from numba.core.dispatcher import Dispatcher
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
+from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 from numba.extending import _Intrinsic, intrinsic
 
@@ -32,10 +33,12 @@ from numbatensor.core.records import LAYOUT
 
 i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
 PREFIX = f"numbatensor_{LAYOUT}_"
+USED = re.compile(PREFIX.encode() + rb"(\w+)(?=\0)")  # in an object file's table of strings
 ROOT = pathlib.Path(__file__).parents[2]
 held: list = []  # what published addresses point at; alive as long as the process
-lock = threading.RLock()
-published: set = set()
+lock = threading.RLock()  # taken inside of numba's compiler lock
+published: dict = {}
+declared: dict = {}  # native functions by name: (function, whether it is a C function); compiled when first asked for
 counts = {"compiled": 0, "loaded": 0}
 
 
@@ -50,7 +53,9 @@ def digest(*parts):
 def environment():
     """What all compiled code depends on: versions, processor, this file and the layout."""
     versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version(), LAYOUT, processor())
-    return digest(versions, *[(ROOT / "numbatensor/core" / f"{name}.py").read_bytes() for name in ("compiler", "records")])
+    return digest(
+        versions, *[(ROOT / "numbatensor/core" / f"{name}.py").read_bytes() for name in ("compiler", "records")]
+    )
 
 
 def stamp():
@@ -129,17 +134,29 @@ llvm.add_symbol("NRT_MemInfo_call_dtor", _nrt_python.c_helpers["MemInfo_call_dto
 def publish(name, address, owner=None):
     """Make an address known to compiled code, cached or not, by name."""
     held.append(owner)
-    published.add(name)
+    published[name] = address
     llvm.add_symbol(PREFIX + name, address)
 
 
-def address_of(builder, name):
-    """The address published under a name, in the code being built.
+def address(name):
+    """The address published under a name; a native function is compiled, or loaded, when it is first asked for."""
+    found = published.get(name)
+    if found is None:
+        with global_compiler_lock, lock:
+            if name in published:
+                return published[name]
+            if name not in declared:
+                raise NameError(f"{name} is not known to compiled code yet: import its module first")
+            function, c = declared[name]
+            made = compile(function, name, c=c, core=True)
+            found = made.address
+            publish(name, found, made)
+    return found
 
-    An unpublished name is an error here: LLVM would link it as address 0.
-    """
-    if name not in published:
-        raise NameError(f"{name} is not published to compiled code yet: import its module first")
+
+def address_of(builder, name):
+    """The address published under a name, in the code being built."""
+    address(name)
     module = builder.module
     known = module.globals.get(PREFIX + name) or ir.GlobalVariable(module, ir.IntType(8), PREFIX + name)
     return builder.ptrtoint(known, word)
@@ -247,12 +264,18 @@ def link(symbol_name, code):
 
 
 def read(path):
+    """Load object code; what it calls by name is loaded first. None where there is no sound file."""
     try:
         symbol_name, code = path.read_bytes().split(b"\0", 1)
     except (OSError, ValueError):
         return None
-    digest, code = code[:32], code[32:]
-    return link(symbol_name.decode(), code) if hashlib.sha256(code).digest() == digest else None
+    checksum, code = code[:32], code[32:]
+    if hashlib.sha256(code).digest() != checksum:
+        return None
+    for name in set(USED.findall(code)):
+        if name.decode() in declared:
+            address(name.decode())
+    return link(symbol_name.decode(), code)
 
 
 def write(path, symbol_name, code):
@@ -281,7 +304,7 @@ def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
     core : bool
         Whether the name is unique and the function's code depends on the package's own sources alone.
     """
-    with lock, global_compiler_lock:
+    with global_compiler_lock, lock:
         quick = CORE / name if CORE and core else None
         found = read(quick) if quick else None
         path = None
@@ -333,8 +356,9 @@ def link_file(path, name):
 
 
 def native(function):
-    """Declare a core function over words: compiled or loaded when the core starts, called through its symbol."""
+    """Declare a core function over words, called by compiled code through its symbol; compiled or loaded when first used."""
     count, name = function.__code__.co_argcount, function.__name__
+    declared[name] = (function, False)
 
     def caller(typingctx, *args):
         def codegen(context, builder, signature, values):
@@ -343,18 +367,13 @@ def native(function):
         return i64(types.UniTuple(i64, count)), codegen
 
     caller.__name__ = name
-    made = compile(function, name, core=True)
-    publish(name, made.address, made)
-    made_caller = intrinsic(caller)
-    made_caller.address = made.address
-    return made_caller
+    return intrinsic(caller)
 
 
 def c_function(function):
-    """Compile a function over words as a C function, and publish it."""
-    made = compile(function, function.__name__, c=True, core=True)
-    publish(function.__name__, made.address, made)
-    return made.address
+    """Declare a C function over words; gives its name."""
+    declared[function.__name__] = (function, True)
+    return function.__name__
 
 
 def c_symbol(builder, kind, name):

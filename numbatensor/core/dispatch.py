@@ -5,13 +5,26 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from numbatensor.core.compiler import call, i64, native, publish, symbol, word
-from numbatensor.core.graph import NATIVE, NUMBER, SAVED, attach, link, new_node, save
+from numbatensor.core.compiler import attempt, call, fail, i64, native, publish, symbol, word
+from numbatensor.core.graph import (
+    ATTRIBUTE,
+    NATIVE,
+    NUMBER,
+    SAVED,
+    attach,
+    keep_attributes,
+    link,
+    needs_grad,
+    new_node,
+    save,
+)
 from numbatensor.core.iterate import POINTERS, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load, number, store
 from numbatensor.core.modes import grad_enabled
-from numbatensor.core.python import call_python
+from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
+    POINTWISE,
+    SIZE,
     Frame,
     Op,
     arguments_at,
@@ -35,7 +48,7 @@ NUMBERS = Frame.fields["numbers"][1]
 ROWS = 1024
 TABLE = np.zeros(ROWS, Op)
 publish("table", TABLE.ctypes.data)
-RESERVED = ("to", "add", "sum")  # ops that the core itself runs
+RESERVED = ("to", "add", "sum", "reshape", "expand", "copy_slices", "as_strided_view")  # ops that the core itself runs
 for k, name in enumerate(RESERVED):
     publish("op_" + name, TABLE.ctypes.data + k * Op.itemsize)
 CONVERSIONS = np.zeros((16, 16), np.int64)  # kernels out = x, by target and source dtype
@@ -43,6 +56,9 @@ publish("conversions", CONVERSIONS.ctypes.data)
 
 # What complain() is told.
 NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED, RESTRICTED = range(10)
+TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD = range(10, 13)
+REBASE_VIEW = LATE.index("rebase_view")
+RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`
 
 
 def promote_table():
@@ -152,6 +168,13 @@ def extra_kernel(op, i, dtype):
 
 
 @njit
+def runner(op):
+    """The code that runs an op, compiled or loaded if this is its first use."""
+    run = op_at(op).run
+    return run if run else call_python("resolve", op, RUN, 0)
+
+
+@njit
 def refuse(op, arguments):
     """Fail because an op cannot take its arguments: the op's Python side says why."""
     return call_python("refused", op, arguments)
@@ -208,8 +231,8 @@ def convert(x, dtype):
     shape_of(f, t)
     made = empty(f, dtype)
     copy_into(made, x)
-    if t.requires_grad and grad_enabled() and dtype >= FLOAT32:
-        node = new_node(NATIVE, symbol("op_to"), 1, 0, made)
+    if needs_grad(t) and grad_enabled() and dtype >= FLOAT32:
+        node = new_node(NATIVE, symbol("op_to"), 1, 0, 0, made)
         link(node, 0, x)
         attach(made, node)
     return made
@@ -290,14 +313,15 @@ def record(op, out, arguments, dtype, in_place):
     wanted = 0
     for k in range(o.tensors):
         t = a.tensors[k]
-        if t and tensor_at(t).requires_grad:
+        if t and needs_grad(tensor_at(t)):
             wanted |= o.saves[k]
     count = 0
     for k in range(o.operands + 1):
         count += wanted >> k & 1
-    node = new_node(NATIVE, op, o.tensors, count, out)
+    node = new_node(NATIVE, op, o.tensors, count, 0, out)
     for k in range(o.tensors):
-        link(node, k, a.tensors[k])
+        if o.rule_kind[k]:
+            link(node, k, a.tensors[k])
     slot = 0
     for k in range(o.operands + 1):
         if wanted >> k & 1:
@@ -363,7 +387,7 @@ def frame_of(frame, t):
 def reads(o, a, k):
     """Whether a wanted rule reads argument k."""
     for i in range(o.tensors):
-        if a.tensors[i] and tensor_at(a.tensors[i]).requires_grad and o.saves[i] >> (k + 1) & 1:
+        if a.tensors[i] and needs_grad(tensor_at(a.tensors[i])) and o.saves[i] >> (k + 1) & 1:
             return True
     return False
 
@@ -380,7 +404,7 @@ def rebase(out, node):
     x = tensor_at(out)
     attach(out, node)
     if x.base:
-        call_python("rebase_view", out)
+        call(late(REBASE_VIEW), out)
     return 0
 
 
@@ -404,7 +428,7 @@ def pointwise(op, arguments, out):
             if not broadcast(frame, x):
                 call_python("complain", SHAPES, op, arguments, k)
             mixed |= (x.dtype != dtype and o.masks >> k & 1 == 0) << k
-            wanted |= x.requires_grad
+            wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
     kernel = kernel_of(op, dtype)
     if out:
@@ -468,3 +492,112 @@ def pointwise(op, arguments, out):
         if mixed >> k & 1:
             decref(a.tensors[k])
     return final
+
+
+@njit
+def wants_record(o, a, out):
+    """Whether a result becomes part of the graph."""
+    if tensor_at(out).dtype < FLOAT32 or not grad_enabled():
+        return False
+    for k in range(o.tensors):
+        if a.tensors[k] and needs_grad(tensor_at(a.tensors[k])) and o.rule_kind[k]:
+            return True
+    return False
+
+
+@native
+def record_call(op, out, arguments):
+    """Give the result of an op that is not pointwise its node: saved tensors, and the attributes that the wanted rules read."""
+    o, a = op_at(op), arguments_at(arguments)
+    wanted = 0
+    for k in range(o.tensors):
+        if a.tensors[k] and needs_grad(tensor_at(a.tensors[k])):
+            wanted |= o.saves[k]
+    count, attributes = wanted & 1, wanted >> SIZE
+    for k in range(o.operands):
+        if wanted >> (k + 1) & 1:
+            if a.tensors[k]:
+                count += 1
+            else:
+                attributes = 1
+    words = 0
+    if attributes:
+        words = (o.operands + 2) * ATTRIBUTE // 8 + a.room + tensor_at(a.tensors[0]).ndim
+    node = new_node(NATIVE, op, o.tensors, count, words, out)
+    for k in range(o.tensors):
+        if o.rule_kind[k]:
+            link(node, k, a.tensors[k])
+    slot = 0
+    for k in range(o.operands + 1):
+        if wanted >> k & 1:
+            t = out
+            if k:
+                t = a.tensors[k - 1]
+            if t:
+                save(node, slot, t, k, storage_at(tensor_at(t).storage).version)
+                slot += 1
+    if attributes:
+        x, y = tensor_at(a.tensors[0]), tensor_at(out)
+        keep_attributes(node, a, o.operands, x, x.numel / y.numel if y.numel else 0.0)
+    attach(out, node)
+    return out
+
+
+@native
+def perform(op, arguments):
+    """Run an op on its arguments and record it; gives a new reference to the result."""
+    o, a = op_at(op), arguments_at(arguments)
+    if o.kind == POINTWISE:
+        return pointwise(op, arguments, 0)
+    check_dtype(op, a)
+    out = call(runner(op), op, arguments, 0)
+    if wants_record(o, a, out) and attempt(symbol("record_call"), op, out, arguments) == -1:
+        decref(out)
+        fail()
+    return out
+
+
+@njit
+def check_dtype(op, a):
+    """Fail unless an op takes tensors of the first argument's dtype."""
+    if a.tensors[0]:
+        dtype = tensor_at(a.tensors[0]).dtype
+        if op_at(op).dtypes >> dtype & 1 == 0:
+            call_python("complain", UNSUPPORTED, op, dtype, 0)
+
+
+@native
+def perform_into(op, arguments, out, in_place):
+    """Run an op and write the result into a tensor: its first argument (`in_place`), or one that must not need a gradient."""
+    o, a = op_at(op), arguments_at(arguments)
+    if in_place == 0 and grad_enabled():
+        wanted = tensor_at(out).requires_grad
+        for k in range(o.tensors):
+            wanted |= a.tensors[k] != 0 and needs_grad(tensor_at(a.tensors[k]))
+        if wanted:
+            call_python("complain", OUT_GRAD, op, 0, 0)
+    if o.kind == POINTWISE:
+        return pointwise(op, arguments, out)
+    check_dtype(op, a)
+    check_write(op, out, 0)
+    made = call(runner(op), op, arguments, 0)
+    y, x = tensor_at(out), tensor_at(made)
+    if not same_shape(x, y) or category(x.dtype) > category(y.dtype):
+        f = new_frame()
+        shape_of(f, x)
+        wrong_shape, dtype = not same_shape(x, y), x.dtype
+        decref(made)
+        if wrong_shape:
+            call_python("complain", OUT_SHAPE, op, out, f)
+        call_python("complain", OUT_DTYPE, dtype, y.dtype, 0)
+    copy_into(out, made)
+    decref(made)
+    bump(op, out)
+    incref(out)
+    return out
+
+
+@native
+def run_on_arrays(op, arguments, out):
+    """Run an op whose code is Python on arrays."""
+    return call_python("run_op", op, arguments)

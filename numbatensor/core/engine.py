@@ -9,13 +9,13 @@ from numba import njit
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import attempt, external, fail, i64, native, symbol, word
-from numbatensor.core.dispatch import kernel_of, launch, pointwise
-from numbatensor.core.graph import EDGE, FREED, LEAF, SAVED, check, edge_of, release_saved
-from numbatensor.core.iterate import begin, operand, scalar_operand, sweep
+from numbatensor.core.dispatch import kernel_of, launch, pointwise, put_number
+from numbatensor.core.graph import EDGE, FREED, LEAF, check, edge_of, release_saved
 from numbatensor.core.memory import decref, exchange, free, incref, load, malloc, memset, store
 from numbatensor.core.modes import switch_grad
-from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread, tuple_item, unboxed
+from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
 from numbatensor.core.records import (
+    INPUTS,
     Node,
     Visit,
     arguments_at,
@@ -23,19 +23,20 @@ from numbatensor.core.records import (
     call_at,
     edge_at,
     new_arguments,
+    new_call,
     new_frame,
     node_at,
     op_at,
-    saved_at,
     storage_at,
     tensor_at,
     visit_at,
 )
-from numbatensor.core.reduce import sum_to
+from numbatensor.core.rules import NONE, PYTHON, run_rule_natively
 from numbatensor.core.tensors import empty, same_shape, shape_of
 
-assert sum_to  # reached through its symbol, so that its failure can be caught
+assert empty  # reached through its symbol, so that its failure can be caught
 
+SUM_TO = LATE.index("sum_to")
 VISIT = Visit.itemsize
 ARENA = 256  # visits in one piece of memory
 GRADS, GRAD, VISIT_OF, LOCK = (
@@ -44,7 +45,6 @@ GRADS, GRAD, VISIT_OF, LOCK = (
     Node.fields["visit"][1],
     Node.fields["lock"][1],
 )
-NONE, IDENTITY, KERNEL, PYTHON = range(4)
 
 
 @intrinsic
@@ -196,7 +196,7 @@ def fitted(node, grad):
     if n.outputs > 1:
         return grad
     if not same_shape(n, g):
-        summed = attempt(symbol("sum_to"), grad, node)
+        summed = attempt(late(SUM_TO), grad, node)
         decref(grad)
         if summed == -1:
             fail()
@@ -279,31 +279,6 @@ def deliver(call_address, node, output_nr, grad):
 
 
 @native
-def run_kernel_rule(node, i, grad):
-    """The gradient of input i by the op's fused rule: one kernel over the gradient and the saved values."""
-    n = node_at(node)
-    o, g = op_at(n.op), tensor_at(grad)
-    rule = o.rule[i, g.dtype]
-    if rule == 0:
-        rule = call_python("resolve", n.op, i + 1, g.dtype)
-    f = new_frame()
-    begin(f, rule)
-    shape_of(f, n)
-    out = empty(f, g.dtype)
-    operand(f, tensor_at(out))
-    operand(f, g)
-    for k in range(n.saved):
-        s = saved_at(n.saves + k * SAVED)
-        if o.saves[i] >> s.which & 1:
-            if s.storage:
-                operand(f, s)
-            else:
-                scalar_operand(f, s.data, s.itemsize)
-    sweep(f, o.cost)
-    return out
-
-
-@native
 def step(call_address, v):
     """Send a node's gradient on to its inputs."""
     c, visit = call_at(call_address), visit_at(v)
@@ -323,7 +298,7 @@ def step(call_address, v):
     o = op_at(n.op)
     python = c.create_graph != 0
     for i in range(n.inputs):
-        python |= i >= 6 or o.rule_kind[i] == PYTHON
+        python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
     for k in range(n.saved):
         check(node, k)
     if python:
@@ -331,12 +306,8 @@ def step(call_address, v):
     else:
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
-            if e.node:
-                if o.rule_kind[i] == IDENTITY:
-                    incref(visit.grad)
-                    deliver(call_address, e.node, e.output_nr, visit.grad)
-                elif o.rule_kind[i] == KERNEL:
-                    deliver(call_address, e.node, e.output_nr, run_kernel_rule(node, i, visit.grad))
+            if e.node and o.rule_kind[i] != NONE:
+                deliver(call_address, e.node, e.output_nr, run_rule_natively(node, i, visit.grad))
     if c.retain == 0 and (n.saved or n.handle):
         release_saved(n)
         n.kind = FREED
@@ -436,11 +407,11 @@ def root_node(root):
 
 @native
 def backward_many(call_address, roots, seeds, count):
-    """One pass from a tuple of boxes with a tuple of seeds; on success the visits stay held, for `leave`."""
+    """One pass from an array of tensors with an array of seeds; on success the visits stay held, for `leave`."""
     c = call_at(call_address)
     nodes = malloc(8 * count + 8)
     for k in range(count):
-        node = attempt(symbol("root_node"), unboxed(tuple_item(roots, k)))
+        node = attempt(symbol("root_node"), load(roots + 8 * k))
         if node == -1:
             free(nodes)
             fail()
@@ -449,7 +420,7 @@ def backward_many(call_address, roots, seeds, count):
     recording = switch_grad(c.create_graph)
     for k in range(count):
         if not failed:
-            root, seed = unboxed(tuple_item(roots, k)), unboxed(tuple_item(seeds, k))
+            root, seed = load(roots + 8 * k), load(seeds + 8 * k)
             incref(seed)
             failed = (
                 attempt(symbol("deliver"), call_address, load(nodes + 8 * k), tensor_at(root).output_nr, seed) == -1
@@ -460,6 +431,27 @@ def backward_many(call_address, roots, seeds, count):
         failed = attempt(symbol("finish"), call_address) == -1
     switch_grad(recording)
     free(nodes)
+    if failed:
+        fail()
+    return 0
+
+
+@native
+def backward_from(root):
+    """Add the gradients of a tensor of one element to the `.grad` of the leaves that it depends on."""
+    x, frame = tensor_at(root), new_frame()
+    shape_of(frame, x)
+    seed = empty(frame, x.dtype)
+    put_number(tensor_at(seed).data, x.dtype, 2, 1)
+    call_record, words = new_call(), new_frame()
+    start_call(call_record, 0, 0, 1)
+    store(words, root)
+    store(words + 8, seed)
+    incref(root)
+    failed = attempt(symbol("backward_many"), call_record, words, words + 8, 1) == -1
+    leave(call_record)
+    decref(seed)
+    decref(root)
     if failed:
         fail()
     return 0

@@ -1,28 +1,20 @@
-"""What Python calls: the fast paths of ops, and the parts of a tensor.
-
-A fast path takes plain tensors and Python numbers in their places, and declines (1) anything else: keywords, arrays,
-subclasses of numbers. The Python function behind it then brings the arguments into that form.
-"""
+"""What Python calls beside ops: the parts of a tensor, new tensors, and the backward pass."""
 
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.dispatch import bump, check_write, convert, copy_into, pointwise, rebase
+from numbatensor.core.dispatch import bump, check_write, convert, copy_into, rebase
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
-from numbatensor.core.graph import EDGE, attach, edge_of, link, new_node, save, unpack
-from numbatensor.core.memory import decref, incref, load
+from numbatensor.core.graph import EDGE, attach, check, edge_of, link, needs_grad, new_node, save, unpack
+from numbatensor.core.memory import decref, free, incref, load, malloc, store
 from numbatensor.core.python import (
-    ROW,
-    TYPE,
+    PAYLOAD,
     add_reference,
     argument,
-    as_float,
     as_long,
     box,
     call_python,
-    clear_error,
     entry,
-    error_set,
     from_long,
     is_tensor,
     none,
@@ -32,101 +24,19 @@ from numbatensor.core.python import (
 )
 from numbatensor.core.records import (
     RANK,
-    arguments_at,
     edge_at,
     frame_at,
-    new_arguments,
     new_call,
     new_frame,
     node_at,
-    op_at,
     storage_at,
     tensor_at,
     visit_at,
 )
-from numbatensor.core.reduce import reduce
 from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, zero
 
 new_tuple = external("PyTuple_New", 1)
 set_item = external("PyTuple_SetItem", 3, small=True)
-
-
-@njit
-def parse(row, args, count, arguments):
-    """Put a call's objects into an argument record; whether they have a plain form."""
-    o, a = op_at(row), arguments_at(arguments)
-    if count != o.operands:
-        return False
-    found = False
-    for k in range(count):
-        obj = argument(args, k)
-        kind = load(obj + TYPE)
-        a.tensors[k] = a.kinds[k] = 0
-        if kind == symbol("type_float"):
-            a.kinds[k], a.numbers[k] = 3, as_float(obj)
-        elif kind == symbol("type_int"):
-            a.kinds[k], a.numbers[k] = 2, as_long(obj)
-            if a.numbers[k] == -1 and error_set():
-                clear_error()
-                return False
-        elif kind == symbol("type_bool"):
-            a.kinds[k], a.numbers[k] = 1, 1 if obj == symbol("true") else 0
-        elif is_tensor(obj) and k < o.tensors:
-            a.tensors[k] = unboxed(obj)
-            found = True
-        else:
-            return False
-        if o.masks >> k & 1 and (a.tensors[k] == 0 or tensor_at(a.tensors[k]).dtype != 0):
-            return False
-    return found
-
-
-@native
-def call_pointwise(function, args, count):
-    """`op(x, ...)`."""
-    arguments = new_arguments()
-    row = load(function + ROW)
-    if not parse(row, args, count, arguments):
-        return 1
-    return box(pointwise(row, arguments, 0))
-
-
-@native
-def call_in_place(function, args, count):
-    """`x.op_(...)`: the result goes into the first argument, which is given back."""
-    arguments = new_arguments()
-    row = load(function + ROW)
-    if not parse(row, args, count, arguments) or arguments_at(arguments).tensors[0] == 0:
-        return 1
-    decref(pointwise(row, arguments, arguments_at(arguments).tensors[0]))
-    add_reference(argument(args, 0))
-    return argument(args, 0)
-
-
-@native
-def call_out(function, args, count):
-    """`op(x, ..., out)`: the last argument is written."""
-    arguments = new_arguments()
-    row = load(function + ROW)
-    if not is_tensor(argument(args, count - 1)) or not parse(row, args, count - 1, arguments):
-        return 1
-    decref(pointwise(row, arguments, unboxed(argument(args, count - 1))))
-    add_reference(argument(args, count - 1))
-    return argument(args, count - 1)
-
-
-@entry
-def run_reduction(self, args, count):
-    """(row, x, mask, keepdim, dtype) -> Tensor"""
-    return box(
-        reduce(
-            as_long(argument(args, 0)),
-            unboxed(argument(args, 1)),
-            as_long(argument(args, 2)),
-            as_long(argument(args, 3)),
-            as_long(argument(args, 4)),
-        )
-    )
 
 
 @njit
@@ -203,7 +113,7 @@ def new_view(self, args, count):
 
 
 @entry
-def new_alias(self, args, count):
+def detach(self, args, count):
     """(x) -> Tensor of the same storage and counter, outside of the graph"""
     return box(alias(unboxed(argument(args, 0))))
 
@@ -257,7 +167,7 @@ def field(x, which):
     if which == 2:
         return t.dtype
     if which == 3:
-        return t.requires_grad
+        return 1 if needs_grad(t) else 0
     if which == 4:
         return t.data
     if which == 5:
@@ -351,6 +261,14 @@ def box_of(self, args, count):
 
 
 @entry
+def own_tensor(self, args, count):
+    """(x) -> address of the record, with a reference that native code takes over"""
+    t = unboxed(argument(args, 0))
+    incref(t)
+    return from_long(t)
+
+
+@entry
 def leaf_node(self, args, count):
     """(x) -> address of the node its gradient flows to"""
     return from_long(edge_of(unboxed(argument(args, 0))))
@@ -362,7 +280,7 @@ def grad_holder(self, args, count):
     t = unboxed(argument(args, 0))
     x = tensor_at(t)
     if x.node == 0:
-        x.node = new_node(0, 0, 0, 0, t)
+        x.node = new_node(0, 0, 0, 0, 0, t)
     return from_long(x.node)
 
 
@@ -403,7 +321,7 @@ def record_python(self, args, count):
         argument(args, 3),
         argument(args, 4),
     )
-    node = new_node(1, row, tuple_size(inputs), tuple_size(saved), out)
+    node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
         obj = tuple_item(inputs, i)
         link(node, i, unboxed(obj) if is_tensor(obj) else 0)
@@ -421,7 +339,9 @@ def record_python(self, args, count):
 @entry
 def unpack_saved(self, args, count):
     """(node, k) -> Tensor"""
-    return box(unpack(as_long(argument(args, 0)), as_long(argument(args, 1))))
+    node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
+    check(node, k)
+    return box(unpack(node, k))
 
 
 @entry
@@ -458,7 +378,12 @@ def run_backward(self, args, count):
     call_record = new_call()
     start_call(call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), 0 if capture else 1)
     n = tuple_size(roots)
-    failed = attempt(symbol("backward_many"), call_record, roots, seeds, n) == -1
+    words = malloc(16 * n + 16)
+    for k in range(n):
+        store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))
+        store(words + 8 * (n + k), load(tuple_item(seeds, k) + PAYLOAD))
+    failed = attempt(symbol("backward_many"), call_record, words, words + 8 * n, n) == -1
+    free(words)
     made = 0
     if not failed and capture:
         made = new_tuple(tuple_size(captured))

@@ -2,16 +2,18 @@
 
 from numba import njit
 
-from numbatensor.core.compiler import c_function, native, symbol
+from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.handles import release_handle
 from numbatensor.core.iterate import copy_run
-from numbatensor.core.memory import FIELD, NODES, atomic_add, counted, decref, free, incref
-from numbatensor.core.python import call_python
+from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
     HEADER,
+    Attribute,
     Edge,
     Node,
     Saved,
+    attribute_at,
     edge_at,
     frame_at,
     new_frame,
@@ -24,7 +26,9 @@ from numbatensor.core.sites import mark
 from numbatensor.core.tensors import blank, empty
 
 LEAF, NATIVE, FREED = 0, 1, 2
-NODE, EDGE, SAVED = Node.itemsize, Edge.itemsize, Saved.itemsize
+FREE, MULTIPLE, NO_GRAD_VIEW = range(3)  # why a view must not be written in place
+REGENERATE = LATE.index("regenerate")
+NODE, EDGE, SAVED, ATTRIBUTE = Node.itemsize, Edge.itemsize, Saved.itemsize, Attribute.itemsize
 NUMBER = Saved.fields["number"][1]
 SEQUENCE = FIELD["sequence"]
 
@@ -75,12 +79,13 @@ def free_node(payload, size, info):
 
 
 @native
-def new_node(kind, op, inputs, saved, t):
-    """A node for a tensor's history, with room for edges and saved values."""
-    address = counted(NODE + inputs * EDGE + saved * SAVED, symbol("free_node"))
+def new_node(kind, op, inputs, saved, words, t):
+    """A node for a tensor's history, with room for edges, saved values and words of attributes."""
+    address = counted(NODE + inputs * EDGE + saved * SAVED + 8 * words, symbol("free_node"))
     n, x = node_at(address), tensor_at(t)
     n.kind, n.op, n.inputs, n.saved, n.outputs = kind, op, inputs, saved, 1
     n.edges, n.saves = address + NODE, address + NODE + inputs * EDGE
+    n.attributes = n.saves + saved * SAVED if words else 0
     n.grad = n.retains = n.lock = n.visit = n.next_free = n.handle = n.code = n.at = 0
     n.dtype, n.itemsize, n.ndim = x.dtype, x.itemsize, x.ndim
     for i in range(x.ndim):
@@ -96,15 +101,26 @@ def new_node(kind, op, inputs, saved, t):
 
 
 @njit
+def needs_grad(x):
+    """Whether ops on a tensor are recorded: a view's base may have become part of the graph since the view was made."""
+    return x.requires_grad != 0 or (
+        x.base != 0
+        and x.seen != storage_at(x.storage).version
+        and x.restriction != NO_GRAD_VIEW
+        and tensor_at(x.base).requires_grad != 0
+    )
+
+
+@njit
 def edge_of(t):
     """The node a tensor's gradient flows to: a leaf's is made on first use; 0 where none is wanted."""
     x = tensor_at(t)
-    if x.requires_grad == 0:
+    if not needs_grad(x):
         return 0
-    if x.base and x.node and x.seen != storage_at(x.storage).version:
-        call_python("regenerate", t)
+    if x.base and x.seen != storage_at(x.storage).version and (x.node or x.requires_grad == 0):
+        call(late(REGENERATE), t)
     if x.node == 0:
-        x.node = new_node(LEAF, 0, 0, 0, t)
+        x.node = new_node(LEAF, 0, 0, 0, 0, t)
     return x.node
 
 
@@ -139,6 +155,27 @@ def save(node, k, t, which, version):
 
 
 @njit
+def keep_attributes(node, a, operands, x, count):
+    """Keep the arguments that are no tensors, the first input's shape, and how many of its elements make one of the output's."""
+    place = node_at(node).attributes
+    room = place + (operands + 2) * ATTRIBUTE
+    for k in range(operands):
+        b = attribute_at(place + k * ATTRIBUTE)
+        b.kind, b.value = a.kinds[k], a.numbers[k]
+        if b.kind == 5:
+            b.value, b.length = room, a.lengths[k]
+            for i in range(b.length):
+                store(room + 8 * i, a.lists[a.numbers[k] + i])
+            room += 8 * b.length
+    b = attribute_at(place + operands * ATTRIBUTE)
+    b.kind, b.value, b.length = 5, room, x.ndim
+    for i in range(x.ndim):
+        store(room + 8 * i, x.shape[i])
+    b = attribute_at(place + (operands + 1) * ATTRIBUTE)
+    b.kind, b.value = 3, bits(count)
+
+
+@njit
 def attach(t, node):
     """Make a node the history of a tensor; takes the reference."""
     x = tensor_at(t)
@@ -163,8 +200,7 @@ def check(node, k):
 
 @native
 def unpack(node, k):
-    """What a node saved in slot k, as a tensor with its history; fails if it was overwritten since."""
-    check(node, k)
+    """What a node saved in slot k, as a tensor with its history; `check` comes first."""
     n, s = node_at(node), saved_at(node_at(node).saves + k * SAVED)
     if s.storage == 0:
         f = new_frame()

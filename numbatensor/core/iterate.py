@@ -333,7 +333,7 @@ def piece(context, i):
 def parallel(function, context, pieces):
     """Call ``function(context, piece)`` for each piece, on the threads there are, without the GIL."""
     s = state_at(symbol("state"))
-    if s.parallel_for == 0 or s.threads < 2:
+    if pieces == 1 or s.parallel_for == 0 or s.threads < 2:
         for i in range(pieces):
             call(function, context, i)
         return 0

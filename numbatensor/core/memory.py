@@ -77,6 +77,11 @@ def number(typingctx, value):
     return types.float64(i64), lambda context, builder, signature, args: builder.bitcast(args[0], ir.DoubleType())
 
 
+def bits_of_float(value):
+    """The 64 bits of a Python float, as an int."""
+    return int(np.float64(value).view(np.int64))
+
+
 FIELD = {name: 8 * k for k, name in enumerate(State.names[:-1])}
 TENSORS, STORAGES, NODES, BYTES, POOLED = (FIELD[n] for n in ("tensors", "storages", "nodes", "bytes", "pooled"))
 POOL_LOCK = FIELD["pool_lock"]

@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import (
+    address,
     address_of,
     attempt,
     c_function,
@@ -53,6 +54,7 @@ for kind in (bool, int, float, tuple):
     publish(f"type_{kind.__name__}", id(kind))
 publish("none", id(None))
 publish("true", id(True))
+publish("false", id(False))
 
 
 @intrinsic
@@ -90,9 +92,8 @@ CALLBACKS = (
     "checksum",
     "keep_code",
     "drop_handles",
-    "spread",
-    "rebase_view",
-    "regenerate",
+    "load_late",
+    "run_op",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)
@@ -135,6 +136,26 @@ def call_python(typingctx, name, *args):
         return value
 
     return i64(name, types.UniTuple(i64, len(args))), codegen
+
+
+# Native functions that call each other in a circle: they are reached through these slots.
+LATE = ("regenerate", "rebase_view", "sum_to")
+late_slots = np.zeros(len(LATE), np.int64)
+publish("late_slots", late_slots.ctypes.data)
+
+
+@callback
+def load_late(k):
+    """The address of one of LATE, loaded at its first use."""
+    late_slots[k] = address(LATE[k])
+    return int(late_slots[k])
+
+
+@njit
+def late(k):
+    """The address of one of LATE."""
+    known = load(symbol("late_slots") + 8 * k)
+    return known if known else call_python("load_late", k)
 
 
 class Slot(ctypes.Structure):
@@ -205,7 +226,7 @@ def free_box(obj):
     return 0
 
 
-TensorBase = make_type("numbatensor.TensorBase", 24, DEFAULT | BASE, {"tp_dealloc": free_box})
+TensorBase = make_type("numbatensor.TensorBase", 24, DEFAULT | BASE, {"tp_dealloc": address(free_box)})
 tensor_class = np.array([id(TensorBase), id(TensorBase)])  # the base, and the class that new boxes get
 publish("tensor_class", tensor_class.ctypes.data)
 
@@ -237,12 +258,23 @@ def box(tensor):
 def call_native(function, args, count, names):
     """Vectorcall of a NativeFunction: compiled code first; what it declines (1) goes to the Python function."""
     n = count & 0x7FFFFFFFFFFFFFFF
-    if names == 0:
+    if names == 0 and load(function + NATIVE):
         made = attempt(load(function + NATIVE), function, args, n)
         if made == -1:
             return 0
         if made != 1:
             return made
+    return vectorcall(load(function + WRAPPED), args, count, names)
+
+
+@c_function
+def call_named(function, args, count, names):
+    """Vectorcall of a NativeFunction whose compiled code takes keywords too."""
+    made = attempt(load(function + NATIVE), function, args, count & 0x7FFFFFFFFFFFFFFF, names)
+    if made == -1:
+        return 0
+    if made != 1:
+        return made
     return vectorcall(load(function + WRAPPED), args, count, names)
 
 
@@ -260,7 +292,10 @@ NativeFunction = make_type(
     "numbatensor.NativeFunction",
     WRAPPED + 8 * len(NAMES),
     DEFAULT | VECTORCALL | METHOD,
-    {"tp_call": ctypes.cast(ctypes.pythonapi.PyVectorcall_Call, ctypes.c_void_p).value, "tp_descr_get": bind_native},
+    {
+        "tp_call": ctypes.cast(ctypes.pythonapi.PyVectorcall_Call, ctypes.c_void_p).value,
+        "tp_descr_get": address(bind_native),
+    },
     [Member(b"__vectorcalloffset__", SIZE, PAYLOAD, READONLY, None)]
     + [Member(name.encode(), OBJECT, WRAPPED + 8 * k, READONLY, None) for k, name in enumerate(NAMES)],
 )
@@ -269,13 +304,16 @@ new_object = ctypes.pythonapi.PyType_GenericAlloc
 new_object.restype, new_object.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_ssize_t]
 
 
-def native_function(address, wrapped, row=0):
-    """A callable that runs `address(function, args, count)` and falls back on a Python function."""
+def native_function(code, wrapped, row=0, named=False):
+    """A callable that runs compiled code, ``code(function, args, count)`` (0: none yet), and falls back on a Python function.
+
+    `named`: the code takes a fourth word, the tuple of keywords.
+    """
     made = new_object(NativeFunction, 0)
     held.append((made, wrapped))
     names = [wrapped, *(getattr(wrapped, n) for n in NAMES[1:])]
     held.append(names)
-    for k, value in enumerate([call_native, address, row, *map(id, names)]):
+    for k, value in enumerate([address(call_named if named else call_native), code, row, *map(id, names)]):
         ctypes.c_int64.from_address(id(made) + PAYLOAD + 8 * k).value = value
     for value in (made, *names):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
@@ -283,15 +321,22 @@ def native_function(address, wrapped, row=0):
 
 
 def entry(function):
-    """Declare compiled code `function(self, args, count)` that Python calls; it returns an object's address."""
-    made = native(function)
+    """Declare compiled code ``function(self, args, count)`` that Python calls; it returns an object's address."""
+    native(function)
+    name = function.__name__
 
-    def declined(*args, **kwargs):
-        raise TypeError(f"{function.__name__}: wrong arguments: {', '.join(type(a).__name__ for a in args)}")
+    def first(*args):
+        """Load the code at the first call; it comes back here for arguments that it declines."""
+        place = ctypes.c_int64.from_address(id(made) + NATIVE)
+        if place.value:
+            raise TypeError(f"{name}: wrong arguments: {', '.join(type(a).__name__ for a in args)}")
+        place.value = address(name)
+        return made(*args)
 
-    declined.__name__ = declined.__qualname__ = function.__name__
-    declined.__doc__, declined.__module__ = function.__doc__, function.__module__
-    return native_function(made.address, declined)
+    first.__name__ = first.__qualname__ = name
+    first.__doc__, first.__module__ = function.__doc__, function.__module__
+    made = native_function(0, first)
+    return made
 
 
 @njit

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 RANK = 12  # most dimensions a tensor can have
 OPERANDS = 8  # most operands of one kernel, the output included
-INPUTS = 6  # most differentiable inputs of a native rule
+INPUTS = 6  # most inputs of a native op that have a rule
 LAYOUT = 1  # the version of this file: compiled code of another layout must not link
 
 # The first six words of every counted block are numba's MemInfo, so that compiled user code can own a Tensor.
@@ -56,7 +56,7 @@ Tensor = np.dtype(
     + [("shape", "i8", RANK), ("strides", "i8", RANK)]
 )
 
-# `kind`: LEAF, NATIVE, PYTHON, FREED. `edges`, `saves`: addresses of what follows in the same block.
+# `kind`: LEAF, NATIVE, FREED. `edges`, `saves`, `attributes`: addresses of what follows in the same block.
 # `grad`: of a leaf, or of a node whose tensor retains it. `visit`: this node's place in the backward pass that runs now.
 Node = np.dtype(
     header
@@ -68,6 +68,7 @@ Node = np.dtype(
         "outputs",
         "edges",
         "saves",
+        "attributes",
         "grad",
         "retains",
         "lock",
@@ -95,21 +96,42 @@ Saved = np.dtype(
     + [("shape", "i8", RANK), ("strides", "i8", RANK)]
 )
 
-# A row of the dispatch table. `result`: 0 the compute dtype, else 1 + the dtype. `promotes`: integers compute in float.
-# `masks`: bit mask of the operands that are bool.
-# `dtypes`: bit mask of the compute dtypes the op accepts. `cost`: of an element, an addition's being 1. `tensors`: how many operands can be tensors, `operands`: how many in all.
-# `saves[i]`: bit mask of what the rule of input i reads (bit 0 the output, bit k operand k).
+# What a node keeps of one argument that is no tensor: a number, or a list whose `length` words start at address `value`.
+Attribute = np.dtype(words("kind", "value", "length"))
+
+# A row of the dispatch table: an op.
+# `run`: compiled code ``run(op, arguments, out)`` that gives a new tensor, unrecorded; 0 until it is first used.
+# `operands`: how many arguments, of which the first `tensors` can be tensors and the first `required` have no default.
+# `result`: 0 the compute dtype, else 1 + the dtype. `promotes`: integers compute in float. `masks`: bit mask of the operands
+# that are bool. `dtypes`: bit mask of the dtypes that the op accepts. `cost`: of an element, an addition's being 1.
+# `trait`: of a view, that its elements may name one place in memory; of a reduction, that it needs an element.
+# `rule_kind[i]`: how the gradient of input i is found; `rule[i]`: kernels, by dtype; `program[i]`: address of a program.
+# `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.
+# `saves[i]`: what the rule of input i reads: bit 0 the output, bit k argument k, bits SIZE and COUNT the first input's shape
+# and how many of its elements make one of the output's.
+# `accepts`, `names`, `aliases`: of each argument, bit mask of the kinds of objects it can be, and its names as keyword.
 Op = np.dtype(
     header
-    + words("index", "operands", "tensors", "result", "promotes", "masks", "dtypes", "cost")
+    + words("index", "kind", "run", "operands", "tensors", "required", "result", "promotes", "masks", "dtypes", "cost")
+    + words("trait")
     + [
         ("kernel", "i8", 16),
         ("rule", "i8", (INPUTS, 16)),
         ("rule_kind", "i8", INPUTS),
         ("saves", "i8", INPUTS),
+        ("program", "i8", INPUTS),
+        ("partial", "i8", 16),
         ("accumulator", "i8", 16),
+        ("outcome", "i8", 16),
     ]
+    + [(name, "i8", OPERANDS) for name in ("accepts", "names", "aliases", "default_kinds", "default_numbers")]
 )
+SIZE, COUNT = OPERANDS + 1, OPERANDS + 2
+POINTWISE, STRUCTURED, VIEW = range(3)  # kinds of op
+
+# An instruction of a rule's program: an op, and where each of its arguments comes from.
+Source = np.dtype(words("origin", "value", "kind"))
+Instruction = np.dtype(words("op", "count") + [("sources", Source, OPERANDS)])
 
 # One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape.
 Frame = np.dtype(
@@ -191,10 +213,11 @@ def at(dtype):
     op_at,
     frame_at,
     arguments_at,
+    attribute_at,
     visit_at,
     call_at,
     state_at,
-) = map(at, (Block, Storage, Tensor, Node, Edge, Saved, Op, Frame, Arguments, Visit, Call, State))
+) = map(at, (Block, Storage, Tensor, Node, Edge, Saved, Op, Frame, Arguments, Attribute, Visit, Call, State))
 
 
 def on_stack(dtype):

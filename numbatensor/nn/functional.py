@@ -1,6 +1,7 @@
 """Layers and losses as functions."""
 
 import numbatensor as nt
+from numbatensor.ops import activations
 
 relu, leaky_relu, elu, selu, silu, softplus, hardtanh, mish, tanh, sigmoid = (
     nt.relu,
@@ -21,7 +22,7 @@ def gelu(input, approximate="none"):
     """Each element times the normal distribution function at it; `approximate` is "none" (erf) or "tanh"."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
-    return nt.gelu_tanh(input) if approximate == "tanh" else nt.gelu_erf(input)
+    return activations.gelu_tanh(input) if approximate == "tanh" else activations.gelu_erf(input)
 
 
 def linear(input, weight, bias=None):

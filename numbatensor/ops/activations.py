@@ -112,3 +112,5 @@ mish.backward(
         )
     )
 )
+for op in (gelu_erf, gelu_tanh):
+    op.internal()

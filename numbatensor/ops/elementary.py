@@ -11,7 +11,12 @@ def to(x):
     return x
 
 
-to.backward(x=same)
+to.internal().backward(x=same)
+
+
+def scaled(op, values, alpha):
+    """``add(x, y, alpha=2)``"""
+    return op, [values[0], values[1] if alpha == 1 else values[1] * alpha]
 
 
 @pointwise
@@ -20,7 +25,7 @@ def add(x, y):
     return x + y
 
 
-add.backward(x=same, y=same)
+add.backward(x=same, y=same).keyword(alpha=scaled)
 
 
 @pointwise(dtypes=NUMERIC)
@@ -29,7 +34,7 @@ def sub(x, y):
     return x - y
 
 
-sub.backward(x=same, y=lambda grad: -grad)
+sub.backward(x=same, y=lambda grad: -grad).keyword(alpha=scaled)
 
 
 @pointwise
@@ -180,6 +185,7 @@ def where_positive(x, y):
     return x if y > 0.0 else 0.0
 
 
+where_positive.internal()
 relu.backward(x=lambda grad, out: where_positive(grad, out))
 where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad: grad * 0.0)
 
@@ -206,20 +212,7 @@ def pow(x, y):
     return math.pow(x, y)
 
 
-@pointwise(dtypes=FLOATING, tensors=3, cost=10)
-def pow_slope(grad, x, y):
-    """``grad * y * x ** (y - 1)``, 0 where y is 0."""
-    return 0.0 * grad if y == 0.0 else grad * y * math.pow(x, y - 1.0)
-
-
-@pointwise(dtypes=FLOATING, tensors=3, cost=10)
-def pow_log(grad, out, x):
-    """``grad * out * log(x)``, 0 where x and `out` are 0."""
-    return 0.0 * grad if x == 0.0 and out == 0.0 else grad * out * math.log(x)
-
-
-pow.backward(x=lambda grad, x, y: pow_slope(grad, x, y), y=lambda grad, out, x: pow_log(grad, out, x))
-pow_slope.backward(
-    grad=lambda g, x, y: pow_slope(g, x, y),
-    x=lambda g, grad, x, y: pow_slope(g * grad * y, x, y - 1.0),
+pow.backward(
+    x=lambda grad, x, y: where(y == 0.0, 0.0, grad * y * pow(x, y - 1.0)),
+    y=lambda grad, out, x, y: where(x == 0.0, where(y >= 0.0, 0.0, grad * out * log(x)), grad * out * log(x)),
 )

@@ -3,7 +3,7 @@
 import math
 
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
-from numbatensor.ops.elementary import where
+from numbatensor.ops.elementary import div, where
 
 
 @pointwise(dtypes=FLOATING)
@@ -67,6 +67,27 @@ def floor_divide(x, y):
 
 
 floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+
+
+@pointwise(dtypes=NUMERIC, cost=5)
+def truncated_divide(x, y):
+    """Each quotient, rounded towards zero."""
+    return math.trunc(x / y)
+
+
+truncated_divide.internal().backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+
+
+def rounded(op, values, rounding_mode):
+    """``div(x, y, rounding_mode="floor")``"""
+    if rounding_mode not in (None, "floor", "trunc"):
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
+    return {None: op, "floor": floor_divide, "trunc": truncated_divide}[rounding_mode], values
+
+
+div.keyword(rounding_mode=rounded)
 
 
 @pointwise

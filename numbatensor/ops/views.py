@@ -1,134 +1,300 @@
-"""Views: new shapes and strides over the same memory. Each maps a geometry (in elements) to a geometry and an offset."""
+"""Views: new shapes and strides (in bytes) over the same memory. Each function changes y, which starts as x is; see `core/views.py`."""
 
-from numbatensor.op import view
-
-
-@view
-def transpose(size, strides, dim0, dim1):
-    """The tensor with two dimensions swapped."""
-    order = list(range(len(size)))
-    order[dim0], order[dim1] = order[dim1], order[dim0]
-    return [size[k] for k in order], [strides[k] for k in order], 0
+from numbatensor.core.arguments import item, wrap
+from numbatensor.op import DIMS, FLAG, INT, SIZES, TENSOR, same, structured, view
 
 
 @view
-def permute(size, strides, dims):
-    """The tensor with its dimensions in another order."""
-    return [size[k] for k in dims], [strides[k] for k in dims], 0
+def transpose(y, x, dim0: INT, dim1: INT):
+    """The tensor with two dimensions swapped, sharing memory."""
+    i, j = wrap(dim0, x.ndim), wrap(dim1, x.ndim)
+    if i < 0 or j < 0:
+        return False
+    if x.ndim:
+        y.shape[i], y.shape[j] = x.shape[j], x.shape[i]
+        y.strides[i], y.strides[j] = x.strides[j], x.strides[i]
+    return True
 
 
 @view
-def expand(size, strides, shape):
-    """The tensor broadcast to a shape, without a copy."""
-    lead = len(shape) - len(size)
-    return (
-        shape,
-        [0] * lead + [0 if n == 1 and m != 1 else s for n, m, s in zip(size, shape[lead:], strides, strict=True)],
-        0,
-    )
+def permute(y, x, dims: SIZES):
+    """The tensor with its dimensions in another order, sharing memory."""
+    if dims[1] != x.ndim:
+        return False
+    seen = 0
+    for i in range(x.ndim):
+        d = wrap(item(dims, i), x.ndim)
+        if d < 0 or seen >> d & 1:
+            return False
+        seen |= 1 << d
+        y.shape[i], y.strides[i] = x.shape[d], x.strides[d]
+    return True
 
 
 @view
-def select(size, strides, dim, index):
-    """One slice of a dimension, without that dimension."""
-    return [*size[:dim], *size[dim + 1 :]], [*strides[:dim], *strides[dim + 1 :]], index * strides[dim]
+def unpermute(y, x, dims: SIZES):
+    """The tensor whose permutation is given."""
+    for i in range(x.ndim):
+        d = wrap(item(dims, i), x.ndim)
+        y.shape[d], y.strides[d] = x.shape[i], x.strides[i]
+    return True
 
 
 @view
-def slice(size, strides, dim, start, step, length):
-    """Every `step`-th slice of a dimension."""
-    return (
-        [*size[:dim], length, *size[dim + 1 :]],
-        [*strides[:dim], strides[dim] * step, *strides[dim + 1 :]],
-        start * strides[dim],
-    )
+def t(y, x):
+    """The transpose of a matrix; vectors and scalars as they are."""
+    if x.ndim > 2:
+        return False
+    for i in range(x.ndim):
+        y.shape[i], y.strides[i] = x.shape[x.ndim - 1 - i], x.strides[x.ndim - 1 - i]
+    return True
 
 
 @view
-def unsqueeze(size, strides, dim):
-    """The tensor with a dimension of size 1 put in."""
-    step = size[dim] * strides[dim] if dim < len(size) else 1
-    return [*size[:dim], 1, *size[dim:]], [*strides[:dim], step, *strides[dim:]], 0
+def reverse_dimensions(y, x):
+    """The tensor with its dimensions reversed, sharing memory."""
+    for i in range(x.ndim):
+        y.shape[i], y.strides[i] = x.shape[x.ndim - 1 - i], x.strides[x.ndim - 1 - i]
+    return True
 
 
-@view
-def squeeze(size, strides, dims):
-    """The tensor without those of its dimensions that have size 1."""
-    keep = [k for k in range(len(size)) if not (k in dims and size[k] == 1)]
-    return [size[k] for k in keep], [strides[k] for k in keep], 0
-
-
-@view
-def diagonal(size, strides, offset, dim1, dim2):
-    """The diagonal of two dimensions, as the last dimension."""
-    start = offset * strides[dim2] if offset >= 0 else -offset * strides[dim1]
-    n = min(size[dim1], size[dim2] - offset) if offset >= 0 else min(size[dim1] + offset, size[dim2])
-    keep = [k for k in range(len(size)) if k not in (dim1, dim2)]
-    return (
-        [*[size[k] for k in keep], max(n, 0)],
-        [*[strides[k] for k in keep], strides[dim1] + strides[dim2]],
-        start if n > 0 else 0,
-    )
-
-
-@view
-def unfold(size, strides, dimension, length, step):
-    """Windows of a dimension, which become a last dimension."""
-    n = (size[dimension] - length) // step + 1
-    windows = [*strides[:dimension], strides[dimension] * step, *strides[dimension + 1 :], strides[dimension]]
-    return [*size[:dimension], n, *size[dimension + 1 :], length], windows, 0
-
-
-@view
-def as_strided(size, strides, shape, steps, offset):
-    """Any shape and strides over the same memory."""
-    return shape, steps, offset
-
-
-@view
-def reshape(size, strides, shape):
-    """The same elements in another shape."""
-    return shape, viewed_strides(size, strides, shape), 0
-
-
-def viewed_strides(size, strides, shape):
-    """The strides under which memory of one shape and strides reads as another shape, or None where there are none."""
-    if 0 in size:
-        steps, step = [], 1
-        for n in reversed(shape):
-            steps.append(step)
-            step *= max(n, 1)
-        return steps[::-1]
-    groups = []  # (elements, innermost step) of the runs of dimensions that lie evenly
-    for n, s in zip(size, strides, strict=True):
-        if n == 1:
-            continue
-        if groups and groups[-1][1] == n * s:
-            groups[-1] = (groups[-1][0] * n, s)
+@view(overlaps=True)
+def expand(y, x, size: SIZES):
+    """The tensor broadcast to a shape, without a copy; -1 keeps a size."""
+    lead = size[1] - x.ndim
+    if lead < 0:
+        return False
+    y.ndim = size[1]
+    for i in range(y.ndim - 1, -1, -1):
+        n = item(size, i)
+        if i < lead:
+            if n < 0:
+                return False
+            y.shape[i], y.strides[i] = n, 0
+        elif n == -1 or n == x.shape[i - lead]:
+            y.shape[i], y.strides[i] = x.shape[i - lead], x.strides[i - lead]
+        elif x.shape[i - lead] == 1 and n >= 0:
+            y.shape[i], y.strides[i] = n, 0
         else:
-            groups.append((n, s))
-    steps = [1] * len(shape)
-    k = len(groups) - 1
-    left, step = groups[k] if groups else (1, 1)
-    for d in range(len(shape) - 1, -1, -1):
-        n = shape[d]
-        if n == 1:
-            steps[d] = step
-            continue
-        while left == 1 and k > 0:
-            k -= 1
-            left, step = groups[k]
-        if left % n:
-            return None
-        steps[d] = step
-        step, left = step * n, left // n
-    return steps
+            return False
+    return True
 
 
-# What moves elements without dropping any is undone without a copy; other views use the rule that all views have.
-transpose.backward(x=lambda grad, arguments: transpose(grad, *arguments))
-permute.backward(x=lambda grad, arguments: permute(grad, tuple(sorted(range(grad.ndim), key=arguments[0].__getitem__))))
-expand.backward(x=lambda grad, size: grad.sum_to_size(size))
-unsqueeze.backward(x=lambda grad, size: grad.reshape(size))
-squeeze.backward(x=lambda grad, size: grad.reshape(size))
-reshape.backward(x=lambda grad, size: grad.reshape(size))
+@view(overlaps=True)
+def spread(y, x, size: SIZES, dim: DIMS, keepdim: FLAG):
+    """What a reduction over `dim` left, put back along those dimensions without a copy."""
+    y.ndim, j = size[1], 0
+    for i in range(y.ndim):
+        gone = dim[1] <= 0
+        for k in range(dim[1]):
+            gone |= wrap(item(dim, k), y.ndim) == i
+        y.shape[i] = item(size, i)
+        if gone:
+            y.strides[i] = 0
+            j += keepdim
+        else:
+            y.strides[i] = x.strides[j]
+            j += 1
+    return True
+
+
+@view
+def select(y, x, dim: INT, index: INT):
+    """One slice of a dimension, without that dimension."""
+    d = wrap(dim, x.ndim)
+    if x.ndim == 0 or d < 0 or not -x.shape[d] <= index < x.shape[d]:
+        return False
+    y.data += (index if index >= 0 else index + x.shape[d]) * x.strides[d]
+    y.ndim -= 1
+    for i in range(d, y.ndim):
+        y.shape[i], y.strides[i] = x.shape[i + 1], x.strides[i + 1]
+    return True
+
+
+@view
+def narrow(y, x, dim: INT, start: INT, length: INT):
+    """`length` slices of a dimension, from `start` on."""
+    d = wrap(dim, x.ndim)
+    if x.ndim == 0 or d < 0:
+        return False
+    n = x.shape[d]
+    first = start if start >= 0 else start + n
+    if not 0 <= first <= n or length < 0 or first + length > n:
+        return False
+    y.data += first * x.strides[d]
+    y.shape[d] = length
+    return True
+
+
+@view
+def slice(y, x, dim: INT, start: INT, step: INT, length: INT):
+    """Every `step`-th slice of a dimension, `length` of them, from `start` on; the step may be negative."""
+    y.data += start * x.strides[dim] if length else 0
+    y.shape[dim], y.strides[dim] = length, x.strides[dim] * step
+    return True
+
+
+@view
+def unsqueeze(y, x, dim: INT):
+    """The tensor with a dimension of size 1 put in."""
+    d = wrap(dim, x.ndim + 1)
+    if d < 0 or x.ndim == len(y.shape):
+        return False
+    y.ndim += 1
+    for i in range(x.ndim, d, -1):
+        y.shape[i], y.strides[i] = x.shape[i - 1], x.strides[i - 1]
+    y.shape[d] = 1
+    y.strides[d] = x.shape[d] * x.strides[d] if d < x.ndim else x.itemsize
+    return True
+
+
+@view
+def squeeze(y, x, dim: DIMS = None):
+    """The tensor without its dimensions of size 1: all of them, or those that are named."""
+    gone = 0
+    for k in range(dim[1]):
+        d = wrap(item(dim, k), x.ndim)
+        if d < 0:
+            return False
+        gone |= 1 << d
+    y.ndim = 0
+    for i in range(x.ndim):
+        if not (x.shape[i] == 1 and (dim[1] < 0 or gone >> i & 1)):
+            y.shape[y.ndim], y.strides[y.ndim] = x.shape[i], x.strides[i]
+            y.ndim += 1
+    return True
+
+
+@view
+def diagonal(y, x, offset: INT = 0, dim1: INT = 0, dim2: INT = 1):
+    """The diagonal of two dimensions, as the last dimension."""
+    i, j = wrap(dim1, x.ndim), wrap(dim2, x.ndim)
+    if x.ndim < 2 or i < 0 or j < 0 or i == j:
+        return False
+    n = min(x.shape[i], x.shape[j] - offset) if offset >= 0 else min(x.shape[i] + offset, x.shape[j])
+    if n > 0:
+        y.data += offset * x.strides[j] if offset >= 0 else -offset * x.strides[i]
+    y.ndim = 0
+    for k in range(x.ndim):
+        if k != i and k != j:
+            y.shape[y.ndim], y.strides[y.ndim] = x.shape[k], x.strides[k]
+            y.ndim += 1
+    y.shape[y.ndim], y.strides[y.ndim] = max(n, 0), x.strides[i] + x.strides[j]
+    y.ndim += 1
+    return True
+
+
+@view(overlaps=True)
+def unfold(y, x, dimension: INT, size: INT, step: INT):
+    """Windows of a dimension, which become a last dimension."""
+    d = wrap(dimension, x.ndim)
+    if d < 0 or size < 0 or step <= 0 or x.ndim == len(y.shape):
+        return False
+    n, stride = (x.shape[d], x.strides[d]) if x.ndim else (1, x.itemsize)
+    if size > n:
+        return False
+    y.ndim += 1
+    y.shape[x.ndim], y.strides[x.ndim] = size, stride
+    if x.ndim:
+        y.shape[d], y.strides[d] = (n - size) // step + 1, stride * step
+    return True
+
+
+@view(overlaps=True)
+def as_strided(y, x, size: SIZES, stride: SIZES, offset: INT):
+    """Any shape and strides (in elements) over the memory, from an offset to the first element on."""
+    if size[1] != stride[1]:
+        return False
+    y.ndim = size[1]
+    y.data += offset * x.itemsize
+    for i in range(y.ndim):
+        y.shape[i], y.strides[i] = item(size, i), item(stride, i) * x.itemsize
+    return True
+
+
+@view(run="same_memory")
+def view_as_shape(x: TENSOR, size: SIZES):
+    """The same memory in another shape."""
+
+
+@view(run="same_elements")
+def reshape(x: TENSOR, shape: SIZES):
+    """The same elements in another shape; the same memory where that is possible."""
+
+
+@structured(run="copy_of")
+def clone(x: TENSOR):
+    """A copy of the tensor."""
+
+
+# What moves elements without dropping any is undone without a copy; for other views the gradient is put into zeros.
+transpose.backward(x=lambda grad, dim0, dim1: transpose(grad, dim0, dim1))
+permute.backward(x=lambda grad, dims: unpermute(grad, dims))
+unpermute.backward(x=lambda grad, dims: permute(grad, dims))
+t.backward(x=lambda grad: t(grad))
+reverse_dimensions.backward(x=lambda grad: reverse_dimensions(grad))
+expand.backward(x=same)
+clone.backward(x=same)
+unsqueeze.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
+squeeze.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
+reshape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
+view_as_shape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
+
+
+# Where a view lies in its base: shape and strides (in bytes) of the base and of the view, and the bytes between their first elements.
+
+
+@structured(run="region")
+def region(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
+    """What lies at a part of x, once x is laid out as given."""
+
+
+@structured(run="placed")
+def placed(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
+    """Zeros in a layout, with x added at a part."""
+
+
+@structured(run="without")
+def without(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
+    """x, laid out as given, with zeros at a part."""
+
+
+region.backward(
+    x=lambda grad, layout, steps, shape, strides, offset: placed(grad, layout, steps, shape, strides, offset)
+)
+placed.backward(
+    x=lambda grad, layout, steps, shape, strides, offset: region(grad, layout, steps, shape, strides, offset)
+)
+without.backward(
+    x=lambda grad, layout, steps, shape, strides, offset: without(grad, layout, steps, shape, strides, offset)
+)
+
+
+@structured(run="")
+def copy_slices(base: TENSOR, part: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
+    """A write to a part of a tensor; only ever recorded."""
+
+
+@structured(run="")
+def as_strided_view(base: TENSOR, part: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
+    """A view whose history was made anew from its base's; only ever recorded."""
+
+
+copy_slices.backward(
+    base=lambda grad, layout, steps, shape, strides, offset: without(grad, layout, steps, shape, strides, offset),
+    part=lambda grad, layout, steps, shape, strides, offset: region(grad, layout, steps, shape, strides, offset),
+)
+as_strided_view.backward(
+    base=lambda grad, layout, steps, shape, strides, offset: placed(grad, layout, steps, shape, strides, offset)
+)
+for op, name in (
+    (copy_slices, "CopySlices"),
+    (as_strided_view, "AsStridedBackward0"),
+    (view_as_shape, "ViewBackward0"),
+    (reverse_dimensions, "PermuteBackward0"),
+):
+    op.shown = name
+for op in (unpermute, reverse_dimensions, spread, slice, as_strided, view_as_shape, region, placed, without):
+    op.internal()
+for op in (copy_slices, as_strided_view):
+    op.internal()

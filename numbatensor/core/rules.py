@@ -1,0 +1,202 @@
+"""Gradient rules that run natively: a fused kernel, a program of ops, or what undoes a view.
+
+A program is a rule that was traced once, when it was declared: instructions, each an op and where its arguments come from (the
+gradient, a saved value, an attribute, an earlier result, a constant). Nothing is compiled for it.
+"""
+
+from numba import njit
+
+from numbatensor.core.arguments import arguments_room
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.dispatch import copy_into, kernel_of, perform, runner
+from numbatensor.core.graph import ATTRIBUTE, SAVED, unpack
+from numbatensor.core.iterate import POINTERS, advance, begin, operand, scalar_operand, sweep
+from numbatensor.core.memory import decref, incref, load, store
+from numbatensor.core.python import call_python
+from numbatensor.core.records import (
+    Instruction,
+    arguments_at,
+    attribute_at,
+    frame_at,
+    new_arguments,
+    new_frame,
+    node_at,
+    op_at,
+    saved_at,
+    tensor_at,
+)
+from numbatensor.core.tensors import empty, shape_of, zero
+
+NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON = range(6)  # kinds of rule
+GRAD, SAVED_VALUE, KEPT, RESULT, CONSTANT = range(5)  # origins of an instruction's argument
+INSTRUCTION, SOURCE, SOURCES = Instruction.itemsize, 24, 16
+MOST = 24  # instructions of one program
+
+
+@native
+def run_kernel_rule(node, i, grad):
+    """The gradient of input i by the op's fused rule: one kernel over the gradient and the saved values."""
+    n = node_at(node)
+    o, g = op_at(n.op), tensor_at(grad)
+    rule = o.rule[i, g.dtype]
+    if rule == 0:
+        rule = call_python("resolve", n.op, i + 1, g.dtype)
+    f = new_frame()
+    begin(f, rule)
+    shape_of(f, n)
+    out = empty(f, g.dtype)
+    operand(f, tensor_at(out))
+    operand(f, g)
+    for k in range(n.saved):
+        s = saved_at(n.saves + k * SAVED)
+        if o.saves[i] >> s.which & 1:
+            if s.storage:
+                operand(f, s)
+            else:
+                scalar_operand(f, s.data, s.itemsize)
+    sweep(f, o.cost)
+    return out
+
+
+@njit
+def recall(node, a, k, which):
+    """Make argument k the attribute of a node."""
+    b = attribute_at(node_at(node).attributes + which * ATTRIBUTE)
+    if b.kind == 5:
+        start = arguments_room(a, k, b.length)
+        for i in range(b.length):
+            a.lists[start + i] = load(b.value + 8 * i)
+    else:
+        a.tensors[k], a.kinds[k], a.numbers[k] = 0, b.kind, b.value
+
+
+@njit
+def saved_slot(n, which):
+    """The slot in which a node saved its output (0) or argument `which`; -1 where that was no tensor."""
+    for k in range(n.saved):
+        if saved_at(n.saves + k * SAVED).which == which:
+            return k
+    return -1
+
+
+@njit
+def fill(node, place, grad, results, a):
+    """Bring the arguments of an instruction together. Saved tensors are new references, which the caller gives back."""
+    a.room, a.count = 0, load(place + 8)
+    for k in range(a.count):
+        source = place + SOURCES + k * SOURCE
+        origin, value = load(source), load(source + 8)
+        a.tensors[k] = a.kinds[k] = 0
+        if origin == GRAD:
+            a.tensors[k] = grad
+            incref(grad)
+        elif origin == RESULT:
+            a.tensors[k] = load(results + 8 * value)
+            incref(a.tensors[k])
+        elif origin == SAVED_VALUE:
+            slot = saved_slot(node_at(node), value)
+            if slot == -1:
+                recall(node, a, k, value - 1)
+            else:
+                a.tensors[k] = unpack(node, slot)
+        elif origin == KEPT:
+            recall(node, a, k, value)
+        else:
+            a.kinds[k], a.numbers[k] = load(source + 16), value
+
+
+@native
+def run_program(node, program, grad):
+    """The gradient of an input by a program; what it reads has been checked."""
+    arguments, results = new_arguments(), new_frame()
+    a = arguments_at(arguments)
+    count = load(program)
+    made = 0
+    for j in range(count):
+        place = program + 8 + j * INSTRUCTION
+        fill(node, place, grad, results, a)
+        # an op may replace its arguments by converted ones, so what is given back is noted before
+        held = results + 8 * MOST
+        for k in range(a.count):
+            store(held + 8 * k, a.tensors[k])
+        made = attempt(symbol("perform"), load(place), arguments)
+        for k in range(load(place + 8)):
+            decref(load(held + 8 * k))
+        if made == -1:
+            for k in range(j):
+                decref(load(results + 8 * k))
+            fail()
+        store(results + 8 * j, made)
+    for j in range(count - 1):
+        decref(load(results + 8 * j))
+    return made
+
+
+@native
+def add_each(y, x):
+    """y += x, element by element in order: elements of y may name one place. Unrecorded; x is expanded to y's shape."""
+    a, f = tensor_at(y), new_frame()
+    begin(f, kernel_of(symbol("op_add"), a.dtype))
+    shape_of(f, a)
+    operand(f, a)
+    operand(f, a)
+    operand(f, tensor_at(x))
+    g = frame_at(f)
+    if a.numel == 0:
+        return 0
+    for i in range(g.ndim):
+        g.index[i] = 0
+    while True:
+        call(g.kernel, f + POINTERS, 1)
+        if not advance(g, g.ndim):
+            break
+    return 0
+
+
+@native
+def undo_view(node, grad):
+    """Zeros in the shape of what was viewed, with the gradient at the places that the view shows."""
+    n = node_at(node)
+    o = op_at(n.op)
+    arguments, f = new_arguments(), new_frame()
+    a, shape = arguments_at(arguments), frame_at(f)
+    a.room, a.count = 0, o.operands
+    size = attribute_at(n.attributes + o.operands * ATTRIBUTE)
+    shape.ndim = size.length
+    for i in range(size.length):
+        shape.shape[i] = load(size.value + 8 * i)
+    for k in range(1, o.operands):
+        recall(node, a, k, k)
+    made = empty(f, tensor_at(grad).dtype)
+    zero(made)
+    a.tensors[0], a.kinds[0] = made, 0
+    view = attempt(runner(n.op), n.op, arguments, 0)
+    failed = view == -1
+    if not failed:
+        if o.trait:
+            failed = attempt(symbol("add_each"), view, grad) == -1
+        else:
+            failed = attempt(symbol("copy_into"), view, grad) == -1
+        decref(view)
+    if failed:
+        decref(made)
+        fail()
+    return made
+
+
+@native
+def run_rule_natively(node, i, grad):
+    """The gradient of input i of a node whose rule is not Python's; a new reference."""
+    o = op_at(node_at(node).op)
+    kind = o.rule_kind[i]
+    if kind == IDENTITY:
+        incref(grad)
+        return grad
+    if kind == KERNEL:
+        return run_kernel_rule(node, i, grad)
+    if kind == UNDO_VIEW:
+        return undo_view(node, grad)
+    return run_program(node, o.program[i], grad)
+
+
+assert copy_into and perform  # reached through their symbols
