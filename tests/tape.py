@@ -33,8 +33,8 @@ class Node:
 class History:
     """What is recorded of a base and its views. A leaf that requires a gradient has a node from the start."""
 
-    def __init__(self, node=None, leaf=False, detached=False):
-        self.node, self.leaf, self.detached = node, leaf, detached
+    def __init__(self, node=None, leaf=False):
+        self.node, self.leaf = node, leaf
 
 
 class Tensor:
@@ -60,7 +60,7 @@ class Tensor:
         return Tensor(self.memory, self.history, change(self.index), True, self.tracked and tracked)
 
     def detach(self):
-        return Tensor(self.memory, History(detached=True), self.index)
+        return Tensor(self.memory, History(), self.index)
 
 
 def fresh(values, node=None, leaf=False):

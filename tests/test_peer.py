@@ -38,7 +38,7 @@ def test_known_are_in_the_table():
     assert not {*KNOWN, *CRASH} - {e for _, e in expressions()}
 
 
-@pytest.mark.xfail(strict=True, reason="second derivatives after broadcasting end the process")
+@pytest.mark.xfail(strict=True, reason="as_strided writes past the end of a storage")
 def test_nothing_crashes():
     """Where this passes, CRASHES in peer_known.py is to be emptied."""
     code = f"""
@@ -47,7 +47,7 @@ sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
 import torch
 from peer import compare
 from peer_known import CRASH
-for expression in CRASH:
+for expression in CRASH * 100:
     compare(expression, torch)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
