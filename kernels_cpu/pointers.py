@@ -16,11 +16,11 @@ def wide(typingctx):
     return types.none(), codegen
 
 
-def operands(kinds):
+def operands(kinds, fixed=0):
     """Intrinsics over kernel operands of given numba types, the output first.
 
     ``pointers(address)`` loads the typed pointers, ``get(p, i)`` the i-th element of every input, ``put(p, i, value)`` stores the
-    output's. Stores are declared not to alias loads: elements meet only at equal indices, so in-place kernels vectorise too.
+    output's. Operand `fixed` (0: none) is one value for all i. Stores are declared not to alias loads: elements meet only at equal indices, so in-place kernels vectorise too.
     """
     pointer_types = types.Tuple([types.CPointer(k) for k in kinds])
 
@@ -47,7 +47,8 @@ def operands(kinds):
         def codegen(context, builder, signature, args):
             loaded = []
             for k, kind in enumerate(kinds[1:]):
-                place = builder.gep(builder.extract_value(args[0], k + 1), [args[1]])
+                index = ir.Constant(ir.IntType(64), 0) if k + 1 == fixed else args[1]
+                place = builder.gep(builder.extract_value(args[0], k + 1), [index])
                 one = context.unpack_value(builder, kind, place)
                 if isinstance(one, ir.LoadInstr):
                     one.set_metadata("alias.scope", scope(builder.module))

@@ -1,6 +1,6 @@
 """A PyTorch-style tensor library whose every kernel is Python compiled by Numba."""
 
-from numbatensor import autograd, graph_nodes, messages, printing, publish, python_rules, refusals
+from numbatensor import autograd, graph_nodes, messages, methods, printing, publish, python_rules, refusals
 from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads
@@ -50,61 +50,49 @@ from numbatensor.dtypes import (
     uint8,
 )
 from numbatensor.functional import (
-    addmm,
     allclose,
     argmax,
     argmin,
-    argsort,
-    bmm,
-    cat,
-    chunk,
     clamp,
     cumprod,
     cumsum,
-    dot,
-    einsum,
     equal,
     flip,
-    gather,
-    hstack,
-    index_add,
-    index_select,
     isclose,
     log_softmax,
     logit,
     logsumexp,
     masked_fill,
-    masked_select,
-    matmul,
     max,
     min,
-    mm,
-    mv,
     nan_to_num,
-    nonzero,
     norm,
-    outer,
     repeat,
     roll,
     round,
-    scatter,
-    scatter_add,
     softmax,
-    sort,
-    split,
-    stack,
     std,
-    take_along_dim,
-    tensordot,
     tile,
-    topk,
     tril,
     triu,
-    unbind,
     var,
     var_mean,
-    vstack,
 )
+from numbatensor.indexing import (
+    argsort,
+    gather,
+    index_add,
+    index_select,
+    masked_select,
+    nonzero,
+    scatter,
+    scatter_add,
+    sort,
+    take_along_dim,
+    topk,
+)
+from numbatensor.joining import cat, chunk, hstack, split, stack, unbind, vstack
+from numbatensor.linear_algebra import addmm, bmm, dot, einsum, matmul, mm, mv, outer, tensordot
 from numbatensor.memory import memory_stats, memory_summary
 from numbatensor.serialization import load, save
 from numbatensor.tensor import Size, Tensor, from_numpy, functions, tensor

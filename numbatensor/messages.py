@@ -114,6 +114,19 @@ def empty_box(a, b, c):
     raise RuntimeError("this Tensor was made by object.__new__ and holds nothing; use nt.tensor")
 
 
+def out_grad(op, b, c):
+    raise RuntimeError(
+        f"{BY_ADDRESS[op].name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+        "arguments requires grad."
+    )
+
+
+def copy_shape(out, source, c):
+    raise RuntimeError(
+        f"The expanded size of the tensor must match the existing size: {shape_at(source)} cannot be broadcast to {shape_at(out)}"
+    )
+
+
 REPORTS = (
     no_memory,
     shapes,
@@ -127,6 +140,8 @@ REPORTS = (
     restricted,
     too_many_dimensions,
     empty_box,
+    out_grad,
+    copy_shape,
 )
 
 

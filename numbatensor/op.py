@@ -211,12 +211,13 @@ class Pointwise(Op):
         return types.boolean if name in self.masks else NUMBA[dtype]
 
     def compile(self, what, dtype):
-        """The address of the kernel (0) or of the rule of an input (1 + i) for a dtype."""
-        if what == 0:
+        """The address of the kernel (0), of its variant with operand k fixed (FIXED - k), or of the rule of an input (1 + i)."""
+        if what <= 0:
+            fixed = dispatch.FIXED - what if what else 0
             out = NUMBA[self.row["result"] - 1] if self.row["result"] else NUMBA[dtype]
             kinds = [out] + [self.operand(n, dtype) for n in self.inputs]
-            made = elementwise(f"{self.name}.{name_of(dtype)}", self.function, kinds, DTYPES[dtype])
-            self.row["kernel"][dtype] = made
+            made = elementwise(f"{self.name}.{name_of(dtype)}", self.function, kinds, DTYPES[dtype], fixed)
+            (self.row["fixed_kernel"][fixed] if fixed else self.row["kernel"])[dtype] = made
         else:
             name, needs = self.inputs[what - 1], self.needs[what - 1]
             kinds = [NUMBA[dtype], NUMBA[dtype]] + [self.operand(n, dtype) for n in needs]
@@ -225,8 +226,8 @@ class Pointwise(Op):
         return made
 
 
-def elementwise(name, function, kinds, dtype):
-    kernel = skeleton.elementwise(scalar(function, dtype), kinds)
+def elementwise(name, function, kinds, dtype, fixed=0):
+    kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed)
     return compile(kernel, name, arguments=2, fastmath={"contract"}).address
 
 

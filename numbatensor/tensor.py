@@ -9,11 +9,10 @@ from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.dispatch import CODES
 from numbatensor.core.handles import hold
-from numbatensor.core.modes import get_grad
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Node, Storage, view_record
 from numbatensor.messages import strided
-from numbatensor.ops import structured, views
+from numbatensor.ops import views
 
 
 class Size(tuple):
@@ -372,7 +371,7 @@ class Tensor(TensorBase):
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
-        return written(self, value)
+        return written(self, as_operand(value))
 
     def zero_(self):
         """Overwrite all elements with zero."""
@@ -381,26 +380,9 @@ class Tensor(TensorBase):
 
 def written(out, source):
     """out[...] = source, recorded as a copy, counted as a write."""
-    source = source if isinstance(source, TensorBase) else tensor(source, dtype=out.dtype)
-    wanted = get_grad() and (source.requires_grad or out.requires_grad)
-    op = structured.copy
-    entries.check_writable(op.address, out, builtins.int(wanted))
-    source_fit = source.expand(out.shape) if source.shape != out.shape else source
-    if wanted and not out.dtype.is_floating_point:
-        wanted = False
-    entries.copy_data(out, source_fit.clone() if source_fit._base is not None else source_fit)
-    entries.bump_version(out, op.address)
-    if wanted:
-        entries.record_python(
-            op.address,
-            out,
-            (source_fit if source.requires_grad else None,),
-            (),
-            (),
-            hold((["source"], ["source"], [], {})),
-            1,
-        )
-    return out
+    if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
+        raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
+    return entries.write_into(out, source)
 
 
 def moved(ndim, source, destination):

@@ -17,8 +17,9 @@ from numbatensor.core.graph import (
     needs_grad,
     new_node,
     save,
+    settle,
 )
-from numbatensor.core.iterate import POINTERS, begin, operand, scalar_operand, sweep
+from numbatensor.core.iterate import POINTERS, VARIANT, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load, number, store
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.python import LATE, call_python, late
@@ -48,7 +49,16 @@ NUMBERS = Frame.fields["numbers"][1]
 ROWS = 1024
 TABLE = np.zeros(ROWS, Op)
 publish("table", TABLE.ctypes.data)
-RESERVED = ("to", "add", "sum", "reshape", "expand", "copy_slices", "as_strided_view")  # ops that the core itself runs
+RESERVED = (
+    "to",
+    "add",
+    "sum",
+    "reshape",
+    "expand",
+    "copy_slices",
+    "as_strided_view",
+    "copy",
+)  # ops that the core itself runs
 for k, name in enumerate(RESERVED):
     publish("op_" + name, TABLE.ctypes.data + k * Op.itemsize)
 CONVERSIONS = np.zeros((16, 16), np.int64)  # kernels out = x, by target and source dtype
@@ -56,8 +66,9 @@ publish("conversions", CONVERSIONS.ctypes.data)
 
 # What complain() is told.
 NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED, RESTRICTED = range(10)
-TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD = range(10, 13)
+TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE = range(10, 14)
 REBASE_VIEW = LATE.index("rebase_view")
+FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
 RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`
 
 
@@ -212,7 +223,7 @@ def copy_into(out, x):
     """out[...] = x, converted and broadcast; neither is recorded nor counted."""
     a, b = tensor_at(out), tensor_at(x)
     f = new_frame()
-    begin(f, conversion(a.dtype, b.dtype))
+    begin(f, 0 if a.dtype == b.dtype else conversion(a.dtype, b.dtype))
     shape_of(f, a)
     operand(f, a)
     operand(f, b)
@@ -232,6 +243,7 @@ def convert(x, dtype):
     made = empty(f, dtype)
     copy_into(made, x)
     if needs_grad(t) and grad_enabled() and dtype >= FLOAT32:
+        settle(x)
         node = new_node(NATIVE, symbol("op_to"), 1, 0, 0, made)
         link(node, 0, x)
         attach(made, node)
@@ -359,6 +371,8 @@ def launch(op, kernel, arguments, out, dtype):
         t = a.tensors[k]
         even = even and t != 0 and tensor_at(t).contiguous and same_shape(tensor_at(t), x)
     begin(frame, kernel)
+    if o.operands == 2 and x.numel >= VARIANT:
+        f.op, f.dtype = op, dtype
     if even and x.numel < 4096:
         f.pointers[0] = x.data
         for k in range(o.operands):
@@ -431,6 +445,10 @@ def pointwise(op, arguments, out):
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
     kernel = kernel_of(op, dtype)
+    if wanted:
+        for k in range(o.tensors):
+            if a.tensors[k]:
+                settle(a.tensors[k])
     if out:
         y = tensor_at(out)
         if not same_shape(y, frame_at(frame)):
@@ -511,7 +529,8 @@ def record_call(op, out, arguments):
     o, a = op_at(op), arguments_at(arguments)
     wanted = 0
     for k in range(o.tensors):
-        if a.tensors[k] and needs_grad(tensor_at(a.tensors[k])):
+        if a.tensors[k] and o.rule_kind[k] and needs_grad(tensor_at(a.tensors[k])):
+            settle(a.tensors[k])
             wanted |= o.saves[k]
     count, attributes = wanted & 1, wanted >> SIZE
     for k in range(o.operands):
@@ -541,6 +560,51 @@ def record_call(op, out, arguments):
         keep_attributes(node, a, o.operands, x, x.numel / y.numel if y.numel else 0.0)
     attach(out, node)
     return out
+
+
+@native
+def write(out, source):
+    """out[...] = source, converted and broadcast: recorded as a copy where that is wanted, counted as a write."""
+    y, x, op = tensor_at(out), tensor_at(source), symbol("op_copy")
+    wanted = 1 if y.dtype >= FLOAT32 and grad_enabled() and (needs_grad(x) or needs_grad(y)) else 0
+    frame = new_frame()
+    shape_of(frame, y)
+    if not broadcast(frame, x) or not same_shape(y, frame_at(frame)):
+        call_python("complain", COPY_SHAPE, out, source, 0)
+    check_write(op, out, wanted)
+    if y.dtype != x.dtype:
+        conversion(y.dtype, x.dtype)
+    if wanted:
+        settle(out)
+        settle(source)
+    if overlaps(y, x):
+        shape_of(frame, x)
+        apart = empty(frame, x.dtype)
+        copy_into(apart, source)
+        copy_into(out, apart)
+        decref(apart)
+    else:
+        copy_into(out, source)
+    bump(op, out)
+    if wanted:
+        node = new_node(NATIVE, op, 1, 0, 0, out)
+        link(node, 0, source)
+        rebase(out, node)
+    return 0
+
+
+@native
+def write_number(out, kind, value):
+    """out[...] = a Python number."""
+    y, frame = tensor_at(out), new_frame()
+    frame_at(frame).ndim = 0
+    source = empty(frame, y.dtype)
+    put_number(tensor_at(source).data, y.dtype, kind, value)
+    failed = attempt(symbol("write"), out, source) == -1
+    decref(source)
+    if failed:
+        fail()
+    return 0
 
 
 @native

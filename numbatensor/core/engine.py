@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from numbatensor.core.compiler import attempt, external, fail, i64, native, symbol, word
 from numbatensor.core.dispatch import kernel_of, launch, pointwise, put_number
-from numbatensor.core.graph import EDGE, FREED, LEAF, check, edge_of, release_saved
+from numbatensor.core.graph import EDGE, FREED, LEAF, check, node_of, release_saved, settle
 from numbatensor.core.memory import decref, exchange, free, incref, load, malloc, memset, store
 from numbatensor.core.modes import switch_grad
 from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
@@ -399,7 +399,8 @@ def hold_graph(call_address, roots, count):
 @native
 def root_node(root):
     """The node that a root's gradient enters."""
-    node = edge_of(root)
+    settle(root)
+    node = node_of(root)
     if node == 0:
         call_python("complain", 7, 0, 0, 0)
     return node

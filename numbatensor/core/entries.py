@@ -3,14 +3,16 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.dispatch import bump, check_write, convert, copy_into, rebase
+from numbatensor.core.dispatch import convert, rebase, write, write_number
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
-from numbatensor.core.graph import EDGE, attach, check, edge_of, link, needs_grad, new_node, save, unpack
+from numbatensor.core.graph import EDGE, attach, check, link, needs_grad, new_node, node_of, save, settle, unpack
 from numbatensor.core.memory import decref, free, incref, load, malloc, store
 from numbatensor.core.python import (
     PAYLOAD,
+    TYPE,
     add_reference,
     argument,
+    as_float,
     as_long,
     box,
     call_python,
@@ -125,10 +127,18 @@ def to_dtype(self, args, count):
 
 
 @entry
-def copy_data(self, args, count):
-    """(out, x): out[...] = x, unrecorded and uncounted"""
-    copy_into(unboxed(argument(args, 0)), unboxed(argument(args, 1)))
-    return none()
+def write_into(self, args, count):
+    """(out, x): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
+    out, obj = unboxed(argument(args, 0)), argument(args, 1)
+    kind = load(obj + TYPE)
+    if kind == symbol("type_float"):
+        write_number(out, 3, as_float(obj))
+    elif kind == symbol("type_int") or kind == symbol("type_bool"):
+        write_number(out, 2, as_long(obj))
+    else:
+        write(out, unboxed(obj))
+    add_reference(argument(args, 0))
+    return argument(args, 0)
 
 
 @entry
@@ -237,20 +247,6 @@ def drop_node(self, args, count):
 
 
 @entry
-def bump_version(self, args, count):
-    """(x, op row): count a write"""
-    bump(as_long(argument(args, 1)), unboxed(argument(args, 0)))
-    return none()
-
-
-@entry
-def check_writable(self, args, count):
-    """(row, x, wanted): fail unless x may be written in place"""
-    check_write(as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2)))
-    return none()
-
-
-@entry
 def box_of(self, args, count):
     """(address) -> the box of a tensor record, or None for 0"""
     t = as_long(argument(args, 0))
@@ -271,7 +267,9 @@ def own_tensor(self, args, count):
 @entry
 def leaf_node(self, args, count):
     """(x) -> address of the node its gradient flows to"""
-    return from_long(edge_of(unboxed(argument(args, 0))))
+    t = unboxed(argument(args, 0))
+    settle(t)
+    return from_long(node_of(t))
 
 
 @entry
@@ -324,7 +322,9 @@ def record_python(self, args, count):
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
         obj = tuple_item(inputs, i)
-        link(node, i, unboxed(obj) if is_tensor(obj) else 0)
+        if is_tensor(obj):
+            settle(unboxed(obj))
+            link(node, i, unboxed(obj))
     for k in range(tuple_size(saved)):
         t = unboxed(tuple_item(saved, k))
         save(node, k, t, as_long(tuple_item(whiches, k)), storage_at(tensor_at(t).storage).version)

@@ -3,8 +3,8 @@
 from numba import njit
 
 from numbatensor.core.compiler import c_function, call, native, symbol
+from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.iterate import copy_run
 from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
@@ -112,13 +112,19 @@ def needs_grad(x):
 
 
 @njit
-def edge_of(t):
-    """The node a tensor's gradient flows to: a leaf's is made on first use; 0 where none is wanted."""
+def settle(t):
+    """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
-    if not needs_grad(x):
-        return 0
-    if x.base and x.seen != storage_at(x.storage).version and (x.node or x.requires_grad == 0):
+    if x.base and x.seen != storage_at(x.storage).version and needs_grad(x) and (x.node or x.requires_grad == 0):
         call(late(REGENERATE), t)
+
+
+@njit
+def node_of(t):
+    """The node a tensor's gradient flows to: a leaf's is made on first use; 0 where none is wanted. `settle` comes first."""
+    x = tensor_at(t)
+    if x.requires_grad == 0:
+        return 0
     if x.node == 0:
         x.node = new_node(LEAF, 0, 0, 0, 0, t)
     return x.node
@@ -126,12 +132,12 @@ def edge_of(t):
 
 @njit
 def link(node, i, t):
-    """Make input i of a node the tensor; whether its gradient is wanted."""
+    """Make input i of a node a tensor that is settled; whether its gradient is wanted."""
     e = edge_at(node_at(node).edges + i * EDGE)
     e.node, e.output_nr = 0, 0
     if t == 0:
         return False
-    parent = edge_of(t)
+    parent = node_of(t)
     if parent == 0:
         return False
     incref(parent)

@@ -6,19 +6,21 @@ fast, and vectorises; and strides are handled here alone.
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import call, i64, native, symbol
+from numbatensor.core.copies import advance, copy_frame, copy_run
 from numbatensor.core.memory import load, memcpy, store
-from numbatensor.core.python import gil_held, restore_thread, save_thread
-from numbatensor.core.records import OPERANDS, Frame, frame_at, new_frame, state_at
+from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
+from numbatensor.core.records import OPERANDS, Frame, frame_at, new_frame, op_at, state_at
 
-BLOCK = 512  # elements of a packed block: eight operands of 8 bytes fill 32 KiB of first-level cache
+BLOCK = 512  # elements of 8 bytes in a packed block: eight operands fill 32 KiB of first-level cache
 ROW = 128  # shortest contiguous row worth a kernel call of its own
 FRAME = Frame.itemsize
 POINTERS = Frame.fields["pointers"][1]
+VARIANT = 100_000  # elements from which a kernel with one operand fixed is worth compiling
 PARALLEL = 40_000  # elements of an add from which a second thread pays
 
 
@@ -33,61 +35,11 @@ def scratch(typingctx):
     return i64(), codegen
 
 
-def mover(bits):
-    """An intrinsic that copies one element of so many bits."""
-
-    @intrinsic
-    def move(typingctx, target, source):
-        def codegen(context, builder, signature, args):
-            kind = ir.IntType(bits).as_pointer()
-            builder.store(builder.load(builder.inttoptr(args[1], kind)), builder.inttoptr(args[0], kind))
-            return context.get_dummy_value()
-
-        return types.none(i64, i64), codegen
-
-    return move
-
-
-move1, move2, move4, move8 = map(mover, (8, 16, 32, 64))
-
-
-@native
-def copy_run(target, target_step, source, source_step, n, itemsize):
-    """Copy n elements between two even sequences."""
-    if itemsize == 4:
-        if target_step == 4 and source_step == 4:
-            for i in range(n):
-                move4(target + 4 * i, source + 4 * i)
-        elif target_step == 4:
-            for i in range(n):
-                move4(target + 4 * i, source + source_step * i)
-        else:
-            for i in range(n):
-                move4(target + target_step * i, source + source_step * i)
-    elif itemsize == 8:
-        if target_step == 8 and source_step == 8:
-            for i in range(n):
-                move8(target + 8 * i, source + 8 * i)
-        elif target_step == 8:
-            for i in range(n):
-                move8(target + 8 * i, source + source_step * i)
-        else:
-            for i in range(n):
-                move8(target + target_step * i, source + source_step * i)
-    elif itemsize == 1:
-        for i in range(n):
-            move1(target + target_step * i, source + source_step * i)
-    else:
-        for i in range(n):
-            move2(target + target_step * i, source + source_step * i)
-    return 0
-
-
 @njit
 def begin(frame, kernel):
-    """An empty frame for a kernel."""
+    """An empty frame for a kernel; 0 means to copy the second operand into the first."""
     f = frame_at(frame)
-    f.operands, f.ndim, f.kernel = 0, 0, kernel
+    f.operands, f.ndim, f.kernel, f.op, f.fixed = 0, 0, kernel, 0, 0
 
 
 @njit
@@ -170,28 +122,22 @@ def coalesce(frame):
 
 
 @njit
-def advance(f, dims):
-    """Step the index over the outer dimensions; whether there is a next row."""
-    i = dims - 1
-    while i >= 0:
-        f.index[i] += 1
-        for k in range(f.operands):
-            f.pointers[k] += f.strides[k, i]
-        if f.index[i] < f.shape[i]:
-            return True
-        for k in range(f.operands):
-            f.pointers[k] -= f.strides[k, i] * f.shape[i]
-        f.index[i] = 0
-        i -= 1
-    return False
-
-
-@njit
 def row(f, room, here, n, inner):
     """Run the kernel over one row, packing in blocks what is not contiguous."""
+    even = True
+    for k in range(f.operands):
+        store(here + 8 * k, f.pointers[k])
+        even &= f.strides[k, inner] == f.itemsizes[k] or (k == f.fixed and k != 0)
+    if even:
+        call(f.kernel, here, n)
+        return
+    widest = 1
+    for k in range(f.operands):
+        widest = max(widest, f.itemsizes[k])
+    limit = 8 * BLOCK // widest
     start = 0
     while start < n:
-        m = min(BLOCK, n - start)
+        m = min(limit, n - start)
         for k in range(f.operands):
             item, step = f.itemsizes[k], f.strides[k, inner]
             source = f.pointers[k] + step * start
@@ -201,7 +147,7 @@ def row(f, room, here, n, inner):
                 block = room + 8 * BLOCK * k
                 store(here + 8 * k, block)
                 if k and not (step == 0 and f.filled[k] == source):
-                    copy_run(block, item, source, step, BLOCK if step == 0 and n > m else m, item)
+                    copy_run(block, item, source, step, limit if step == 0 and n > m else m, item)
                     f.filled[k] = source if step == 0 and (n > m or n == f.numel) else 0
         call(f.kernel, here, m)
         step = f.strides[0, inner]
@@ -282,6 +228,8 @@ def sweep_tiles(frame):
 def sweep_serial(frame):
     """Run a coalesced frame on this thread."""
     f = frame_at(frame)
+    if f.kernel == 0:
+        return copy_frame(frame)
     inner = f.ndim - 1
     n = f.shape[inner]
     even = True
@@ -345,6 +293,20 @@ def parallel(function, context, pieces):
     return 0
 
 
+@njit
+def choose_variant(f):
+    """Take the kernel with operand k fixed where that is what the rows are: others contiguous, operand k one value."""
+    inner = f.ndim - 1
+    if inner == 0 or f.shape[inner] < ROW or f.strides[0, inner] != f.itemsizes[0]:
+        return
+    for k in (1, 2):
+        other = 3 - k
+        if f.strides[k, inner] == 0 and f.strides[other, inner] == f.itemsizes[other]:
+            kernel = op_at(f.op).fixed_kernel[k, f.dtype]
+            f.kernel = kernel if kernel else call_python("resolve", f.op, -1 - k, f.dtype)
+            f.fixed = k
+
+
 @native
 def sweep(frame, cost):
     """Run a frame's kernel over its elements, on several threads where that pays. `cost`: of an element, an add's being 1."""
@@ -352,6 +314,8 @@ def sweep(frame, cost):
     f = frame_at(frame)
     if f.numel == 0:
         return 0
+    if f.op:
+        choose_variant(f)
     s = state_at(symbol("state"))
     if f.numel * cost < PARALLEL or s.threads < 2 or s.parallel_for == 0 or f.shape[0] < s.threads:
         if f.numel * cost < PARALLEL or gil_held() == 0:

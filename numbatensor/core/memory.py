@@ -14,6 +14,7 @@ from numbatensor.core.records import HEADER, State, block_at, state_at
 
 LARGE = 1 << 15  # smallest pooled block, bytes
 LARGEST = 1 << 46  # no machine has more
+HUGE = 22  # blocks of 2**22 bytes or more ask for huge pages
 POOL_LIMIT = 1 << 32  # most bytes kept for reuse
 
 state = np.zeros(1, State)
@@ -21,6 +22,8 @@ publish("state", state.ctypes.data)
 
 malloc = external("malloc", 1)
 free = external("free", 1, types.none)
+aligned_alloc = external("aligned_alloc", 2)
+madvise = external("madvise", 3, small=True)
 memset = external("memset", 3)
 memcpy = external("memcpy", 3)
 call_destructor = external("NRT_MemInfo_call_dtor", 1, types.none)
@@ -116,7 +119,14 @@ def allocate_large(size):
         s.pool[k] = load(block)
         s.pooled -= 1 << k
     exchange(here + POOL_LOCK, 0)
-    return block if block else malloc(1 << k)
+    if block:
+        return block
+    if k < HUGE:
+        return aligned_alloc(64, 1 << k)
+    block = aligned_alloc(1 << HUGE - 1, 1 << k)
+    if block:
+        madvise(block, 1 << k, 14)  # MADV_HUGEPAGE: fewer page faults and misses of the translation cache
+    return block
 
 
 @native

@@ -105,6 +105,7 @@ Attribute = np.dtype(words("kind", "value", "length"))
 # `result`: 0 the compute dtype, else 1 + the dtype. `promotes`: integers compute in float. `masks`: bit mask of the operands
 # that are bool. `dtypes`: bit mask of the dtypes that the op accepts. `cost`: of an element, an addition's being 1.
 # `trait`: of a view, that its elements may name one place in memory; of a reduction, that it needs an element.
+# `fixed_kernel[k]`: of a pointwise op of two operands, the kernels whose operand k is one value for all elements.
 # `rule_kind[i]`: how the gradient of input i is found; `rule[i]`: kernels, by dtype; `program[i]`: address of a program.
 # `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.
 # `saves[i]`: what the rule of input i reads: bit 0 the output, bit k argument k, bits SIZE and COUNT the first input's shape
@@ -116,6 +117,7 @@ Op = np.dtype(
     + words("trait")
     + [
         ("kernel", "i8", 16),
+        ("fixed_kernel", "i8", (3, 16)),
         ("rule", "i8", (INPUTS, 16)),
         ("rule_kind", "i8", INPUTS),
         ("saves", "i8", INPUTS),
@@ -133,9 +135,10 @@ POINTWISE, STRUCTURED, VIEW = range(3)  # kinds of op
 Source = np.dtype(words("origin", "value", "kind"))
 Instruction = np.dtype(words("op", "count") + [("sources", Source, OPERANDS)])
 
-# One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape.
+# One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape. `op` and `dtype`: where a
+# variant of the kernel can be had (0: nowhere) whose operand `fixed` is one value for a row.
 Frame = np.dtype(
-    words("ndim", "operands", "numel", "kernel")
+    words("ndim", "operands", "numel", "kernel", "op", "dtype", "fixed")
     + [
         ("shape", "i8", RANK),
         ("pointers", "i8", OPERANDS),

@@ -27,6 +27,7 @@ class Parameter(nt.Tensor):
 
 
 IncompatibleKeys = collections.namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
+STORES = ("_parameters", "_modules", "_buffers")
 
 
 class Module:
@@ -48,26 +49,24 @@ class Module:
         for store, kind in kinds:
             if isinstance(value, kind):
                 self.__delattr__(name, missing_ok=True)
-                self.__dict__[store][name] = value
-                return None
-        for store in ("_parameters", "_modules", "_buffers"):
+                return self._put(store, name, value)
+        for store in STORES:
             if name in self.__dict__[store]:
                 if value is not None and not (store == "_buffers" and isinstance(value, nt.Tensor)):
                     raise TypeError(f"cannot assign '{type(value).__name__}' as {store[1:-1]} '{name}'")
-                self.__dict__[store][name] = value
-                return None
+                return self._put(store, name, value)
         return object.__setattr__(self, name, value)
 
-    def __getattr__(self, name):
-        for store in ("_parameters", "_modules", "_buffers"):
-            if name in self.__dict__.get(store, ()):
-                return self.__dict__[store][name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+    def _put(self, store, name, value):
+        """Keep a parameter, module or buffer; as an attribute too, so that reading it takes no detour."""
+        if not isinstance(name, str) or not name or "." in name:
+            raise KeyError(f"the name of a parameter, module or buffer is a string without dots, not {name!r}")
+        self.__dict__[store][name] = self.__dict__[name] = value
 
     def __delattr__(self, name, missing_ok=False):
-        for store in ("_parameters", "_modules", "_buffers"):
+        for store in STORES:
             if name in self.__dict__[store]:
-                del self.__dict__[store][name]
+                del self.__dict__[store][name], self.__dict__[name]
                 return
         if name in self.__dict__ or not missing_ok:
             object.__delattr__(self, name)
@@ -81,17 +80,17 @@ class Module:
 
     def register_parameter(self, name, param):
         """Add a parameter, or a place for one (None)."""
-        self._parameters[name] = param
+        self._put("_parameters", name, param)
 
     def register_buffer(self, name, tensor, persistent=True):
         """Add a tensor that is kept but not learned."""
-        self._buffers[name] = tensor
+        self._put("_buffers", name, tensor)
         if not persistent:
             self._transient.add(name)
 
     def add_module(self, name, module):
         """Add a submodule."""
-        self._modules[name] = module
+        self._put("_modules", name, module)
 
     def named_modules(self, prefix=""):
         """This module and all below it, with dotted names."""
@@ -211,10 +210,10 @@ class Module:
         for module in self.modules():
             for name, p in module._parameters.items():
                 if p is not None and p.is_floating_point():
-                    module._parameters[name] = Parameter(p.detach().to(dtype), p.requires_grad)
+                    module._put("_parameters", name, Parameter(p.detach().to(dtype), p.requires_grad))
             for name, b in module._buffers.items():
                 if b is not None and b.is_floating_point():
-                    module._buffers[name] = b.to(dtype)
+                    module._put("_buffers", name, b.to(dtype))
         return self
 
     def extra_repr(self):

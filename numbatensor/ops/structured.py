@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numbatensor.op import NUMERIC, TENSOR, Recorded, structured
+from numbatensor.op import NUMERIC, TENSOR, same, structured
 
 
 @structured(dtypes=NUMERIC)
@@ -13,4 +13,10 @@ def matmul(x: TENSOR, y: TENSOR):
 
 matmul.internal().backward(x=lambda grad, y: matmul(grad, y.mT), y=lambda grad, x: matmul(x.mT, grad))
 
-copy = Recorded("copy", "The elements that an in-place copy wrote.", ["source"]).backward(source=lambda grad: grad)
+
+@structured(run="")
+def copy(source: TENSOR):
+    """The elements that an in-place copy wrote; only ever recorded."""
+
+
+copy.internal().backward(source=same)

@@ -1,0 +1,63 @@
+"""The functions that are methods of Tensor too, and their in-place forms."""
+
+from numbatensor import dtypes, functional, indexing, joining, linear_algebra
+from numbatensor.tensor import Tensor, functions, written
+
+METHODS = {
+    functional: """softmax log_softmax logsumexp cumsum cumprod max min argmax argmin var std norm clamp isclose allclose equal
+        round nan_to_num logit masked_fill flip roll repeat tile tril triu""",
+    joining: "split chunk unbind",
+    indexing: """gather scatter scatter_add index_select index_add take_along_dim masked_select nonzero argsort sort topk""",
+    linear_algebra: "matmul mm mv bmm dot outer addmm",
+}
+IN_PLACE = {
+    functional: "cumsum cumprod clamp round nan_to_num logit masked_fill tril triu",
+    indexing: "scatter scatter_add index_add",
+    linear_algebra: "addmm",
+}
+
+
+def in_place(function):
+    """The `_` variant of a function: its result is copied into the first argument."""
+
+    def method(self, *args, **kwargs):
+        return written(self, function(self, *args, **kwargs))
+
+    method.__name__ = method.__qualname__ = function.__name__ + "_"
+    method.__doc__ = f"`{function.__name__}`, written into the tensor."
+    return method
+
+
+for module, names in METHODS.items():
+    for name in names.split():
+        setattr(Tensor, name, getattr(module, name))
+for module, names in IN_PLACE.items():
+    for name in names.split():
+        setattr(Tensor, name + "_", in_place(getattr(module, name)))
+
+Tensor.__getitem__, Tensor.__setitem__ = indexing.getitem, indexing.setitem
+Tensor.__matmul__ = linear_algebra.matmul
+Tensor.__rmatmul__ = lambda self, other: linear_algebra.matmul(other, self)
+Tensor.clip, Tensor.clip_ = functional.clamp, Tensor.clamp_
+
+
+def invert(self):
+    """``~x``: the other truth value, or all bits turned."""
+    return functions["logical_not" if self.dtype is dtypes.bool else "bitwise_not"](self)
+
+
+Tensor.__invert__ = invert
+
+
+def converter(d):
+    """The method that converts to a dtype."""
+
+    def convert(self):
+        return self.to(d)
+
+    convert.__doc__ = f"The tensor as {d.name}."
+    return convert
+
+
+for name in ("float", "double", "int", "long", "short", "bool"):
+    setattr(Tensor, name, converter(getattr(dtypes, name)))
