@@ -49,6 +49,13 @@ def test_a_second_pass_where_nothing_was_saved():
     assert x.grad.tolist() == [6.0, 6.0]
 
 
+@pytest.mark.xfail(strict=True, reason="the gradient goes to the copy of the operand that is saved")
+def test_an_operand_that_the_write_overwrites_gets_its_gradient():
+    x = nt.tensor([1.0, 2.0], requires_grad=True)
+    x.detach().div_(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [-1.0, -0.5]
+
+
 @pytest.mark.xfail(strict=True, reason="a stride of 0 is taken for overlap even where there is no element")
 def test_nothing_can_be_written_anywhere():
     x = nt.zeros(0).expand(2, 0)
@@ -62,7 +69,6 @@ def test_interleaved_elements_are_apart():
     assert x.tolist() == [1.0, 1.0, 5.0, 3.0]
 
 
-@pytest.mark.xfail(strict=True, reason="the operand is taken for up to date with the version after the write")
 def test_a_view_that_was_an_operand_of_a_write_notices_the_write():
     x = nt.tensor([1.0, 2.0], requires_grad=True)
     base = x * 1.0
@@ -72,7 +78,6 @@ def test_a_view_that_was_an_operand_of_a_write_notices_the_write():
     assert x.grad.tolist() == [2.0, 2.0]
 
 
-@pytest.mark.xfail(strict=True, reason="copy_ copies a source first only where that is a view")
 def test_copies_between_overlapping_tensors():
     x = nt.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
     x[::-1].copy_(x)
