@@ -22,7 +22,14 @@ LAYERS = [
     ["numbatensor.ops"],
     ["numbatensor.python_rules", "numbatensor.messages", "numbatensor.refusals", "numbatensor.graph_nodes"],
     ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
-    ["numbatensor.functional", "numbatensor.creation", "numbatensor.serialization", "numbatensor.graph"],
+    [
+        "numbatensor.indexing",
+        "numbatensor.joining",
+        "numbatensor.linear_algebra",
+        "numbatensor.functional",
+        "numbatensor.methods",
+    ],
+    ["numbatensor.creation", "numbatensor.serialization", "numbatensor.graph"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
