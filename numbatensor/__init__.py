@@ -5,28 +5,17 @@ from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads
 from numbatensor.creation import (
-    Generator,
     arange,
     as_tensor,
     asarray,
-    bernoulli,
     empty,
     empty_like,
     eye,
     full,
     full_like,
     linspace,
-    manual_seed,
-    multinomial,
-    normal,
     ones,
     ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
     zeros,
     zeros_like,
 )
@@ -94,6 +83,25 @@ from numbatensor.indexing import (
 from numbatensor.joining import cat, chunk, hstack, split, stack, unbind, vstack
 from numbatensor.linear_algebra import addmm, bmm, dot, einsum, matmul, mm, mv, outer, tensordot
 from numbatensor.memory import memory_stats, memory_summary
+from numbatensor.random import (
+    Generator,
+    bernoulli,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
+)
 from numbatensor.serialization import load, save
 from numbatensor.tensor import Size, Tensor, from_numpy, functions, tensor
 

@@ -96,7 +96,10 @@ def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=Non
 
 def std(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
     """Square root of the variance."""
-    return var(input, dim, unbiased, keepdim, correction=correction, axis=axis).sqrt()
+    dim = chosen(dim, axis)
+    if isinstance(dim, builtins.bool):
+        dim, unbiased = None, dim
+    return reductions.std(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased))
 
 
 def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):

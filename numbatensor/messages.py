@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from numbatensor.core import sites
+from numbatensor.core import entries, sites
 from numbatensor.core.dispatch import DTYPES
 from numbatensor.core.python import callback
 from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
@@ -52,7 +52,7 @@ def shapes(op, arguments, k):
 
 def unsupported(op, dtype, c):
     name = BY_ADDRESS[op].name if op in BY_ADDRESS else "this operation"
-    raise RuntimeError(f"\"{name}\" not implemented for '{long_name(dtype)}'")
+    raise NotImplementedError(f"\"{name}\" not implemented for '{long_name(dtype)}'")
 
 
 def out_shape(op, out, frame):
@@ -127,6 +127,10 @@ def copy_shape(out, source, c):
     )
 
 
+def zero_division(op, b, c):
+    raise RuntimeError(f"ZeroDivisionError: {BY_ADDRESS[op].name} of integers by zero")
+
+
 REPORTS = (
     no_memory,
     shapes,
@@ -142,6 +146,7 @@ REPORTS = (
     empty_box,
     out_grad,
     copy_shape,
+    zero_division,
 )
 
 
@@ -150,6 +155,12 @@ def complain(number, a, b, c):
     """Raise the error of a number."""
     REPORTS[number](a, b, c)
     return 0
+
+
+@callback
+def has_zero(tensor):
+    """Whether an element of a tensor is zero."""
+    return int(not entries.box_of(tensor).array().all())
 
 
 @callback

@@ -1,6 +1,8 @@
 """The functions that are methods of Tensor too, and their in-place forms."""
 
 from numbatensor import dtypes, functional, indexing, joining, linear_algebra
+from numbatensor.core.modes import get_grad as is_grad_enabled
+from numbatensor.messages import long_name
 from numbatensor.tensor import Tensor, functions, written
 
 METHODS = {
@@ -21,7 +23,15 @@ def in_place(function):
     """The `_` variant of a function: its result is copied into the first argument."""
 
     def method(self, *args, **kwargs):
-        return written(self, function(self, *args, **kwargs))
+        source = (
+            self.clone() if self.requires_grad and is_grad_enabled() else self
+        )  # it may be saved, and is overwritten
+        made = function(source, *args, **kwargs)
+        if made.dtype.is_floating_point and not self.dtype.is_floating_point:
+            raise RuntimeError(
+                f"result type {long_name(made.dtype.code)} can't be cast to the desired output type {long_name(self.dtype.code)}"
+            )
+        return written(self, made)
 
     method.__name__ = method.__qualname__ = function.__name__ + "_"
     method.__doc__ = f"`{function.__name__}`, written into the tensor."

@@ -58,7 +58,10 @@ class Slow:
         values = []
         for k, parameter in enumerate(op.parameters):
             names = {op.names[k], op.inputs[k], {"dim": "axis", "keepdim": "keepdims"}.get(parameter.name, op.names[k])}
-            names |= {{"input": "x1", "other": "x2"}.get(op.names[k], op.names[k])}
+            names |= {
+                {"input": "x1", "other": "x2"}.get(op.names[k], op.names[k]),
+                {("lerp", "y"): "end"}.get((op.name, op.inputs[k]), op.names[k]),
+            }
             found = [n for n in names if n in given]
             if k < len(args):
                 if found:
@@ -69,6 +72,8 @@ class Slow:
                     value = args[k]
             elif found:
                 value = given.pop(found[0])
+            elif accepts[k] & REST:
+                value = ()
             elif parameter.default is parameter.empty:
                 raise TypeError(f'{op.name}() missing 1 required positional arguments: "{op.names[k]}"')
             else:
@@ -107,10 +112,9 @@ class Slow:
 
     def operator(self, x, y):
         """Called where the native function declines an operator's operands."""
-        try:
-            values = self.ordered((x, y), {})
-        except TypeError:
+        if not isinstance(y, (TensorBase, builtins.int, builtins.float, np.ndarray, np.generic)):
             return NotImplemented
+        values = self.ordered((x, y), {})
         return self.fast(*values)
 
     def reflected(self, x, y):
@@ -138,7 +142,7 @@ def publish(op):
         return
     functions[op.name] = op.fast
     setattr(Tensor, op.name, op.fast)
-    if isinstance(op, Pointwise) and op.row["result"] == 0 and not op.masks:
+    if isinstance(op, Pointwise) and (op.row["result"] == 0 or len(op.inputs) == 2) and not op.masks:
         setattr(Tensor, op.name + "_", make("call_in_place", slow.in_place, op.name + "_"))
     for word in OPERATORS.get(op.name, ()):
         setattr(Tensor, f"__{word}__", make("call_op", slow.operator, f"__{word}__"))

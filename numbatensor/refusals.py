@@ -99,6 +99,17 @@ def unfold(x, dimension, size, step):
     raise RuntimeError(f"maximum size for tensor at dimension {dimension} is {n} but size is {size}")
 
 
+@views.as_strided.explained
+def as_strided(x, layout, steps, size, stride, offset):
+    if len(size) != len(stride):
+        raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} and {len(size)}")
+    steps = [s // x.itemsize for s in stride]
+    raise RuntimeError(
+        f"setStorage: sizes {list(size)}, strides {steps}, storage offset {x.storage_offset() + offset // x.itemsize}, and "
+        f"itemsize {x.itemsize} are out of bounds for the storage"
+    )
+
+
 def invalid_shape(x, shape):
     """Fail for a shape that cannot have the tensor's elements."""
     if list(shape).count(-1) > 1:
@@ -132,7 +143,15 @@ def reduced(x, dim, keepdim, *rest):
     each_dim(dim, x.ndim)
 
 
-for op in (reductions.sum, reductions.mean, reductions.prod, reductions.all, reductions.any, reductions.var):
+for op in (
+    reductions.sum,
+    reductions.mean,
+    reductions.prod,
+    reductions.all,
+    reductions.any,
+    reductions.var,
+    reductions.std,
+):
     op.explained(reduced)
 for op in (reductions.euclidean_norm, reductions.count_nonzero):
     op.explained(reduced)

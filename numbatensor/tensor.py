@@ -361,7 +361,10 @@ class Tensor(TensorBase):
     def as_strided(self, size, stride, storage_offset=None):
         """Any shape and strides over the storage."""
         offset = 0 if storage_offset is None else storage_offset - self.storage_offset()
-        return views.as_strided(self, tuple(size), tuple(stride), offset)
+        steps = tuple(s * self.itemsize for s in stride)
+        return views.as_strided(
+            self, tuple(self.shape), entries.stride_tuple(self), tuple(size), steps, offset * self.itemsize
+        )
 
     # in-place
 
@@ -457,6 +460,8 @@ def from_numpy(array):
         raise RuntimeError(f"a tensor has at most {RANK} dimensions, not {array.ndim}")
     if not array.flags.writeable:
         raise ValueError("from_numpy: the array is read-only, and a tensor can be written; copy it, or use nt.tensor")
+    if builtins.any(s % array.itemsize for s in array.strides) or array.ctypes.data % array.itemsize:
+        raise ValueError("from_numpy: the elements of the array are not aligned; copy it, or use nt.tensor")
     return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array))
 
 

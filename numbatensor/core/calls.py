@@ -159,9 +159,12 @@ def parse(row, args, count, names, arguments):
     found = False
     for i in range(o.operands):
         if given >> i & 1 == 0:
-            if i < o.required:
+            if o.accepts[i] & REST:
+                arguments_room(a, i, 0)
+            elif i < o.required:
                 return 0
-            a.tensors[i], a.kinds[i], a.numbers[i] = 0, o.default_kinds[i], o.default_numbers[i]
+            else:
+                a.tensors[i], a.kinds[i], a.numbers[i] = 0, o.default_kinds[i], o.default_numbers[i]
         found |= a.tensors[i] != 0
         if o.masks >> i & 1 and (a.tensors[i] == 0 or tensor_at(a.tensors[i]).dtype != 0):
             return 0

@@ -71,6 +71,8 @@ def describe(value, seen):
     elif isinstance(value, _Intrinsic):
         value = value._defn
     if isinstance(value, python.FunctionType):
+        if value.__module__ == __name__:  # this file's source is in `environment`
+            return value.__name__
         if value in seen:
             return seen[value]
         seen[value] = value.__name__
@@ -84,6 +86,10 @@ def describe(value, seen):
         return repr([describe(v, seen) for v in value])
     if isinstance(value, (int, float, str, bytes, type(None), np.generic, np.dtype, types.Type, ir.Type)):
         return repr(value)
+    if isinstance(value, np.ndarray):  # a constant to numba
+        return digest(value.dtype, value.shape, value.tobytes())
+    if isinstance(value, (dict, set, frozenset)):
+        return repr(sorted(describe(v, seen) for v in (value.items() if isinstance(value, dict) else value)))
     if hasattr(value, "function"):  # an op: its formula
         return describe(value.function, seen)
     return getattr(value, "__qualname__", type(value).__qualname__)

@@ -66,7 +66,7 @@ publish("conversions", CONVERSIONS.ctypes.data)
 
 # What complain() is told.
 NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED, RESTRICTED = range(10)
-TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE = range(10, 14)
+TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION = range(10, 15)
 REBASE_VIEW = LATE.index("rebase_view")
 FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
 RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`
@@ -272,6 +272,13 @@ def extent(x):
 
 
 @njit
+def gcd(a, b):
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@njit
 def overlaps(out, x):
     """Whether writing `out` could change elements of x that are still to be read: they share memory, and not element by element."""
     if out.storage != x.storage or out.numel == 0 or x.numel == 0:
@@ -286,9 +293,16 @@ def overlaps(out, x):
     c, d = extent(x)
     if b <= c or d <= a:
         return False
-    if out.ndim == 0 or x.ndim == 0:
-        return True
-    return True
+    # all elements of each lie on a lattice; the two lattices may miss each other
+    step = 0
+    for i in range(out.ndim):
+        if out.shape[i] > 1:
+            step = gcd(step, abs(out.strides[i]))
+    for i in range(x.ndim):
+        if x.shape[i] > 1:
+            step = gcd(step, abs(x.strides[i]))
+    apart = (x.data - out.data) % step if step else 0
+    return step == 0 or apart < out.itemsize or step - apart < x.itemsize
 
 
 @native
@@ -422,6 +436,17 @@ def rebase(out, node):
     return 0
 
 
+@njit
+def check_divisor(op, a):
+    """Fail where integers would be divided by zero, which stops the process."""
+    zero = a.kinds[1] != 0 and a.numbers[1] == 0
+    if a.tensors[1]:
+        t = tensor_at(a.tensors[1])
+        zero = t.numel != 0 and call_python("has_zero", a.tensors[1]) != 0
+    if zero:
+        call_python("complain", ZERO_DIVISION, op, 0, 0)
+
+
 @native
 def pointwise(op, arguments, out):
     """Run a pointwise op; into `out` if that is not 0. Gives a new reference to the result."""
@@ -431,6 +456,8 @@ def pointwise(op, arguments, out):
         dtype = load(symbol("default_dtype"))
     if o.dtypes >> dtype & 1 == 0:
         call_python("complain", UNSUPPORTED, op, dtype, 0)
+    if o.trait and dtype < FLOAT32:
+        check_divisor(op, a)
     result = o.result - 1 if o.result else dtype
     frame = new_frame()
     frame_at(frame).ndim = 0

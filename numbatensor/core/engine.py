@@ -308,7 +308,7 @@ def step(call_address, v):
             e = edge_at(n.edges + i * EDGE)
             if e.node and o.rule_kind[i] != NONE:
                 deliver(call_address, e.node, e.output_nr, run_rule_natively(node, i, visit.grad))
-    if c.retain == 0 and (n.saved or n.handle):
+    if c.retain == 0 and n.saved:
         release_saved(n)
         n.kind = FREED
     return 0

@@ -3,7 +3,7 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.dispatch import convert, rebase, write, write_number
+from numbatensor.core.dispatch import convert, extent, rebase, write, write_number
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
 from numbatensor.core.graph import EDGE, attach, check, link, needs_grad, new_node, node_of, save, settle, unpack
 from numbatensor.core.memory import decref, free, incref, load, malloc, store
@@ -90,9 +90,11 @@ def new_foreign(self, args, count):
     read_shape(argument(args, 2), g)
     data, dtype = as_long(argument(args, 0)), as_long(argument(args, 3))
     s = new_storage(0)
-    storage_at(s).data, storage_at(s).owner, storage_at(s).aliases = data, as_long(argument(args, 4)), 1
     t = blank(s, data)
     set_geometry(t, dtype, f, g, data)
+    low, high = extent(tensor_at(t))
+    r = storage_at(s)
+    r.data, r.nbytes, r.owner, r.aliases = low, high - low, as_long(argument(args, 4)), 1
     return box(t)
 
 

@@ -93,6 +93,7 @@ CALLBACKS = (
     "keep_code",
     "drop_handles",
     "load_late",
+    "has_zero",
     "run_op",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)

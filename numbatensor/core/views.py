@@ -36,26 +36,26 @@ def finish_view(t, x):
         y.restriction = NO_GRAD_VIEW
 
 
+def adapted(g, getters):
+    """A function of geometry that reads its attributes from the argument record."""
+    n = len(getters)
+    a, b, c, d, e = (*getters, *[number_argument] * (5 - n))
+    forms = (
+        lambda y, x, arguments: g(y, x),
+        lambda y, x, arguments: g(y, x, a(arguments, 1)),
+        lambda y, x, arguments: g(y, x, a(arguments, 1), b(arguments, 2)),
+        lambda y, x, arguments: g(y, x, a(arguments, 1), b(arguments, 2), c(arguments, 3)),
+        lambda y, x, arguments: g(y, x, a(arguments, 1), b(arguments, 2), c(arguments, 3), d(arguments, 4)),
+        lambda y, x, arguments: g(
+            y, x, a(arguments, 1), b(arguments, 2), c(arguments, 3), d(arguments, 4), e(arguments, 5)
+        ),
+    )
+    return register_jitable(forms[n])
+
+
 def view_runner(geometry, attributes):
     """The code of a view op from its function of geometry. `attributes`: for each, `number_argument` or `list_argument`."""
-    g, n = register_jitable(geometry), len(attributes)
-    first, second, third, fourth = (*attributes, *[number_argument] * (4 - n))
-    if n == 0:
-        change = register_jitable(lambda y, x, arguments: g(y, x))
-    elif n == 1:
-        change = register_jitable(lambda y, x, arguments: g(y, x, first(arguments, 1)))
-    elif n == 2:
-        change = register_jitable(lambda y, x, arguments: g(y, x, first(arguments, 1), second(arguments, 2)))
-    elif n == 3:
-        change = register_jitable(
-            lambda y, x, arguments: g(y, x, first(arguments, 1), second(arguments, 2), third(arguments, 3))
-        )
-    else:
-        change = register_jitable(
-            lambda y, x, arguments: g(
-                y, x, first(arguments, 1), second(arguments, 2), third(arguments, 3), fourth(arguments, 4)
-            )
-        )
+    change = adapted(register_jitable(geometry), attributes)
 
     def run(op, arguments, out):
         x = arguments_at(arguments).tensors[0]

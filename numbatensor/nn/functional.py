@@ -46,8 +46,9 @@ def dropout(input, p=0.5, training=True, generator=None):
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:
         return input
-    keep = nt.rand(input.shape, generator=generator, dtype=input.dtype) >= p
-    return input * (keep.to(input.dtype) / (1.0 - p) if p < 1.0 else keep.to(input.dtype))
+    if not input.is_floating_point():
+        raise RuntimeError(f"dropout: expected a floating-point tensor, got {input.dtype.name}")
+    return input * nt.random.dropout_mask(input, p, generator)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-05):

@@ -2,6 +2,7 @@
 
 import math
 
+from kernels_cpu.integers import magnitude, power
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
 
 
@@ -193,7 +194,7 @@ where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad
 @pointwise(dtypes=NUMERIC)
 def abs(x):
     """Magnitude of each element."""
-    return x if x > 0 else -x
+    return magnitude(x)
 
 
 @pointwise(dtypes=NUMERIC)
@@ -206,10 +207,10 @@ sign.backward(x=lambda grad: grad * 0.0)
 abs.backward(x=lambda grad, x: grad * sign(x))
 
 
-@pointwise(promotes=True, dtypes=FLOATING, tensors=2, cost=10)
+@pointwise(dtypes=NUMERIC, cost=10)
 def pow(x, y):
-    """Each element raised to a power."""
-    return math.pow(x, y)
+    """Each element raised to a power; integers to integers."""
+    return power(x, y)
 
 
 pow.backward(

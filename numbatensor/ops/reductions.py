@@ -57,6 +57,29 @@ def var(acc, x):
     return acc + x
 
 
+@reduction(
+    identity=0,
+    term=squared_distance,
+    finish=lambda acc, count, correction: math.sqrt(acc / max(count - correction, 0.0)),
+    accumulator=widened,
+    dtypes=FLOATING,
+    run="variance",
+    more=(("correction", NUMBER, 1),),
+)
+def std(acc, x):
+    """Standard deviation along dimensions: the square root of the variance."""
+    return acc + x
+
+
+def std_rule(grad, out, x, count, input_shape, dim, keepdim, correction):
+    scale = 1.0 / max(count - correction, 0.0) if count > correction else math.nan
+    slope = where(out == 0.0, 0.0, grad / out) * scale
+    return spread(slope, input_shape, dim, keepdim) * (x - mean(x, dim, True))
+
+
+std.backward(x=std_rule)
+
+
 def var_rule(grad, x, count, input_shape, dim, keepdim, correction):
     scale = 2.0 / max(count - correction, 0.0) if count > correction else math.nan
     return spread(grad * scale, input_shape, dim, keepdim) * (x - mean(x, dim, True))
@@ -163,5 +186,5 @@ def count_nonzero(acc, x):
     return acc + x
 
 
-for op in (var, euclidean_norm):
+for op in (var, std, euclidean_norm):
     op.internal()

@@ -2,32 +2,33 @@
 
 import math
 
+from kernels_cpu.integers import cut, remainder_of_truncated, rounded_down, rounded_up, truncated_quotient
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
 from numbatensor.ops.elementary import div, where
 
 
-@pointwise(dtypes=FLOATING)
+@pointwise(dtypes=NUMERIC)
 def floor(x):
     """Largest whole number not above each element."""
-    return math.floor(x)
+    return rounded_down(x)
 
 
 floor.backward(x=lambda grad: grad * 0.0)
 
 
-@pointwise(dtypes=FLOATING)
+@pointwise(dtypes=NUMERIC)
 def ceil(x):
     """Smallest whole number not below each element."""
-    return math.ceil(x)
+    return rounded_up(x)
 
 
 ceil.backward(x=lambda grad: grad * 0.0)
 
 
-@pointwise(dtypes=FLOATING)
+@pointwise(dtypes=NUMERIC)
 def trunc(x):
     """Each element without its fraction."""
-    return math.trunc(x)
+    return cut(x)
 
 
 trunc.backward(x=lambda grad: grad * 0.0)
@@ -42,16 +43,16 @@ def frac(x):
 frac.backward(x=same)
 
 
-@pointwise(dtypes=FLOATING, cost=5)
+@pointwise(dtypes=NUMERIC, cost=5, divides=True)
 def fmod(x, y):
     """Remainder of each quotient rounded towards zero: it has the sign of the dividend."""
-    return math.copysign(math.fabs(x) % math.fabs(y), x)
+    return remainder_of_truncated(x, y)
 
 
 fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5)
+@pointwise(dtypes=NUMERIC, cost=5, divides=True)
 def remainder(x, y):
     """Remainder of each quotient rounded down: it has the sign of the divisor."""
     return x % y
@@ -60,7 +61,7 @@ def remainder(x, y):
 remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5)
+@pointwise(dtypes=NUMERIC, cost=5, divides=True)
 def floor_divide(x, y):
     """Each quotient, rounded down."""
     return x // y
@@ -69,10 +70,10 @@ def floor_divide(x, y):
 floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
 
 
-@pointwise(dtypes=NUMERIC, cost=5)
+@pointwise(dtypes=NUMERIC, cost=5, divides=True)
 def truncated_divide(x, y):
     """Each quotient, rounded towards zero."""
-    return math.trunc(x / y)
+    return truncated_quotient(x, y)
 
 
 truncated_divide.internal().backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
@@ -236,8 +237,8 @@ def bitwise_right_shift(x, y):
 
 @pointwise(dtypes=FLOATING)
 def lerp(x, y, weight):
-    """Each pair, mixed: ``x + weight * (y - x)``."""
-    return x + weight * (y - x)
+    """Each pair, mixed: ``x + weight * (y - x)``, from the end that is nearer."""
+    return x + weight * (y - x) if weight < 0.5 else y - (y - x) * (1.0 - weight)
 
 
 lerp.backward(

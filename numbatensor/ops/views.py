@@ -1,7 +1,8 @@
 """Views: new shapes and strides (in bytes) over the same memory. Each function changes y, which starts as x is; see `core/views.py`."""
 
 from numbatensor.core.arguments import item, wrap
-from numbatensor.op import DIMS, FLAG, INT, SIZES, TENSOR, same, structured, view
+from numbatensor.core.records import storage_at
+from numbatensor.op import DIMS, FLAG, INT, OPS, SIZES, TENSOR, same, structured, view
 
 
 @view
@@ -201,15 +202,24 @@ def unfold(y, x, dimension: INT, size: INT, step: INT):
 
 
 @view(overlaps=True)
-def as_strided(y, x, size: SIZES, stride: SIZES, offset: INT):
-    """Any shape and strides (in elements) over the memory, from an offset to the first element on."""
+def as_strided(y, x, layout: SIZES, steps: SIZES, size: SIZES, stride: SIZES, offset: INT):
+    """Any shape and strides (in bytes) over the storage; `layout` and `steps` are the shape and strides of x, for its gradient."""
     if size[1] != stride[1]:
         return False
     y.ndim = size[1]
-    y.data += offset * x.itemsize
+    y.data += offset
+    low = high = y.data
+    empty = False
     for i in range(y.ndim):
-        y.shape[i], y.strides[i] = item(size, i), item(stride, i) * x.itemsize
-    return True
+        n, step = item(size, i), item(stride, i)
+        if n < 0:
+            return False
+        empty |= n == 0
+        y.shape[i], y.strides[i] = n, step
+        low += min((n - 1) * step, 0)
+        high += max((n - 1) * step, 0)
+    storage = storage_at(x.storage)
+    return empty or (low >= storage.data and high + x.itemsize <= storage.data + storage.nbytes)
 
 
 @view(run="same_memory")
@@ -233,6 +243,9 @@ permute.backward(x=lambda grad, dims: unpermute(grad, dims))
 unpermute.backward(x=lambda grad, dims: permute(grad, dims))
 t.backward(x=lambda grad: t(grad))
 reverse_dimensions.backward(x=lambda grad: reverse_dimensions(grad))
+as_strided.backward(
+    x=lambda grad, layout, steps, size, stride, offset: OPS["placed"](grad, layout, steps, size, stride, offset)
+)
 expand.backward(x=same)
 clone.backward(x=same)
 unsqueeze.backward(x=lambda grad, input_shape: reshape(grad, input_shape))

@@ -1,0 +1,126 @@
+"""One parameter's step of an optimiser: a kernel over the parameter, its gradient and what is remembered, and a write counted."""
+
+import numpy as np
+from numba import types
+
+from numbatensor.core.compiler import attempt, call, external, fail, native, publish, symbol
+from numbatensor.core.dispatch import conversion, copy_into
+from numbatensor.core.iterate import PARALLEL, parallel
+from numbatensor.core.memory import decref, incref
+from numbatensor.core.packing import packed_as
+from numbatensor.core.records import at, on_stack, state_at, storage_at, tensor_at, words
+from numbatensor.core.sites import mark
+from numbatensor.core.tensors import same_shape
+
+assert copy_into and packed_as  # reached through their symbols
+ARRAYS, SETTINGS = 6, 10
+
+# One parameter's step: its tensors (parameter, gradient, what is remembered), where their elements are, and the settings. `row`,
+# `code` and `place` name the writer; `cost`: of an element, an addition's being 1.
+Step = np.dtype(
+    words("row", "code", "place", "kernel", "count", "numel", "itemsize", "pieces", "cost")
+    + [("tensors", "i8", ARRAYS), ("addresses", "i8", ARRAYS), ("settings", "f8", SETTINGS)]
+)
+step_at, new_step = at(Step), on_stack(Step)
+ADDRESSES, SETTINGS_AT = Step.fields["addresses"][1], Step.fields["settings"][1]
+
+set_error = external("PyErr_SetObject", 2, types.none)
+MISFIT = "the optimizer's state does not fit its parameter: it has another shape"
+publish("misfit", id(MISFIT), MISFIT)
+publish("runtime_error", id(RuntimeError))
+
+
+@native
+def share_of_step(context, i):
+    """One thread's share of a step: a range of the elements, begun at a cache line."""
+    j, mine = step_at(context), new_step()
+    m = step_at(mine)
+    low, high = (j.numel * i // j.pieces) & ~15, (j.numel * (i + 1) // j.pieces) & ~15
+    if i == j.pieces - 1:
+        high = j.numel
+    for k in range(j.count):
+        m.addresses[k] = j.addresses[k] + low * j.itemsize
+    m.addresses[j.count] = context + SETTINGS_AT
+    return call(j.kernel, mine + ADDRESSES, high - low)
+
+
+@native
+def step_packed(context, numel):
+    """Run a step's kernel over contiguous arrays."""
+    j = step_at(context)
+    j.numel = numel
+    threads = state_at(symbol("state")).threads
+    if numel * j.cost < PARALLEL or threads < 2:
+        j.addresses[j.count] = context + SETTINGS_AT
+        return call(j.kernel, context + ADDRESSES, numel)
+    j.pieces = threads
+    return parallel(symbol("share_of_step"), context, threads)
+
+
+@native
+def step_strided(context):
+    """Run a step over packed copies of its tensors, and copy back what was written."""
+    j = step_at(context)
+    p = tensor_at(j.tensors[0])
+    for k in range(j.count):
+        conversion(tensor_at(j.tensors[k]).dtype, p.dtype)
+    made, failed = 0, False
+    while made < j.count and not failed:
+        packed = attempt(symbol("packed_as"), j.tensors[made], p.dtype)
+        failed = packed == -1
+        if not failed:
+            j.addresses[made] = packed
+            made += 1
+    if not failed:
+        run = new_step()
+        r = step_at(run)
+        r.kernel, r.count, r.cost, r.itemsize = j.kernel, j.count, j.cost, j.itemsize
+        for k in range(j.count):
+            r.addresses[k] = tensor_at(j.addresses[k]).data
+        for k in range(SETTINGS):
+            r.settings[k] = j.settings[k]
+        failed = attempt(symbol("step_packed"), run, p.numel) == -1
+    for k in range(made):
+        if not failed and k != 1 and j.addresses[k] != j.tensors[k]:
+            failed = attempt(symbol("copy_into"), j.tensors[k], j.addresses[k]) == -1
+        decref(j.addresses[k])
+    if failed:
+        fail()
+    return 0
+
+
+@native
+def take_step(context):
+    """One parameter's step: the kernel over its tensors, and a write counted."""
+    j = step_at(context)
+    t = j.tensors[0]
+    p = tensor_at(t)
+    even = True
+    for k in range(j.count):
+        x = tensor_at(j.tensors[k])
+        if not same_shape(p, x):
+            set_error(symbol("runtime_error"), symbol("misfit"))
+            fail()
+        even = even and x.contiguous != 0 and x.dtype == p.dtype
+        j.addresses[k] = x.data
+    j.itemsize = p.itemsize
+    s = storage_at(p.storage)
+    s.version += 1
+    s.writer = j.row
+    if j.place == -1:
+        mark(s)
+        j.code, j.place = s.code, s.at
+    s.code, s.at = j.code, j.place
+    if even and p.numel * j.cost < PARALLEL:
+        return step_packed(context, p.numel)
+    # the GIL may be let go: what another thread could drop is held
+    for k in range(j.count):
+        incref(j.tensors[k])
+    failed = (
+        attempt(symbol("step_packed"), context, p.numel) if even else attempt(symbol("step_strided"), context)
+    ) == -1
+    for k in range(j.count):
+        decref(j.tensors[k])
+    if failed:
+        fail()
+    return 0
