@@ -137,10 +137,10 @@ def reached(root, dead):
     return found
 
 
-def verdict(x, again=False):
+def verdict(x):
     """Whether a backward pass from a tensor must fail: it does if a value it uses was overwritten, or freed.
 
-    Where only a zero gradient leads to the value, or the write that saved it overwrote it, PyTorch fails, and a right gradient will do too. `again`: nothing is promised of a second pass through a node that saved nothing.
+    Where only a zero gradient leads to the value, or the write that saved it overwrote it, PyTorch fails, and a right gradient will do too.
     """
     sure = reached(x.history.node, dead=False)
     result = PASSES
@@ -148,7 +148,7 @@ def verdict(x, again=False):
         stale = [same for memory, version, same in node.saves if memory.version != version]
         if node in sure and (not all(stale) or (node.freed == 2 and node.saves)):
             return FAILS
-        if stale or (node.freed and (node.keeps or again)):
+        if stale or (node.freed and node.keeps):
             result = EITHER
     return result
 
