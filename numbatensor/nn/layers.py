@@ -42,7 +42,8 @@ class Embedding(Module):
         return F.embedding(input, self.weight, self.padding_idx)
 
     def extra_repr(self):
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
 class LayerNorm(Module):
@@ -62,7 +63,7 @@ class LayerNorm(Module):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self):
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.weight is not None}"
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.weight is not None}, bias={self.bias is not None}"
 
 
 class Dropout(Module):
@@ -79,6 +80,16 @@ class Dropout(Module):
 
     def extra_repr(self):
         return f"p={self.p}"
+
+
+class Identity(Module):
+    """What comes in goes out; any arguments are welcome."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+
+    def forward(self, input):
+        return input
 
 
 class Flatten(Module):
@@ -117,7 +128,6 @@ def activation(name, function, **defaults):
     return Activation
 
 
-Identity = activation("Identity", lambda input: input)
 ReLU = activation("ReLU", F.relu)
 LeakyReLU = activation("LeakyReLU", F.leaky_relu, negative_slope=0.01)
 ELU = activation("ELU", F.elu, alpha=1.0)
@@ -137,6 +147,7 @@ def loss(name, function, **defaults):
     """A module around a loss of an input and a target."""
     made = activation(name, function, **defaults)
     made.forward = lambda self, input, target: function(input, target, **self.options)
+    made.extra_repr = Module.extra_repr
     return made
 
 

@@ -2,8 +2,6 @@
 
 import collections
 
-import numpy as np
-
 import numbatensor as nt
 
 
@@ -11,8 +9,7 @@ class Parameter(nt.Tensor):
     """A tensor that a Module counts among what it learns."""
 
     def __new__(cls, data=None, requires_grad=True):
-        data = nt.empty(0) if data is None else data
-        made = nt.from_numpy(np.array(data.detach().array()))
+        made = (nt.empty(0) if data is None else data).detach()
         made.__class__ = cls
         made.requires_grad_(requires_grad)
         return made
@@ -20,10 +17,16 @@ class Parameter(nt.Tensor):
     def __repr__(self):
         return "Parameter containing:\n" + super().__repr__()
 
+    def __deepcopy__(self, memo):
+        if id(self) not in memo:
+            memo[id(self)] = Parameter(self.detach().clone(), self.requires_grad)
+        return memo[id(self)]
+
     def __reduce_ex__(self, protocol):
         return Parameter, (self.detach(), self.requires_grad)
 
 
+IncompatibleKeys = collections.namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 STORES = ("_parameters", "_modules", "_buffers")
 
 
@@ -102,11 +105,11 @@ class Module:
 
     def named_children(self):
         """The submodules, with names."""
-        return iter(self._modules.items())
+        return ((name, module) for name, module in self._modules.items() if module is not None)
 
     def children(self):
         """The submodules."""
-        return iter(self._modules.values())
+        return (module for _, module in self.named_children())
 
     def _named(self, store):
         seen = set()
@@ -153,22 +156,22 @@ class Module:
         own = self.state_dict()
         missing, unexpected = [k for k in own if k not in state_dict], [k for k in state_dict if k not in own]
         wrong = [
-            f"size mismatch for {k}: copying a param with shape {tuple(state_dict[k].shape)}, the shape in current model is "
-            f"{tuple(own[k].shape)}."
+            f"size mismatch for {k}: copying a param with shape {state_dict[k].shape} from checkpoint, the shape in current model is "
+            f"{own[k].shape}."
             for k in own
             if k in state_dict and tuple(own[k].shape) != tuple(state_dict[k].shape)
         ]
         if strict and missing:
-            wrong.append(f"Missing key(s) in state_dict: {missing}.")
+            wrong.append("Missing key(s) in state_dict: " + ", ".join(f'"{k}"' for k in missing) + ".")
         if strict and unexpected:
-            wrong.append(f"Unexpected key(s) in state_dict: {unexpected}.")
+            wrong.append("Unexpected key(s) in state_dict: " + ", ".join(f'"{k}"' for k in unexpected) + ".")
         if wrong:
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(wrong))
         with nt.no_grad():
             for name, value in own.items():
                 if name in state_dict:
                     value.copy_(state_dict[name])
-        return missing, unexpected
+        return IncompatibleKeys(missing, unexpected)
 
     def train(self, mode=True):
         """Switch to training, or not, here and below."""

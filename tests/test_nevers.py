@@ -1,0 +1,223 @@
+"""What must never happen, by reading the sources: imports that go the wrong way, kernels without their twins, undocumented ops."""
+
+import ast
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import numbatensor as nt
+from numbatensor.op import OPS, Pointwise, Reduction
+
+ROOT = pathlib.Path(nt.__file__).parents[1]
+SOURCES = sorted(p for folder in ("numbatensor", "kernels_cpu", "kernels_cuda") for p in (ROOT / folder).rglob("*.py"))
+# Each layer may import from those above it, and from itself without a cycle.
+LAYERS = [
+    ["kernels_cpu", "kernels_cuda"],
+    ["numbatensor.core"],
+    ["numbatensor.dtypes", "numbatensor.memory"],
+    ["numbatensor.trace", "numbatensor.op"],
+    ["numbatensor.ops"],
+    ["numbatensor.python_rules", "numbatensor.messages", "numbatensor.refusals", "numbatensor.graph_nodes"],
+    ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
+    [
+        "numbatensor.indexing",
+        "numbatensor.joining",
+        "numbatensor.linear_algebra",
+        "numbatensor.functional",
+        "numbatensor.methods",
+    ],
+    ["numbatensor.creation", "numbatensor.serialization", "numbatensor.graph"],
+    ["numbatensor"],
+]
+ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
+OPTIONAL = {"networkx", "graphviz", "matplotlib", "tqdm", "sklearn", "torch"}  # may be imported inside functions
+KERNELS_MAY_IMPORT = {"numba", "llvmlite", "numpy"} | set(sys.stdlib_module_names)  # llvmlite is numba's own
+# Kernels of the CPU that CUDA has none of, as "module" or "module.function", with the reason; "*" while it has none at all.
+WITHOUT_CUDA = {"*": "the CUDA kernels are not begun"}
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(p): ast.parse(p.read_text()) for p in SOURCES}
+
+
+def imports(tree):
+    """The modules that a tree imports; `from package import module` means the module."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            whole = [f"{node.module}.{a.name}" for a in node.names]
+            found |= {w if w in MODULES else node.module for w in whole}
+    return found
+
+
+def outer(tree):
+    """A tree without the bodies of its functions."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return ast.Pass()
+
+    return Strip().visit(ast.parse(ast.unparse(tree)))
+
+
+def layer(module):
+    """The number of the layer that names a module most closely."""
+    places = [(len(name), k) for k, names in enumerate(LAYERS) for name in names if f"{module}.".startswith(name + ".")]
+    return max(places)[1]
+
+
+def public(module):
+    return any(f"{module}.".startswith(name + ".") for name in ON_THE_PUBLIC_API)
+
+
+def test_kernels_import_numba_numpy_and_themselves():
+    for name, tree in MODULES.items():
+        package = name.split(".")[0]
+        if package.startswith("kernels_"):
+            wrong = {i for i in imports(tree) if i.split(".")[0] not in KERNELS_MAY_IMPORT | {package}}
+            assert not wrong, f"{name} imports {wrong}"
+
+
+@pytest.mark.xfail(strict=True, reason="nn.functional imports ops.activations")
+def test_nothing_imports_upward():
+    for name, tree in MODULES.items():
+        ours = {i for i in imports(tree) if i in MODULES}
+        if public(name):
+            assert all(i == "numbatensor" or public(i) for i in ours), (
+                f"{name} leans on more than the public API: {ours}"
+            )
+        elif name != "numbatensor":
+            wrong = {i for i in ours if public(i) or layer(i) > layer(name)}
+            assert not wrong, f"{name} imports {wrong} from below its layer"
+
+
+def test_every_module_has_a_layer():
+    wrong = [m for m in MODULES if layer(m) == len(LAYERS) - 1 and m != "numbatensor" and not public(m)]
+    assert not wrong, f"say in LAYERS where {wrong} belong"
+
+
+def test_imports_have_an_order():
+    left = {m: {i for i in imports(outer(t)) if i in MODULES} - {m} for m, t in MODULES.items() if not public(m)}
+    left = {m: {i for i in found if not public(i)} for m, found in left.items()}
+    while ready := [m for m, found in left.items() if not found & set(left)]:
+        for m in ready:
+            del left[m]
+    assert not left, f"these import each other: {left}"
+
+
+@pytest.mark.xfail(strict=True, reason="tensor.py and functional.py import autograd, printing and inplace late")
+def test_no_import_inside_a_function():
+    wrong = []
+    for name, tree in MODULES.items():
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                wrong += [(name, function.name, i) for i in imports(function) if i.split(".")[0] not in OPTIONAL]
+    assert not wrong
+
+
+def kernels(package):
+    """Public functions of a package: their parameters by module and name."""
+    found = {}
+    for module, tree in MODULES.items():
+        if module.startswith(package + "."):
+            for f in tree.body:
+                if isinstance(f, ast.FunctionDef) and not f.name.startswith("_"):
+                    found[f"{module.removeprefix(package + '.')}.{f.name}"] = ast.unparse(f.args)
+    return found
+
+
+def test_both_kernel_packages_offer_the_same():
+    cpu, cuda = kernels("kernels_cpu"), kernels("kernels_cuda")
+    if "*" in WITHOUT_CUDA:
+        assert not cuda, 'CUDA kernels have begun: name what is missing, with a reason, and drop "*"'
+        return
+    excused = lambda k: k in WITHOUT_CUDA or k.split(".")[0] in WITHOUT_CUDA
+    assert not [k for k in cpu if k not in cuda and not excused(k)], "CUDA lacks these"
+    assert not [k for k in cuda if k not in cpu], "the CPU lacks these"
+    assert not [k for k in cpu if k in cuda and cpu[k] != cuda[k]], "the parameters differ"
+    assert not [k for k in cuda if excused(k)], "these need no reason any more"
+
+
+@pytest.fixture(scope="module")
+def after_import():
+    """What a process has loaded after `import numbatensor`."""
+    code = "import numbatensor, sys; print(*sys.modules); print(*{l.split()[-1] for l in open('/proc/self/maps')})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules, files = done.stdout.strip().split("\n")
+    return set(modules.split()), files
+
+
+def test_import_loads_nothing_optional(after_import):
+    modules, files = after_import
+    optional = OPTIONAL | {"numba.cuda", "numba_cuda", "cuda", "cupy", "pandas", "tbb", "hypothesis", "pytest"}
+    assert not modules & optional
+    assert "libcuda" not in files
+
+
+def test_import_loads_no_special_functions(after_import):
+    assert "scipy.special" not in after_import[0]
+
+
+# the ops
+
+POINTWISE = [name for name, op in OPS.items() if isinstance(op, Pointwise)]
+DOUBLE = r"\b(?:f(?:add|sub|mul|div|rem|neg|cmp|pext|ptrunc)|[su]itofp|(?:tail )?call)\b[^\n]*\bdouble\b"
+WIDE = {"logaddexp"}  # known to be wrong: `math.inf` is a float64
+KERNELS = f"""
+import re
+import numbatensor as nt
+from numbatensor.core import compiler
+from numbatensor.op import OPS, Pointwise
+compiler.read = lambda path: None  # object code from the disk has no LLVM
+compiler.write = lambda *args: None
+for name, op in OPS.items():
+    if isinstance(op, Pointwise) and op.row["dtypes"] >> nt.float32.code & 1:
+        for what in [0, *[1 + op.inputs.index(i) for i in op.rules]]:
+            op.compile(what, nt.float32.code)
+            text = compiler.held[-1].library.get_llvm_str()
+            print(name, len(re.findall(r"float", text)) > 0, *re.findall(r"{DOUBLE}", text))
+"""
+
+
+def test_float32_kernels_compute_in_float32():
+    """The LLVM of every pointwise kernel and rule of float32. Reductions add up in float64, on purpose."""
+    done = subprocess.run([sys.executable, "-c", KERNELS], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line.split(" ", 2) for line in done.stdout.strip().split("\n")]
+    assert len(lines) > 150 and all(line[1] == "True" for line in lines)
+    assert {line[0] for line in lines if len(line) > 2} == WIDE, done.stdout
+
+
+def test_every_op_is_documented():
+    assert not [name for name, op in OPS.items() if not op.__doc__]
+
+
+@pytest.mark.xfail(strict=True, reason="nothing says yet that an op has no gradient")
+def test_every_op_has_a_rule_per_input():
+    """Or says that there is none: `op.no_gradient` names such inputs."""
+    missing = {}
+    for name, op in OPS.items():
+        if isinstance(op, Pointwise):
+            count, floats = int(op.row["tensors"]), op.row["dtypes"] >> nt.float32.code & 1 and not op.row["result"]
+            tensors = [i for k, i in enumerate(op.inputs[:count]) if not op.row["masks"] >> k & 1] if floats else []
+        else:
+            tensors = getattr(op, "tensors", ["x"] if isinstance(op, Reduction) else op.inputs)
+        lacking = [i for i in tensors if i not in op.rules and i not in getattr(op, "no_gradient", ())]
+        if lacking:
+            missing[name] = lacking
+    assert not missing
+
+
+def test_names_of_ops_say_what_they_are():
+    """A public function of an op shows its documentation and parameters."""
+    wrong = [n for n in POINTWISE if not inspect.getdoc(OPS[n])]
+    assert not wrong
