@@ -92,7 +92,7 @@ class Op:
 
     def __init__(self, function, parameters=None, name=None):
         self.function, self.rules, self.needs, self.explain = function, {}, {}, None
-        self.public, self.keywords = True, {}
+        self.public, self.keywords, self.constants = True, {}, ()
         self.name = self.__name__ = name or function.__name__
         self.__doc__, self.__module__ = function.__doc__, function.__module__
         self.parameters = list(inspect.signature(function).parameters.values()) if parameters is None else parameters
@@ -159,6 +159,16 @@ class Op:
                 if program is not None:
                     held.append(program)
                     self.row["program"][i], self.row["rule_kind"][i] = program.ctypes.data, rules.PROGRAM
+
+    @property
+    def tensor_names(self):
+        """The inputs that can be tensors."""
+        return self.inputs[: int(self.row["tensors"])]
+
+    def constant(self, *names):
+        """Declare inputs that no gradient flows to."""
+        self.constants = names
+        return self
 
     def internal(self):
         """Keep the op out of the public names."""

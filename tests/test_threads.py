@@ -266,7 +266,6 @@ def test_fork_under_no_grad():
         assert after_fork(lambda: exec("assert not (nt.ones(1, requires_grad=True) * 2).requires_grad", {"nt": nt}))
 
 
-@pytest.mark.xfail(strict=True, reason="the child inherits a compiler lock that nobody in it will release")
 def test_fork_while_another_thread_compiles():
     isolated(
         """

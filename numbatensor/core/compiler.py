@@ -153,6 +153,20 @@ CORE = FOLDER and FOLDER / stamp()  # links to the core's object code of these v
 llvm.add_symbol("NRT_MemInfo_call_dtor", _nrt_python.c_helpers["MemInfo_call_dtor"])
 
 
+def before_fork():
+    """Wait until no other thread compiles: in the child, the locks that it holds would never be released."""
+    global_compiler_lock.acquire()
+    lock.acquire()
+
+
+def after_fork():
+    lock.release()
+    global_compiler_lock.release()
+
+
+os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=after_fork)
+
+
 def publish(name, address, owner=None):
     """Make an address known to compiled code, cached or not, by name."""
     held.append(owner)

@@ -16,6 +16,7 @@ from numbatensor.core.graph import (
     link,
     needs_grad,
     new_node,
+    node_of,
     save,
     settle,
 )
@@ -256,7 +257,7 @@ def overlaps_itself(x):
     """Whether two indices of a tensor are known to name one element: a dimension that does not move."""
     for i in range(x.ndim):
         if x.shape[i] > 1 and x.strides[i] == 0:
-            return True
+            return x.numel != 0
     return False
 
 
@@ -507,9 +508,9 @@ def pointwise(op, arguments, out):
                 kept = empty(frame_of(frame, t), tensor_at(t).dtype)
                 copy_into(kept, t)
                 if tensor_at(t).requires_grad:
-                    incref(tensor_at(t).node)
+                    incref(node_of(t))
                     tensor_at(kept).node, tensor_at(kept).output_nr, tensor_at(kept).requires_grad = (
-                        tensor_at(t).node,
+                        node_of(t),
                         tensor_at(t).output_nr,
                         1,
                     )

@@ -1,7 +1,6 @@
 """Layers and losses as functions."""
 
 import numbatensor as nt
-from numbatensor.ops import activations, indexing
 
 relu, leaky_relu, elu, selu, silu, softplus, hardtanh, mish, tanh, sigmoid = (
     nt.relu,
@@ -22,7 +21,7 @@ def gelu(input, approximate="none"):
     """Each element times the normal distribution function at it; `approximate` is "none" (erf) or "tanh"."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
-    return activations.gelu_tanh(input) if approximate == "tanh" else activations.gelu_erf(input)
+    return nt.ops.activations.gelu_tanh(input) if approximate == "tanh" else nt.ops.activations.gelu_erf(input)
 
 
 def linear(input, weight, bias=None):
@@ -89,16 +88,16 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.name}")
     number = REDUCTIONS[reduction]
     if input.ndim == 1:
-        out = indexing.nll_loss(input.unsqueeze(0), target.reshape(1), weight, ignore_index, number)
+        out = nt.ops.indexing.nll_loss(input.unsqueeze(0), target.reshape(1), weight, ignore_index, number)
         return out.reshape(()) if reduction == "none" else out
     if input.ndim == 2:
-        return indexing.nll_loss(input, target, weight, ignore_index, number)
+        return nt.ops.indexing.nll_loss(input, target, weight, ignore_index, number)
     if input.ndim == 0 or tuple(target.shape) != (input.shape[0], *input.shape[2:]):
         raise RuntimeError(
             f"Expected target size {[input.shape[0], *input.shape[2:]] if input.ndim else []}, got {list(target.shape)}"
         )
     flat = input.movedim(1, -1).reshape(-1, input.shape[1])
-    out = indexing.nll_loss(flat, target.reshape(-1), weight, ignore_index, number)
+    out = nt.ops.indexing.nll_loss(flat, target.reshape(-1), weight, ignore_index, number)
     return out.reshape(target.shape) if reduction == "none" else out
 
 

@@ -192,11 +192,10 @@ class Module:
     def zero_grad(self, set_to_none=True):
         """Drop, or clear, all gradients."""
         for p in self.parameters():
-            if p.grad is not None:
-                if set_to_none:
-                    p.grad = None
-                else:
-                    p.grad.zero_()
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.zero_()
 
     def apply(self, fn):
         """Call a function on all modules, from the leaves up."""

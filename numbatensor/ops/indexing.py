@@ -152,3 +152,12 @@ for op in (pick, place, index_put, index_put_add, cleared_at, select_slices, pla
     op.internal()
 for op in (gather, gather_grad, scatter, scatter_add, masked_select, masked_scatter, nonzero, nll_loss, nll_loss_grad):
     op.internal()
+for op in (pick, place, index_put, index_put_add, cleared_at):
+    op.constant("i", "j", "k", "m", "n")
+for op in (select_slices, place_slices, add_slices, gather, gather_grad, scatter, scatter_add):
+    op.constant("index")
+for op in (masked_select, masked_scatter):
+    op.constant("mask")
+nonzero.constant("x")
+nll_loss.constant("target", "weight")
+nll_loss_grad.constant("x", "target", "weight")

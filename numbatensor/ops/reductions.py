@@ -187,5 +187,7 @@ def count_nonzero(acc, x):
     return acc + x
 
 
+for op in (all, any, count_nonzero):
+    op.constant("x")
 for op in (var, std, euclidean_norm):
     op.internal()

@@ -1,10 +1,7 @@
 """Adam, and its variant with decoupled weight decay."""
 
-from kernels_cpu import optimizers as kernels
-from numbatensor.core.optimizers import adam_step
-from numbatensor.optim.optimizer import Optimizer, Step, check_alternatives, check_nonnegative
-
-STEP = Step("adam_step", kernels.adam, kernels.amsgrad).address
+import numbatensor as nt
+from numbatensor.optim.optimizer import Optimizer, check_alternatives, check_nonnegative
 
 
 class Adam(Optimizer):
@@ -74,7 +71,7 @@ class Adam(Optimizer):
         """Move every parameter that has a gradient; gives the loss that the closure, if any, works out first."""
         loss = None if closure is None else self.evaluate(closure)
         for group in self.param_groups:
-            adam_step(STEP, group, self.state)
+            nt.ops.steps.adam(group, self.state)
         return loss
 
 

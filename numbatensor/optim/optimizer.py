@@ -5,31 +5,6 @@ import copy
 import warnings
 
 import numbatensor as nt
-from numbatensor.core.compiler import compile
-from numbatensor.core.optimizers import drop_gradients
-from numbatensor.op import DTYPES, NUMBA, Op
-
-
-class Step(Op):
-    """An optimiser's step as a writer of parameters: a row of the dispatch table with its kernels.
-
-    It runs over parameter groups and is not recorded; the row holds the kernels, and gives errors a name for who wrote.
-    """
-
-    def __init__(self, name, *factories):
-        def function(params):
-            raise NotImplementedError(f"{name} runs over parameter groups")
-
-        super().__init__(function, [], name)
-        self.factories = factories
-
-    def compile(self, what, dtype):
-        """The address of kernel `what` for a dtype."""
-        factory, kind = self.factories[what], NUMBA[dtype]
-        name = f"{self.name}.{factory.__name__}.{DTYPES[dtype].__name__}"
-        made = compile(factory(kind), name, arguments=2, fastmath=frozenset({"contract"})).address
-        (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made
-        return made
 
 
 def check_nonnegative(settings):
@@ -118,10 +93,10 @@ class Optimizer:
         for group in self.param_groups:
             params = group["params"]
             if set_to_none:
-                k = drop_gradients(params, 0)
+                k = nt.ops.steps.drop_gradients(params, 0)
                 while k >= 0:
                     params[k].grad = None
-                    k = drop_gradients(params, k + 1)
+                    k = nt.ops.steps.drop_gradients(params, k + 1)
             else:
                 for p in params:
                     if p.grad is not None:

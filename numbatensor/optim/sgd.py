@@ -1,10 +1,7 @@
 """Stochastic gradient descent."""
 
-from kernels_cpu import optimizers as kernels
-from numbatensor.core.optimizers import sgd_step
-from numbatensor.optim.optimizer import Optimizer, Step, check_alternatives, check_nonnegative
-
-STEP = Step("sgd_step", kernels.sgd, kernels.momentum).address
+import numbatensor as nt
+from numbatensor.optim.optimizer import Optimizer, check_alternatives, check_nonnegative
 
 
 class SGD(Optimizer):
@@ -65,5 +62,5 @@ class SGD(Optimizer):
         """Move every parameter against its gradient; gives the loss that the closure, if any, works out first."""
         loss = None if closure is None else self.evaluate(closure)
         for group in self.param_groups:
-            sgd_step(STEP, group, self.state)
+            nt.ops.steps.sgd(group, self.state)
         return loss
