@@ -8,6 +8,7 @@ import numpy as np
 from numba import from_dtype, types
 from numba.extending import intrinsic, register_jitable
 
+from kernels_cpu.pointwise import elementwise
 from kernels_cpu.tiles import TALL, dots, lanes, mover, room, tile, turn
 
 PANEL = 1 << 15  # bytes of a panel of y, which stays in first-level cache while rows of x pass
@@ -17,7 +18,22 @@ SHALLOW = 16  # rows of y that are read side by side for one or two rows of x: f
 # One product: addresses, sizes, and steps in bytes. `old`: what the product is added to, or 0. `dots`: whether each element is the
 # dot product of two contiguous vectors; else columns of out and old are contiguous. `packs`: whether panels of y are copied first;
 # `block`: memory of BLOCK bytes where blocks of x are copied first, or 0.
-names = ("out", "old", "x", "y", "m", "n", "k", "out_row", "out_column", "old_row", "old_column", "x_row", "x_column", "y_row")
+names = (
+    "out",
+    "old",
+    "x",
+    "y",
+    "m",
+    "n",
+    "k",
+    "out_row",
+    "out_column",
+    "old_row",
+    "old_column",
+    "x_row",
+    "x_column",
+    "y_row",
+)
 Plan = np.dtype([(name, "i8") for name in (*names, "y_column", "dots", "packs", "block")])
 
 
@@ -105,10 +121,28 @@ def product(kind):
                 out, old, x = a.out + i * a.out_row, a.old + i * a.old_row, a.x + i * a.x_row
                 for j in range(0, a.n // 8 * 8, 8):
                     start = old + j * a.old_column if a.old else 0
-                    dots8(out + j * a.out_column, a.out_column, start, a.old_column, a.y + j * a.y_column, a.y_column, x, a.k)
+                    dots8(
+                        out + j * a.out_column,
+                        a.out_column,
+                        start,
+                        a.old_column,
+                        a.y + j * a.y_column,
+                        a.y_column,
+                        x,
+                        a.k,
+                    )
                 for j in range(a.n // 8 * 8, a.n):
                     start = old + j * a.old_column if a.old else 0
-                    dots1(out + j * a.out_column, a.out_column, start, a.old_column, a.y + j * a.y_column, a.y_column, x, a.k)
+                    dots1(
+                        out + j * a.out_column,
+                        a.out_column,
+                        start,
+                        a.old_column,
+                        a.y + j * a.y_column,
+                        a.y_column,
+                        x,
+                        a.k,
+                    )
             return 0
         columns = panel()
         most = SHALLOW if a.m <= 2 and not a.packs else deepest
@@ -117,7 +151,12 @@ def product(kind):
             # later terms are added to what the earlier ones gave
             old, old_row = (a.out, a.out_row) if p else (a.old, a.old_row)
             for i in range(0, a.m, highest):
-                rows, x, x_row, x_column = min(highest, a.m - i), a.x + i * a.x_row + p * a.x_column, a.x_row, a.x_column
+                rows, x, x_row, x_column = (
+                    min(highest, a.m - i),
+                    a.x + i * a.x_row + p * a.x_column,
+                    a.x_row,
+                    a.x_column,
+                )
                 x_tile = TALL * x_row
                 if a.block:
                     pack_block(a.block, x, x_row, x_column, rows, depth)
@@ -135,3 +174,12 @@ def product(kind):
         return 0
 
     return kernel
+
+
+def combination(kind):
+    """``out[i] = beta * x[i] + alpha * y[i]``, without x where beta is 0."""
+
+    def combined(x, y, beta, alpha):
+        return alpha * y if beta == 0 else beta * x + alpha * y
+
+    return elementwise(combined, [kind] * 5)

@@ -38,7 +38,9 @@ class Vectors:
 
     def call(self, name, result, *arguments, flags=()):
         kind = ir.FunctionType(result, [a.type for a in arguments])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments, fastmath=flags)
+        return self.builder.call(
+            cgutils.get_or_insert_function(self.builder.module, kind, name), arguments, fastmath=flags
+        )
 
     def at(self, address, kind):
         return self.builder.inttoptr(address, kind.as_pointer())
@@ -87,7 +89,9 @@ class Vectors:
     def total(self, x):
         """The sum of a vector's elements."""
         if self.real:
-            return self.call(f"llvm.vector.reduce.fadd.{self.name}", self.element, self.element(0.0), x, flags=("reassoc",))
+            return self.call(
+                f"llvm.vector.reduce.fadd.{self.name}", self.element, self.element(0.0), x, flags=("reassoc",)
+            )
         return self.call(f"llvm.vector.reduce.add.{self.name}", self.element, x)
 
 
@@ -202,11 +206,17 @@ def dots(rows, kind):
 
             def terms(x, y, sums, mask=None):
                 right = v.load(y, mask)
-                return [v.multiply_add(v.load(builder.add(x, r), mask), right, s) for r, s in zip(x_rows, sums, strict=True)]
+                return [
+                    v.multiply_add(v.load(builder.add(x, r), mask), right, s) for r, s in zip(x_rows, sums, strict=True)
+                ]
 
             def body(index, values):
                 x, y, *sums = values
-                return [builder.add(x, word(v.count * v.item)), builder.add(y, word(v.count * v.item)), *terms(x, y, sums)]
+                return [
+                    builder.add(x, word(v.count * v.item)),
+                    builder.add(y, word(v.count * v.item)),
+                    *terms(x, y, sums),
+                ]
 
             nothing = [x, y, *[v.zero()] * rows]
             some = builder.icmp_signed(">", whole, word(0))
