@@ -9,12 +9,11 @@ from numba import from_dtype, types
 from numba.extending import intrinsic, register_jitable
 
 from kernels_cpu.pointwise import elementwise
-from kernels_cpu.tiles import TALL, dots, lanes, mover, room, tile, turn
+from kernels_cpu.tiles import TALL, dots, lanes, mover, room, rows_sum, tile, turn
 
 PANEL = 1 << 15  # bytes of a panel of y, which stays in first-level cache while rows of x pass
+FEW, SHALLOW = 4, 8  # for so few rows of x, so many rows of y are read side by side: panels would be fetched too late
 BLOCK = 1 << 19  # bytes of a block of x, which stays in second-level cache while panels of y pass
-SHALLOW = 16  # rows of y that are read side by side for one or two rows of x: few enough to be fetched ahead
-
 # One product: addresses, sizes, and steps in bytes. `old`: what the product is added to, or 0. `dots`: whether each element is the
 # dot product of two contiguous vectors; else columns of out and old are contiguous. `packs`: whether panels of y are copied first;
 # `block`: memory of BLOCK bytes where blocks of x are copied first, or 0.
@@ -59,6 +58,7 @@ def product(kind):
     move = mover(kind)
     turn_whole, turn_part = turn(kind, False), turn(kind, True)
     dots8, dots1 = dots(8, kind), dots(1, kind)
+    rows8, rows1 = rows_sum(8, kind), rows_sum(1, kind)
     tall, four, two, one = [tile(rows, kind) for rows in (TALL, 4, 2, 1)]
 
     @register_jitable
@@ -119,47 +119,33 @@ def product(kind):
         if a.dots:
             for i in range(a.m):
                 out, old, x = a.out + i * a.out_row, a.old + i * a.old_row, a.x + i * a.x_row
-                for j in range(0, a.n // 8 * 8, 8):
-                    start = old + j * a.old_column if a.old else 0
-                    dots8(
-                        out + j * a.out_column,
-                        a.out_column,
-                        start,
-                        a.old_column,
-                        a.y + j * a.y_column,
-                        a.y_column,
-                        x,
-                        a.k,
-                    )
+                for j in range(a.n // 8):
+                    there, here = out + 8 * j * a.out_column, old + 8 * j * a.old_column if a.old else 0
+                    dots8(there, a.out_column, here, a.old_column, a.y + 8 * j * a.y_column, a.y_column, x, a.k)
                 for j in range(a.n // 8 * 8, a.n):
-                    start = old + j * a.old_column if a.old else 0
-                    dots1(
-                        out + j * a.out_column,
-                        a.out_column,
-                        start,
-                        a.old_column,
-                        a.y + j * a.y_column,
-                        a.y_column,
-                        x,
-                        a.k,
-                    )
+                    there, here = out + j * a.out_column, old + j * a.old_column if a.old else 0
+                    dots1(there, a.out_column, here, a.old_column, a.y + j * a.y_column, a.y_column, x, a.k)
+            return 0
+        if a.m == 1 and not a.packs:
+            old, x, y = a.old, a.x, a.y
+            for _ in range(a.k // 8):
+                rows8(a.out, old, x, a.x_column, y, a.y_row, a.n)
+                old, x, y = a.out, x + 8 * a.x_column, y + 8 * a.y_row
+            for _ in range(a.k % 8):
+                rows1(a.out, old, x, a.x_column, y, a.y_row, a.n)
+                old, x, y = a.out, x + a.x_column, y + a.y_row
             return 0
         columns = panel()
-        most = SHALLOW if a.m <= 2 and not a.packs else deepest
+        most = SHALLOW if a.m <= FEW and not a.packs else deepest
         for p in range(0, a.k, most):
             depth = min(most, a.k - p)
             # later terms are added to what the earlier ones gave
-            old, old_row = (a.out, a.out_row) if p else (a.old, a.old_row)
+            old, old_row = (a.out, a.out_row) if p else (a.old, a.old_row if a.old else 0)
             for i in range(0, a.m, highest):
-                rows, x, x_row, x_column = (
-                    min(highest, a.m - i),
-                    a.x + i * a.x_row + p * a.x_column,
-                    a.x_row,
-                    a.x_column,
-                )
+                m, x, x_row, x_column = min(highest, a.m - i), a.x + i * a.x_row + p * a.x_column, a.x_row, a.x_column
                 x_tile = TALL * x_row
                 if a.block:
-                    pack_block(a.block, x, x_row, x_column, rows, depth)
+                    pack_block(a.block, x, x_row, x_column, m, depth)
                     x, x_tile = a.block, TALL * deepest * item
                     x_row, x_column = (deepest * item, item) if x_column == item else (item, TALL * item)
                 for j in range(0, a.n, width):
@@ -168,9 +154,7 @@ def product(kind):
                         pack_panel(columns, y, y_row, a.y_column, n, depth)
                         y, y_row = columns, step
                     out, start = a.out + i * a.out_row + j * item, old + i * old_row + j * item if old else 0
-                    # without something to start from there is nothing to step over
-                    start_row = old_row if old else 0
-                    strip(out, a.out_row, start, start_row, x, x_row, x_column, x_tile, y, y_row, rows, n, depth)
+                    strip(out, a.out_row, start, old_row, x, x_row, x_column, x_tile, y, y_row, m, n, depth)
         return 0
 
     return kernel

@@ -236,6 +236,48 @@ def dots(rows, kind):
     return product
 
 
+def rows_sum(depth, kind):
+    """``out[j] = old[j] + sum of x[p] * y[p, j]`` over p < depth, for n columns: so many rows of y are read side by side.
+
+    ``rows_sum(out, old, x, x_step, y, y_row, n)``: `old` is 0 for zeros.
+    """
+
+    @intrinsic
+    def product(typingctx, out, old, x, x_step, y, y_row, n):
+        def codegen(context, builder, signature, args):
+            out, old, x, x_step, y, y_row, n = args
+            v = Vectors(builder, kind)
+            whole = builder.sdiv(n, word(v.count))
+            rest = builder.sub(n, builder.mul(whole, word(v.count)))
+            adds = builder.icmp_signed("!=", old, word(0))
+            y_rows = [builder.mul(y_row, word(p)) for p in range(depth)]
+            left = [
+                v.splat(builder.load(v.at(builder.add(x, builder.mul(x_step, word(p))), v.element)))
+                for p in range(depth)
+            ]
+
+            def columns(offset, mask=None):
+                total = chosen(builder, adds, lambda: [v.load(builder.add(old, offset), mask)], [v.zero()])[0]
+                for r, number in zip(y_rows, left, strict=True):
+                    right = v.load(builder.add(builder.add(y, offset), r), mask)
+                    total = v.multiply_add(number, right, total)
+                v.store(total, builder.add(out, offset), mask)
+
+            def body(index, values):
+                columns(builder.mul(index, word(v.count * v.item)))
+                return []
+
+            with builder.if_then(builder.icmp_signed(">", whole, word(0))):
+                loop(builder, whole, [], body)
+            with builder.if_then(builder.icmp_signed(">", rest, word(0))):
+                columns(builder.mul(whole, word(v.count * v.item)), v.first(rest))
+            return context.get_dummy_value()
+
+        return types.none(*[types.int64] * 7), codegen
+
+    return product
+
+
 def turn(kind, masked):
     """``out[i, j] = x[j, i]`` for a square block of as many rows as a vector has elements.
 

@@ -20,8 +20,8 @@ from numbatensor.core.python import gil_held, restore_thread, save_thread
 from numbatensor.core.records import RANK, arguments_at, at, frame_at, new_frame, on_stack, state_at, tensor_at
 from numbatensor.core.tensors import FLOAT32, empty, shape_of, zero
 
-TERMS = 16  # terms of a sum that take as long as one of PARALLEL additions
-FEW = 8  # rows for which it does not pay to turn the other matrix's columns into rows
+TERMS, READ = 128, 16  # bytes of multiplied elements, and of x and y, that take as long as one of PARALLEL additions
+FEW = 4
 FAR = 2048  # bytes between rows of y from which on panels of it are copied, for many rows of x
 APART = 4096  # bytes between elements of x that compete for one place in first-level cache: blocks of it are copied
 BESIDE = 128  # bytes of columns that stay together when columns are cut
@@ -135,7 +135,7 @@ def product_piece(context, i):
 def run(context):
     """Do a job, on several threads where that pays."""
     j, s = job_at(context), state_at(symbol("state"))
-    work = j.batches * j.m * j.n * j.k // TERMS
+    work = j.batches * (j.m * j.n * j.k * max(j.item, 4) // TERMS + (j.m + j.n) * j.k * j.item // READ)
     j.pieces, j.across, j.per = 1, 0, max(1, j.m // TALL)
     if work >= PARALLEL and s.threads > 1:
         columns = j.n * j.item // BESIDE
