@@ -9,31 +9,18 @@ from numba import from_dtype, types
 from numba.extending import intrinsic, register_jitable
 
 from kernels_cpu.pointwise import elementwise
-from kernels_cpu.tiles import TALL, dots, lanes, mover, room, rows_sum, tile, turn
+from kernels_cpu.tiles import TALL, dots, tile, turn, weighted_rows
+from kernels_cpu.vectors import lanes, mover, room
 
 PANEL = 1 << 15  # bytes of a panel of y, which stays in first-level cache while rows of x pass
-FEW, SHALLOW = 4, 8  # for so few rows of x, so many rows of y are read side by side: panels would be fetched too late
 BLOCK = 1 << 19  # bytes of a block of x, which stays in second-level cache while panels of y pass
+LOW, SHALLOW = 4, 8  # for so few rows of x, so many rows of y are read side by side: panels would be fetched too late
+
 # One product: addresses, sizes, and steps in bytes. `old`: what the product is added to, or 0. `dots`: whether each element is the
 # dot product of two contiguous vectors; else columns of out and old are contiguous. `packs`: whether panels of y are copied first;
 # `block`: memory of BLOCK bytes where blocks of x are copied first, or 0.
-names = (
-    "out",
-    "old",
-    "x",
-    "y",
-    "m",
-    "n",
-    "k",
-    "out_row",
-    "out_column",
-    "old_row",
-    "old_column",
-    "x_row",
-    "x_column",
-    "y_row",
-)
-Plan = np.dtype([(name, "i8") for name in (*names, "y_column", "dots", "packs", "block")])
+names = "out old x y m n k out_row out_column old_row old_column x_row x_column y_row y_column dots packs block"
+Plan = np.dtype([(name, "i8") for name in names.split()])
 
 
 @intrinsic
@@ -54,11 +41,11 @@ def product(kind):
     step = width * item
     deepest = PANEL // step
     highest = BLOCK // (deepest * item) // TALL * TALL
-    panel = room(PANEL + count * step)  # a square that is turned may reach beyond the last row
+    panel = room(PANEL)
     move = mover(kind)
     turn_whole, turn_part = turn(kind, False), turn(kind, True)
     dots8, dots1 = dots(8, kind), dots(1, kind)
-    rows8, rows1 = rows_sum(8, kind), rows_sum(1, kind)
+    rows8, rows1 = weighted_rows(8, kind), weighted_rows(1, kind)
     tall, four, two, one = [tile(rows, kind) for rows in (TALL, 4, 2, 1)]
 
     @register_jitable
@@ -136,7 +123,7 @@ def product(kind):
                 old, x, y = a.out, x + a.x_column, y + a.y_row
             return 0
         columns = panel()
-        most = SHALLOW if a.m <= FEW and not a.packs else deepest
+        most = SHALLOW if a.m <= LOW and not a.packs else deepest
         for p in range(0, a.k, most):
             depth = min(most, a.k - p)
             # later terms are added to what the earlier ones gave
