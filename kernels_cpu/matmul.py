@@ -13,7 +13,8 @@ from kernels_cpu.tiles import TALL, dots, tile, turn, weighted_rows
 from kernels_cpu.vectors import lanes, mover, room
 
 PANEL = 1 << 15  # bytes of a panel of y, which stays in first-level cache while rows of x pass
-BLOCK = 1 << 19  # bytes of a block of x, which stays in second-level cache while panels of y pass
+BLOCK = 1 << 20  # bytes of a block of x, which stays in second-level cache while panels of y pass
+SQUARE = 1 << 21  # bytes of a block of the result, which stays in third-level cache until all terms are added
 LOW, SHALLOW = 4, 8  # for so few rows of x, so many rows of y are read side by side: panels would be fetched too late
 
 # One product: addresses, sizes, and steps in bytes. `old`: what the product is added to, or 0. `dots`: whether each element is the
@@ -41,6 +42,7 @@ def product(kind):
     step = width * item
     deepest = PANEL // step
     highest = BLOCK // (deepest * item) // TALL * TALL
+    broadest = SQUARE // (highest * item) // width * width
     panel = room(PANEL)
     move = mover(kind)
     turn_whole, turn_part = turn(kind, False), turn(kind, True)
@@ -124,24 +126,24 @@ def product(kind):
             return 0
         columns = panel()
         most = SHALLOW if a.m <= LOW and not a.packs else deepest
-        for p in range(0, a.k, most):
-            depth = min(most, a.k - p)
-            # later terms are added to what the earlier ones gave
-            old, old_row = (a.out, a.out_row) if p else (a.old, a.old_row if a.old else 0)
-            for i in range(0, a.m, highest):
-                m, x, x_row, x_column = min(highest, a.m - i), a.x + i * a.x_row + p * a.x_column, a.x_row, a.x_column
-                x_tile = TALL * x_row
-                if a.block:
-                    pack_block(a.block, x, x_row, x_column, m, depth)
-                    x, x_tile = a.block, TALL * deepest * item
-                    x_row, x_column = (deepest * item, item) if x_column == item else (item, TALL * item)
-                for j in range(0, a.n, width):
-                    n, y, y_row = min(width, a.n - j), a.y + p * a.y_row + j * a.y_column, a.y_row
-                    if a.packs:
-                        pack_panel(columns, y, y_row, a.y_column, n, depth)
-                        y, y_row = columns, step
-                    out, start = a.out + i * a.out_row + j * item, old + i * old_row + j * item if old else 0
-                    strip(out, a.out_row, start, old_row, x, x_row, x_column, x_tile, y, y_row, m, n, depth)
+        for i in range(0, a.m, highest):
+            for side in range(0, a.n, broadest):
+                for p in range(0, a.k, most):
+                    m, depth = min(highest, a.m - i), min(most, a.k - p)
+                    x, x_row, x_column, x_tile = a.x + i * a.x_row + p * a.x_column, a.x_row, a.x_column, TALL * a.x_row
+                    if a.block:
+                        pack_block(a.block, x, x_row, x_column, m, depth)
+                        x, x_tile = a.block, TALL * deepest * item
+                        x_row, x_column = (deepest * item, item) if x_column == item else (item, TALL * item)
+                    # later terms are added to what the earlier ones gave
+                    old, old_row = (a.out, a.out_row) if p else (a.old, a.old_row if a.old else 0)
+                    for j in range(side, min(side + broadest, a.n), width):
+                        n, y, y_row = min(width, a.n - j), a.y + p * a.y_row + j * a.y_column, a.y_row
+                        if a.packs:
+                            pack_panel(columns, y, y_row, a.y_column, n, depth)
+                            y, y_row = columns, step
+                        out, start = a.out + i * a.out_row + j * item, old + i * old_row + j * item if old else 0
+                        strip(out, a.out_row, start, old_row, x, x_row, x_column, x_tile, y, y_row, m, n, depth)
         return 0
 
     return kernel

@@ -35,6 +35,8 @@ def tile(rows, kind):
                     return builder.add(builder.add(base, builder.mul(row, word(i))), word(v.size * j))
 
                 def start():
+                    for i, j in pairs:
+                        v.prefetch(place(old, old_row, rows + i, j))  # for the tile below, which comes next
                     return [v.load(place(old, old_row, i, j), masks[j]) for i, j in pairs]
 
                 def body(index, values):

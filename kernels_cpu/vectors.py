@@ -70,6 +70,11 @@ def vectors(builder, kind):
         else:
             builder.store(value, place).align = item
 
+    def prefetch(address):
+        """Bring what lies at an address into first-level cache, for reading; there need not be anything."""
+        read, near, data = (ir.Constant(ir.IntType(32), n) for n in (0, 3, 1))
+        call("llvm.prefetch.p0", ir.VoidType(), one(address), read, near, data)
+
     def multiply_add(x, y, z):
         """x * y + z, in one rounding where the processor has that."""
         if real:
@@ -95,6 +100,7 @@ def vectors(builder, kind):
         one=one,
         load=load,
         store=store,
+        prefetch=prefetch,
         multiply_add=multiply_add,
         total=total,
     )
