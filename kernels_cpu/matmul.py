@@ -153,6 +153,6 @@ def combination(kind):
     """``out[i] = beta * x[i] + alpha * y[i]``, without x where beta is 0."""
 
     def combined(x, y, beta, alpha):
-        return alpha * y if beta == 0 else beta * x + alpha * y
+        return beta * x + alpha * y if beta else alpha * y
 
     return elementwise(combined, [kind] * 5)
