@@ -60,8 +60,7 @@ def outer(input, vec2):
 
 def addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """``beta * input + alpha * mat1 @ mat2``"""
-    product = mat1 @ mat2
-    return (input if beta == 1 else input * beta) + (product if alpha == 1 else product * alpha)
+    return structured.addmm(input, mat1, mat2, beta, alpha)
 
 
 def tensordot(a, b, dims=2):

@@ -1,6 +1,6 @@
 """Why ops refuse arguments: each function raises the error, in PyTorch's words at its start."""
 
-from numbatensor.ops import reductions, views
+from numbatensor.ops import reductions, structured, views
 from numbatensor.tensor import Size, wrap_dim
 
 
@@ -172,3 +172,48 @@ def extreme(name):
 
 reductions.amax.explained(extreme("amax"))
 reductions.amin.explained(extreme("amin"))
+
+
+def multiplied(x, y):
+    """Fail for matrices that cannot be multiplied."""
+    if x.dtype is not y.dtype:
+        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x.dtype.name} != {y.dtype.name}")
+    if x.shape[-1] != y.shape[-2]:
+        sizes = ["x".join(map(str, t.shape)) for t in (x, y)]
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({sizes[0]} and {sizes[1]})")
+
+
+@structured.matmul.explained
+def matmul(x, y):
+    multiplied(x, y)
+    batches = [list(t.shape[:-2]) for t in (x, y)]
+    raise RuntimeError(f"matmul: the batch dimensions {batches[0]} and {batches[1]} do not broadcast")
+
+
+@structured.linear.explained
+def linear(x, weight, bias):
+    if x.ndim == 0 or weight.ndim != 2:
+        raise RuntimeError(
+            f"linear: expected an input of at least 1-D and a 2-D weight, got {x.ndim}-D and {weight.ndim}-D"
+        )
+    multiplied(x if x.ndim > 1 else x.unsqueeze(0), weight.mT)
+    raise RuntimeError(
+        f"linear: a bias {list(bias.shape)} of {bias.dtype.name} does not fit {weight.shape[0]} features of {x.dtype.name}"
+    )
+
+
+@structured.addmm.explained
+def addmm(x, mat1, mat2, beta, alpha):
+    for name, matrix in (("mat1", mat1), ("mat2", mat2)):
+        if matrix.ndim != 2:
+            raise RuntimeError(f"{name} must be a matrix, got {matrix.ndim}-D tensor")
+    multiplied(mat1, mat2)
+    if x.dtype is not mat1.dtype:
+        raise RuntimeError(f"self and mat2 must have the same dtype, but got {x.dtype.name} and {mat2.dtype.name}")
+    for name, number in (("beta", beta), ("alpha", alpha)):
+        if isinstance(number, float) and not mat1.dtype.is_floating_point:
+            raise RuntimeError(f"For integral input tensors, argument {name} must not be a floating point number.")
+    raise RuntimeError(
+        f"The expanded size of the tensor ({mat2.shape[1]}) must match the existing size: {list(x.shape)} does not broadcast to "
+        f"{[mat1.shape[0], mat2.shape[1]]}"
+    )

@@ -182,6 +182,22 @@ def same_elements(op, arguments, out):
 
 
 @native
+def rows_of(op, arguments, out):
+    """All dimensions but the last as one: a matrix over the same memory, or over a copy."""
+    a = arguments_at(arguments)
+    x = tensor_at(a.tensors[0])
+    width = x.shape[x.ndim - 1] if x.ndim else 1
+    a.room = 0
+    start = arguments_room(a, 1, 2)
+    a.lists[start], a.lists[start + 1] = x.numel // width if width else 0, width
+    if width == 0:
+        a.lists[start] = 1
+        for i in range(x.ndim - 1):
+            a.lists[start] *= x.shape[i]
+    return same_elements(op, arguments, out)
+
+
+@native
 def copy_of(op, arguments, out):
     return contiguous_copy(arguments_at(arguments).tensors[0])
 

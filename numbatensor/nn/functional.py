@@ -26,8 +26,10 @@ def gelu(input, approximate="none"):
 
 def linear(input, weight, bias=None):
     """``input @ weight.T + bias``"""
-    out = input @ weight.t()
-    return out if bias is None else out + bias
+    if weight.ndim == 1:
+        out = input @ weight
+        return out if bias is None else out + bias
+    return nt.ops.structured.linear(input, weight, bias)
 
 
 def embedding(input, weight, padding_idx=None):

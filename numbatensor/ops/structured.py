@@ -1,17 +1,37 @@
-"""Operations with an algorithm of their own."""
+"""Products of matrices, and copies into tensors."""
 
-import numpy as np
+from kernels_cpu.matmul import combination, product
+from numbatensor.core import products
+from numbatensor.op import EXACT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
+from numbatensor.ops.views import as_rows
 
-from numbatensor.op import NUMERIC, TENSOR, same, structured
 
-
-@structured(dtypes=NUMERIC)
+@structured(run=products.matmul, kernels={0: (product, 2, EXACT)}, dtypes=NUMERIC)
 def matmul(x: TENSOR, y: TENSOR):
     """Matrix product: ``out[..., i, j] = sum over k of x[..., i, k] * y[..., k, j]``, both at least 2-D."""
-    return np.matmul(x, y)
 
 
-matmul.internal().backward(x=lambda grad, y: matmul(grad, y.mT), y=lambda grad, x: matmul(x.mT, grad))
+@structured(run=products.linear, dtypes=NUMERIC)
+def linear(x: TENSOR, weight: TENSOR, bias: OPTIONAL = None):
+    """``x @ weight.T + bias``, for x of any rank but 0."""
+
+
+@structured(run=products.addmm, kernels={1: (combination, 2, EXACT)}, dtypes=NUMERIC)
+def addmm(x: TENSOR, mat1: TENSOR, mat2: TENSOR, beta: NUMBER = 1, alpha: NUMBER = 1):
+    """``beta * x + alpha * mat1 @ mat2``; x is not looked at where beta is 0."""
+
+
+matmul.backward(x=lambda grad, y: matmul(grad, y.mT), y=lambda grad, x: matmul(x.mT, grad))
+linear.backward(
+    x=lambda grad, weight: linear(grad, weight.mT),
+    weight=lambda grad, x: matmul(as_rows(grad).mT, as_rows(x)),
+    bias=same,
+)
+addmm.backward(
+    x=lambda grad, beta: grad * beta,
+    mat1=lambda grad, mat2, alpha: matmul(grad, mat2.mT) * alpha,
+    mat2=lambda grad, mat1, alpha: matmul(mat1.mT, grad) * alpha,
+)
 
 
 @structured
@@ -19,4 +39,6 @@ def copy(source: TENSOR):
     """The elements that an in-place copy wrote; only ever recorded."""
 
 
-copy.internal().backward(source=same)
+copy.backward(source=same)
+for op in (matmul, linear, addmm, copy):
+    op.internal()

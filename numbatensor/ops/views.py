@@ -233,6 +233,11 @@ def reshape(x: TENSOR, shape: SIZES):
     """The same elements in another shape; the same memory where that is possible."""
 
 
+@view(run=natives.rows_of)
+def as_rows(x: TENSOR):
+    """All dimensions but the last joined: a matrix."""
+
+
 @structured(run=natives.copy_of)
 def clone(x: TENSOR):
     """A copy of the tensor."""
@@ -252,6 +257,7 @@ clone.backward(x=same)
 unsqueeze.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 squeeze.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 reshape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
+as_rows.internal().backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 view_as_shape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 
 
