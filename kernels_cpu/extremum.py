@@ -1,0 +1,79 @@
+"""Where the largest or smallest element along a dimension is, for rows and for columns: the first of equals; NaN before all."""
+
+from numba import types
+from numba.extending import register_jitable
+
+from kernels_cpu.pointers import wide
+from kernels_cpu.row import BLOCK, SHORT, WIDTH, larger, operand, plain, smaller, stack
+
+int32, int64 = types.int32, types.int64
+LARGEST, SMALLEST = (lambda x, y: x > y, larger), (lambda x, y: x < y, smaller)
+
+
+def rows(kind, extremum):
+    """``out[i] = min(j where x[i, j] == max(x[i]))``: the best of each block, then its place in the first block that has it."""
+    better, pick = register_jitable(extremum[0]), extremum[1]
+    source, to, none = operand(plain(kind)), operand(int64), int32(BLOCK)
+
+    @register_jitable
+    def short(x, n):
+        best, place = x[0], 0
+        for j in range(1, n):
+            if better(x[j], best) or (x[j] != x[j] and best == best):
+                best, place = x[j], j
+        return place
+
+    @register_jitable
+    def long(x, n):
+        best, block = x[0], 0
+        for start in range(0, n, BLOCK):
+            found = x[start]
+            for j in range(start, min(start + BLOCK, n)):
+                found = pick(found, x[j])
+            if better(found, best) or found != found:
+                best, block = found, start
+                if found != found:
+                    break
+        place = none
+        for j in range(min(BLOCK, n - block)):
+            y = x[block + j]
+            # only a block whose best is NaN has a NaN in it
+            here = int32(j) if y == best or y != y else none
+            place = here if here < place else place
+        return block + place
+
+    def kernel(addresses, rows, n):
+        wide()
+        for i in range(rows):
+            x = source(addresses, 1, i)
+            to(addresses, 0, i)[0] = short(x, n) if n < SHORT else long(x, n)
+        return 0
+
+    return kernel
+
+
+def columns(kind, extremum):
+    """``out[j] = min(i where x[i, j] == max(x[:, j]))``, of less than 2**31 rows."""
+    better = register_jitable(extremum[0])
+    kind = plain(kind)
+    source, to, new_best, new_place = operand(kind), operand(int64), stack(kind, WIDTH), stack(int32, WIDTH)
+
+    def kernel(addresses, n, width):
+        wide()
+        best, place = new_best(), new_place()
+        x = source(addresses, 1, 0)
+        for j in range(width):
+            best[j], place[j] = x[j], int32(0)
+        for i in range(1, n):
+            x = source(addresses, 1, i)
+            for j in range(width):
+                y, known = x[j], best[j]
+                taken = better(y, known) | ((y != y) & (known == known))
+                best[j] = y if taken else known
+                place[j] = int32(i) if taken else place[j]
+        out = to(addresses, 0, 0)
+        for j in range(width):
+            out[j] = place[j]
+        return 0
+
+    return kernel

@@ -1,0 +1,237 @@
+"""The driver of operations along a dimension: which rows there are, in what form kernels get them, on which thread.
+
+A row is all of one dimension, or of neighbouring ones, with the indices of the others fixed. Rows reach a kernel in one of three forms:
+
+- ROWS: each is contiguous (the last dimension): the kernel walks rows where they lie;
+- COLUMNS: neighbours in memory belong to neighbouring rows: the kernel walks blocks of columns where they lie;
+- MOVED: too few columns for vectors: rows are packed as a new tensor's last dimension, and the result is moved back.
+
+An operand that does not have the form is copied into it, as a whole: that is one pass over it, which threads share. Which elements meet in one sum depends
+on the shape alone.
+"""
+
+import numpy as np
+from numba import njit
+
+from kernels_cpu.row import NUMBERS, OPERANDS, STEPS, WIDTH
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.dispatch import conversion, copy_into, extra_kernel, kernel_of
+from numbatensor.core.iterate import PARALLEL, parallel
+from numbatensor.core.memory import decref, free, incref, malloc, store
+from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
+from numbatensor.core.records import at, frame_at, new_frame, on_stack, state_at, tensor_at, words
+from numbatensor.core.tensors import alias, empty, is_packed, shape_of
+
+ROWS, COLUMNS, MOVED = range(3)
+NARROW = 16  # fewer columns than these are packed into rows
+CALL = 1 << 13  # elements that are worth a kernel call of their own
+CACHE = 1 << 18  # bytes that a block of columns may take: a share of second-level cache
+MOST = 1 << 31  # elements in a row, and columns' indices, that fit in the kernels' 32 bits
+
+# One operation along a dimension. Rows lie along the dimensions from `first` to `last`; there are outer * inner of them, of n
+# elements. `length`: of a row of the result. `operands`: of the kernel, the output included; those from `shared` on are the same
+# for all rows. `columns`: whether there is a column kernel. `dense`: row kernels want no gaps between rows. `room`: bytes that each thread gets as one operand more. `group`: if not
+# 0, each so many rows give one row of the result.
+Job = np.dtype(
+    words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "dense", "room")
+    + words("group", "cost")
+    + words("form", "kernel", "outer", "n", "inner", "width", "units", "pieces", "rooms", "held")
+    + [(name, "i8", OPERANDS) for name in ("tensors", "pointers", "outer_steps", "steps", "items", "numbers")]
+)
+job_at, new_job = at(Job), on_stack(Job)
+SAME, ONE = -1, -2  # lengths: the result has the shape of the input; it has one element a row, and the dimension is dropped
+
+
+@njit
+def chain(x, low, high):
+    """Whether dimensions low to high can be walked as one, and its step in bytes."""
+    step = expected = found = 0
+    for i in range(high - 1, low - 1, -1):
+        if x.shape[i] != 1:
+            if found and x.strides[i] != expected:
+                return False, 0
+            step = step if found else x.strides[i]
+            expected = x.strides[i] * x.shape[i]
+            found = 1
+    return True, step
+
+
+@njit
+def fits(j, x):
+    """Whether an operand has the form of the job; its steps from one outer index to the next, and along a row."""
+    outer, outer_step = chain(x, 0, j.first)
+    along, step = chain(x, j.first, j.last + 1)
+    inner, inner_step = chain(x, j.last + 1, x.ndim)
+    if j.form == ROWS:
+        gaps = j.dense and outer_step != j.n * x.itemsize and j.outer > 1
+        return outer and along and not gaps and (step == x.itemsize or j.n == 1), outer_step, step
+    return j.form == COLUMNS and outer and along and inner and inner_step == x.itemsize, outer_step, step
+
+
+@njit
+def move_last(x, first, last):
+    """Reorder a tensor record's dimensions so that those of the rows come last."""
+    f = frame_at(new_frame())
+    n = x.ndim
+    for i in range(n):
+        k = i if i < first else n - 1 - last + i if i <= last else first + i - last - 1
+        f.shape[k], f.strides[0, k] = x.shape[i], x.strides[i]
+    for k in range(n):
+        x.shape[k], x.strides[k] = f.shape[k], f.strides[0, k]
+    x.contiguous = 1 if is_packed(x) else 0
+
+
+@native
+def packed_rows(job, x, filled):
+    """A new contiguous tensor like an operand, its rows along the last dimensions where the job wants them moved."""
+    j, t = job_at(job), tensor_at(x)
+    conversion(t.dtype, t.dtype)
+    source, f = alias(x), new_frame()
+    if j.form == MOVED:
+        move_last(tensor_at(source), j.first, j.last)
+    shape_of(f, tensor_at(source))
+    made = attempt(symbol("empty"), f, t.dtype)
+    if made != -1 and filled:
+        copy_into(made, source)
+    decref(source)
+    if made == -1:
+        fail()
+    return made
+
+
+@native
+def rows_piece(job, piece):
+    """One thread's share of the rows, or of the blocks of columns."""
+    j, addresses = job_at(job), new_frame()
+    low, high = j.units * piece // j.pieces, j.units * (piece + 1) // j.pieces
+    for k in range(OPERANDS):
+        store(addresses + NUMBERS + 8 * k, j.numbers[k])
+    if j.room:
+        store(addresses + 8 * j.operands, j.rooms + piece * j.room)
+        store(addresses + STEPS + 8 * j.operands, 0)
+    for k in range(j.operands):
+        store(addresses + 8 * k, j.pointers[k] + low * j.outer_steps[k])
+        store(addresses + STEPS + 8 * k, j.steps[k] if j.form == COLUMNS else j.outer_steps[k])
+    if j.group:
+        for u in range(low, high):
+            for k in range(j.operands):
+                store(addresses + 8 * k, j.pointers[k] + u * (j.group if k else 1) * j.outer_steps[k])
+            call(j.kernel, addresses, min(j.group, j.outer - u * j.group), j.n)
+        return 0
+    if j.form != COLUMNS:
+        return call(j.kernel, addresses, high - low, j.n)
+    per = (j.inner + j.width - 1) // j.width
+    for u in range(low, high):
+        outer, start = u // per, u % per * j.width
+        for k in range(j.operands):
+            store(addresses + 8 * k, j.pointers[k] + outer * j.outer_steps[k] + start * j.items[k])
+        call(j.kernel, addresses, j.n, min(j.width, j.inner - start))
+    return 0
+
+
+@njit
+def column_width(j, item):
+    """How many columns a kernel call gets: what stays in cache, but enough to be worth a call, and as even as vectors allow."""
+    n = max(1, j.n)
+    cached = max(CACHE // (n * item), 4 * NARROW)
+    width = min(WIDTH, max(NARROW, CALL // n, min(cached, j.outer * j.inner // 16)))
+    blocks = (j.inner + width - 1) // width
+    return ((j.inner + blocks - 1) // blocks + NARROW - 1) // NARROW * NARROW
+
+
+@native
+def run_rows(job):
+    """Bring the operands into form and run the kernels on them. What it holds then is the caller's to give back."""
+    j = job_at(job)
+    for k in range(1, j.operands):
+        t = j.tensors[k]
+        x = tensor_at(t)
+        even, outer_step, step = (x.contiguous != 0, 0, 0) if k >= j.shared else fits(j, x)
+        if even:
+            incref(t)
+        else:
+            t = packed_rows(job, t, 1)
+            if j.form == MOVED:
+                outer_step = j.n * x.itemsize
+            else:
+                outer_step, step = j.n * j.inner * x.itemsize, j.inner * x.itemsize
+        if k >= j.shared:
+            outer_step = step = 0
+        j.tensors[k], j.held = t, k + 1
+        j.pointers[k], j.outer_steps[k], j.steps[k], j.items[k] = tensor_at(t).data, outer_step, step, x.itemsize
+    made, item = j.tensors[0], tensor_at(j.tensors[0]).itemsize
+    m = 1 if j.length == ONE else j.n if j.length == SAME else j.length
+    moves = j.form == MOVED and m != 1
+    if moves:
+        made = packed_rows(job, made, 0)
+        j.tensors[j.held], j.held = made, j.held + 1
+    j.pointers[0], j.items[0], j.steps[0] = tensor_at(made).data, item, j.inner * item
+    j.outer_steps[0] = m * item * (j.inner if j.form == COLUMNS else 1)
+    j.units, j.pieces = j.outer * j.inner, 1
+    if j.form == COLUMNS:
+        j.width = column_width(j, tensor_at(j.tensors[1]).itemsize)
+        j.units = j.outer * ((j.inner + j.width - 1) // j.width)
+    if j.group:
+        j.units = (j.outer + j.group - 1) // j.group
+    large = j.outer * j.n * j.inner * j.cost >= PARALLEL
+    if large:
+        j.pieces = max(1, min(state_at(symbol("state")).threads, j.units))
+    if j.room:
+        j.rooms = malloc(j.room * j.pieces)
+        if j.rooms == 0:
+            call_python("complain", 0, j.room * j.pieces, 0, 0)
+    if j.pieces > 1:
+        parallel(symbol("rows_piece"), job, j.pieces)
+    elif large and gil_held():
+        thread = save_thread()
+        rows_piece(job, 0)
+        restore_thread(thread)
+    else:
+        rows_piece(job, 0)
+    if moves:
+        target = alias(j.tensors[0])
+        move_last(tensor_at(target), j.first, j.last)
+        copy_into(target, made)
+        decref(target)
+    return 0
+
+
+@native
+def along(job):
+    """Run a job; gives a new reference to the result."""
+    j = job_at(job)
+    x = tensor_at(j.tensors[1])
+    j.outer = j.n = j.inner = 1
+    shape = new_frame()
+    f = frame_at(shape)
+    f.ndim = 0
+    for i in range(x.ndim):
+        m, dropped = x.shape[i], False
+        if i < j.first:
+            j.outer *= m
+        elif i > j.last:
+            j.inner *= m
+        else:
+            j.n *= m
+            dropped = j.length == ONE and not j.keepdim
+            m = 1 if j.length == ONE else m if j.length == SAME else j.length
+        if not dropped:
+            f.shape[f.ndim] = m
+            f.ndim += 1
+    j.form = ROWS if j.inner == 1 else COLUMNS if j.columns and j.inner >= NARROW and j.n < MOST else MOVED
+    j.kernel = extra_kernel(j.op, 0, x.dtype) if j.form == COLUMNS else kernel_of(j.op, x.dtype)
+    made = j.out if j.out else empty(shape, j.dtype)
+    j.tensors[0], j.held, j.rooms = made, 0, 0
+    failed = False
+    if tensor_at(made).numel:
+        failed = attempt(symbol("run_rows"), job) == -1
+        for k in range(1, j.held):
+            decref(j.tensors[k])
+        if j.rooms:
+            free(j.rooms)
+    if failed:
+        if j.out == 0:
+            decref(made)
+        fail()
+    incref(j.out)
+    return made
