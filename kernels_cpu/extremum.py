@@ -4,7 +4,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from kernels_cpu.pointers import wide
-from kernels_cpu.row import BLOCK, SHORT, WIDTH, larger, operand, plain, smaller, stack
+from kernels_cpu.row import BLOCK, WIDTH, larger, operand, plain, smaller, stack
 
 int32, int64 = types.int32, types.int64
 LARGEST, SMALLEST = (lambda x, y: x > y, larger), (lambda x, y: x < y, smaller)
@@ -15,38 +15,27 @@ def rows(kind, extremum):
     better, pick = register_jitable(extremum[0]), extremum[1]
     source, to, none = operand(plain(kind)), operand(int64), int32(BLOCK)
 
-    @register_jitable
-    def short(x, n):
-        best, place = x[0], 0
-        for j in range(1, n):
-            if better(x[j], best) or (x[j] != x[j] and best == best):
-                best, place = x[j], j
-        return place
-
-    @register_jitable
-    def long(x, n):
-        best, block = x[0], 0
-        for start in range(0, n, BLOCK):
-            found = x[start]
-            for j in range(start, min(start + BLOCK, n)):
-                found = pick(found, x[j])
-            if better(found, best) or found != found:
-                best, block = found, start
-                if found != found:
-                    break
-        place = none
-        for j in range(min(BLOCK, n - block)):
-            y = x[block + j]
-            # only a block whose best is NaN has a NaN in it
-            here = int32(j) if y == best or y != y else none
-            place = here if here < place else place
-        return block + place
-
     def kernel(addresses, rows, n):
         wide()
         for i in range(rows):
             x = source(addresses, 1, i)
-            to(addresses, 0, i)[0] = short(x, n) if n < SHORT else long(x, n)
+            best, block, empty = x[0], 0, False
+            for start in range(0, n, BLOCK):
+                found = x[start]
+                for j in range(start, min(start + BLOCK, n)):
+                    found = pick(found, x[j])
+                    empty |= x[j] != x[j]
+                if empty:
+                    block = start
+                    break
+                if better(found, best):
+                    best, block = found, start
+            place = none
+            for j in range(min(BLOCK, n - block)):
+                y = x[block + j]
+                here = int32(j) if (y != y if empty else y == best) else none
+                place = here if here < place else place
+            to(addresses, 0, i)[0] = block + place
         return 0
 
     return kernel

@@ -3,7 +3,6 @@
 Mean and variance are two passes over a row that lies in cache, the second over distances to the mean: nothing cancels.
 """
 
-from numba import types
 from numba.extending import register_jitable
 
 from kernels_cpu import mathematics as math

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from kernels_cpu import mathematics as math
 from kernels_cpu.pointers import wide
-from kernels_cpu.row import BLOCK, ROWS, WIDTH, constant, operand, stack, total
+from kernels_cpu.row import BLOCK, LEVEL, ROWS, WIDTH, constant, operand, stack, total
 
 float64 = types.float64
 
@@ -53,25 +53,30 @@ def rows(kind, formula):
 
 
 def columns(kind, formula):
-    """``result[i, j] = element(grad[i, j], out[i, j], sum(term(grad[:, j], out[:, j])))``; sums are float64."""
+    """``result[i, j] = element(grad[i, j], out[i, j], sum(term(grad[:, j], out[:, j])))``"""
     term, element, exp = register_jitable(formula.term), register_jitable(formula.element), formula.exp
-    row, zero, new_sums, new_folded = operand(kind), constant(0, kind), stack(float64, WIDTH), stack(kind, WIDTH)
+    row, zero, new_sums, new_parts = operand(kind), constant(0, kind), stack(float64, WIDTH), stack(kind, WIDTH)
 
     def kernel(addresses, n, width):
         wide()
-        sums, folded = new_sums(), new_folded()
+        sums, parts = new_sums(), new_parts()
         for j in range(width):
             sums[j] = 0.0
-        for i in range(n):
-            grad, out = row(addresses, 1, i), row(addresses, 2, i)
+        for first in range(0, n, LEVEL):
             for j in range(width):
-                sums[j] += term(grad[j], out[j], zero)
+                parts[j] = zero
+            for i in range(first, min(first + LEVEL, n)):
+                grad, out = row(addresses, 1, i), row(addresses, 2, i)
+                for j in range(width):
+                    parts[j] += term(grad[j], out[j], zero)
+            for j in range(width):
+                sums[j] += parts[j]
         for j in range(width):
-            folded[j] = kind(sums[j])
+            parts[j] = kind(sums[j])
         for i in range(n):
             result, grad, out = row(addresses, 0, i), row(addresses, 1, i), row(addresses, 2, i)
             for j in range(width):
-                result[j] = element(grad[j], math.exp(out[j]) if exp else out[j], folded[j])
+                result[j] = element(grad[j], math.exp(out[j]) if exp else out[j], parts[j])
         return 0
 
     return kernel

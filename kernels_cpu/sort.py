@@ -86,18 +86,19 @@ def sort(words, spare, n):
 
 def ordering(kind):
     """A function: bring words whose indices name elements of x in the order of these. `flip`: -1 turns the order around."""
-    rank, narrow = ranking(kind), kind.bitwidth <= 32
+    rank, two_rounds = ranking(kind), kind.bitwidth > 32
+    above = 32 if two_rounds else 0
 
     @register_jitable
     def order(words, spare, x, n, flip):
-        if not narrow:
+        if two_rounds:
             for i in range(n):
                 k = words[i] & INDICES
                 words[i] = ((rank(x[k]) ^ flip) & 0xFFFFFFFF) << INDEX | k
             sort(words, spare, n)
         for i in range(n):
-            k, high = words[i] & INDICES, rank(x[words[i] & INDICES]) ^ flip
-            words[i] = ((high if narrow else high >> 32) + HALF) << INDEX | k
+            k = words[i] & INDICES
+            words[i] = (((rank(x[k]) ^ flip) >> above) + HALF) << INDEX | k
         sort(words, spare, n)
 
     return order
@@ -127,54 +128,58 @@ def argsort(kind):
     return kernel
 
 
+def topk_few(kind):
+    """The first k of `argsort`, which are kept in order from the start; operand 2 is room for k words, numbers are k and whether
+    it is descending.
+    """
+    kind = plain(kind)
+    to, source, rank = operand(int64), operand(kind), ranking(kind)
+
+    def kernel(addresses, rows, n):
+        k, flip, ranks = word(addresses + NUMBERS), -1 if word(addresses + NUMBERS + 8) else 0, to(addresses, 2, 0)
+        for i in range(rows):
+            x, out = source(addresses, 1, i), to(addresses, 0, i)
+            for j in range(n):
+                one = rank(x[j]) ^ flip
+                if j < k or one < ranks[k - 1]:
+                    insert(ranks, out, min(j, k - 1), one, j)
+        return 0
+
+    return kernel
+
+
 @register_jitable
 def candidates(k, n):
     """How many words the choice of k from n keeps at a time."""
-    return min(n, 2 * k + FEW)
+    return min(n, 2 * k + 512)
 
 
-def topk(kind):
+def topk_many(kind):
     """The first k of `argsort`; operand 2 is room for twice `candidates` words, numbers are k and whether it is descending.
 
-    A few are kept in order from the start. Of more, what may still be among the first is collected; when there is no more room, it
-    is sorted and cut to k. Of n elements in random order only about ``k log(n / k)`` are ever collected.
+    What may still be among the first is collected; when there is no more room, it is sorted and cut to k. Of n elements in random
+    order only about ``k log(n / k)`` are ever collected.
     """
     kind = plain(kind)
     to, source, order, rank = operand(int64), operand(kind), ordering(kind), ranking(kind)
 
-    @register_jitable
-    def few(out, ranks, x, k, n, flip):
-        for j in range(k):
-            insert(ranks, out, j, rank(x[j]) ^ flip, j)
-        for j in range(k, n):
-            one = rank(x[j]) ^ flip
-            if one < ranks[k - 1]:
-                insert(ranks, out, k - 1, one, j)
-
-    @register_jitable
-    def many(out, words, spare, x, k, n, flip):
-        most = candidates(k, n)
-        count, limit, j = 0, int64(0), 0
-        while j < n:
-            while j < n and count < most:
-                if j < most or rank(x[j]) ^ flip < limit:
-                    words[count] = j
-                    count += 1
-                j += 1
-            order(words, spare, x, count, flip)
-            count, limit = k, rank(x[words[k - 1] & INDICES]) ^ flip
-        for j in range(k):
-            out[j] = words[j] & INDICES
-
     def kernel(addresses, rows, n):
         k, flip = word(addresses + NUMBERS), -1 if word(addresses + NUMBERS + 8) else 0
-        words, spare = to(addresses, 2, 0), after(to(addresses, 2, 0), candidates(k, n))
+        most = candidates(k, n)
+        words, spare = to(addresses, 2, 0), after(to(addresses, 2, 0), most)
         for i in range(rows):
             x, out = source(addresses, 1, i), to(addresses, 0, i)
-            if k < FEW:
-                few(out, words, x, k, n, flip)
-            else:
-                many(out, words, spare, x, k, n, flip)
+            count, limit, j = 0, int64(0), 0
+            while j < n:
+                while j < n and count < most:
+                    if j < most or rank(x[j]) ^ flip < limit:
+                        words[count] = j
+                        count += 1
+                    j += 1
+                order(words, spare, x, count, flip)
+                count, limit = k, rank(x[words[k - 1] & INDICES]) ^ flip
+            for j in range(k):
+                out[j] = words[j] & INDICES
         return 0
 
     return kernel

@@ -6,7 +6,7 @@ being 1.
 
 from numba import njit
 
-from kernels_cpu.sort import candidates
+from kernels_cpu.sort import FEW, candidates
 from numbatensor.core.compiler import native
 from numbatensor.core.dispatch import INT64, refuse
 from numbatensor.core.records import OPERANDS, arguments_at, tensor_at
@@ -20,7 +20,7 @@ INT, NONE = 2, 4  # kinds of arguments
 def begin(job, op, out, a, tensors):
     """A job over the first tensors of a call, with a result like the first."""
     j = job_at(job)
-    j.op, j.out, j.length, j.keepdim, j.columns, j.dense, j.room, j.group = op, out, SAME, 0, 1, 0, 0, 0
+    j.op, j.out, j.length, j.keepdim, j.columns, j.dense, j.room, j.group, j.second = op, out, SAME, 0, 2, 0, 0, 0, 0
     j.operands, j.shared = 1 + tensors, OPERANDS
     for k in range(tensors):
         j.tensors[1 + k] = a.tensors[k]
@@ -54,7 +54,7 @@ def softmax(op, arguments, out):
     j = begin(job, op, out, a, 1)
     if not at_dim(j, a, 1) or not real(a.tensors[0]):
         return refuse(op, arguments)
-    j.cost = 8
+    j.cost = 3
     return along(job)
 
 
@@ -77,7 +77,7 @@ def softmax_grad(op, arguments, out):
     j = begin(job, op, out, a, 2)
     if not at_dim(j, a, 2) or not real(a.tensors[0]) or not alike(tensor_at(a.tensors[0]), tensor_at(a.tensors[1])):
         return refuse(op, arguments)
-    j.dense, j.cost = 1, 4
+    j.dense, j.cost = 1, 2
     return along(job)
 
 
@@ -91,7 +91,7 @@ def logsumexp(op, arguments, out):
     j = begin(job, op, out, a, 1)
     if not at_dim(j, a, 1) or not real(a.tensors[0]):
         return refuse(op, arguments)
-    j.length, j.keepdim, j.cost = ONE, a.numbers[2], 8
+    j.length, j.keepdim, j.cost = ONE, a.numbers[2], 3
     return along(job)
 
 
@@ -102,7 +102,7 @@ def cumsum(op, arguments, out):
     j = begin(job, op, out, a, 1)
     if not at_dim(j, a, 1):
         return refuse(op, arguments)
-    j.dtype, j.cost = max(j.dtype, INT64), 8
+    j.dtype, j.cost = max(j.dtype, INT64), 4
     return along(job)
 
 
@@ -122,7 +122,7 @@ def argmax(op, arguments, out):
     for i in range(j.first, j.last + 1):
         if x.shape[i] == 0:
             return refuse(op, arguments)
-    j.dtype, j.length, j.keepdim, j.cost = INT64, ONE, a.numbers[2], 1
+    j.dtype, j.length, j.keepdim, j.columns, j.cost = INT64, ONE, a.numbers[2], 12, 1
     return along(job)
 
 
@@ -141,7 +141,7 @@ def argsort(op, arguments, out):
     j = begin(job, op, out, a, 1)
     if not at_dim(j, a, 1) or row_length(j, tensor_at(a.tensors[0])) >= MOST:
         return refuse(op, arguments)
-    j.dtype, j.columns, j.cost = INT64, 0, 100
+    j.dtype, j.columns, j.cost = INT64, 0, 50
     j.numbers[0] = a.numbers[2]
     j.room = 16 * row_length(j, tensor_at(a.tensors[0]))
     return along(job)
@@ -155,11 +155,9 @@ def topk_indices(op, arguments, out):
     if not at_dim(j, a, 2) or a.kinds[1] != INT:
         return refuse(op, arguments)
     k, n = a.numbers[1], row_length(j, tensor_at(a.tensors[0]))
-    if k < 0 or k > n or n >= MOST:
+    if k < 0 or k > n or n >= MOST or (k == 0 and tensor_at(a.tensors[0]).ndim == 0):
         return refuse(op, arguments)
-    j.dtype, j.columns, j.length, j.cost = INT64, 0, k, 20
-    j.numbers[0], j.numbers[1] = k, a.numbers[3]
+    j.dtype, j.columns, j.length, j.cost = INT64, 0, k, 10
+    j.numbers[0], j.numbers[1], j.second = k, a.numbers[3], k >= FEW
     j.room = 16 * candidates(k, n)
-    if tensor_at(a.tensors[0]).ndim == 0 and k == 0:
-        return refuse(op, arguments)
     return along(job)

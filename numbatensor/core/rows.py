@@ -4,7 +4,7 @@ A row is all of one dimension, or of neighbouring ones, with the indices of the 
 
 - ROWS: each is contiguous (the last dimension): the kernel walks rows where they lie;
 - COLUMNS: neighbours in memory belong to neighbouring rows: the kernel walks blocks of columns where they lie;
-- MOVED: too few columns for vectors: rows are packed as a new tensor's last dimension, and the result is moved back.
+- MOVED: no column kernel, or too few columns for it: rows are packed as a new tensor's last dimension, and the result is moved back.
 
 An operand that does not have the form is copied into it, as a whole: that is one pass over it, which threads share. Which elements meet in one sum depends
 on the shape alone.
@@ -23,23 +23,26 @@ from numbatensor.core.records import at, frame_at, new_frame, on_stack, state_at
 from numbatensor.core.tensors import alias, empty, is_packed, shape_of
 
 ROWS, COLUMNS, MOVED = range(3)
-NARROW = 16  # fewer columns than these are packed into rows
+VECTOR = 16  # a block of columns is a multiple of this
 CALL = 1 << 13  # elements that are worth a kernel call of their own
 CACHE = 1 << 18  # bytes that a block of columns may take: a share of second-level cache
 MOST = 1 << 31  # elements in a row, and columns' indices, that fit in the kernels' 32 bits
 
 # One operation along a dimension. Rows lie along the dimensions from `first` to `last`; there are outer * inner of them, of n
 # elements. `length`: of a row of the result. `operands`: of the kernel, the output included; those from `shared` on are the same
-# for all rows. `columns`: whether there is a column kernel. `dense`: row kernels want no gaps between rows. `room`: bytes that each thread gets as one operand more. `group`: if not
-# 0, each so many rows give one row of the result.
+# for all rows. `columns`: from how many on the column kernel is worth it, 0: there is none. `dense`: row kernels want no gaps between rows. `room`: bytes that each thread gets as one operand more. `group`: if not
+# 0, each so many rows give one row of the result. `second`: the extra kernel is the one for rows.
 Job = np.dtype(
     words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "dense", "room")
-    + words("group", "cost")
+    + words("group", "second", "cost")
     + words("form", "kernel", "outer", "n", "inner", "width", "units", "pieces", "rooms", "held")
     + [(name, "i8", OPERANDS) for name in ("tensors", "pointers", "outer_steps", "steps", "items", "numbers")]
 )
 job_at, new_job = at(Job), on_stack(Job)
-SAME, ONE = -1, -2  # lengths: the result has the shape of the input; it has one element a row, and the dimension is dropped
+SAME, ONE = (
+    -1,
+    -2,
+)  # lengths: the result has the shape of the input; it has one element a row, and the dimension is dropped
 
 
 @njit
@@ -133,10 +136,10 @@ def rows_piece(job, piece):
 def column_width(j, item):
     """How many columns a kernel call gets: what stays in cache, but enough to be worth a call, and as even as vectors allow."""
     n = max(1, j.n)
-    cached = max(CACHE // (n * item), 4 * NARROW)
-    width = min(WIDTH, max(NARROW, CALL // n, min(cached, j.outer * j.inner // 16)))
+    cached = max(CACHE // (n * item), 4 * VECTOR)
+    width = min(WIDTH, max(VECTOR, CALL // n, min(cached, j.outer * j.inner // 16)))
     blocks = (j.inner + width - 1) // width
-    return ((j.inner + blocks - 1) // blocks + NARROW - 1) // NARROW * NARROW
+    return ((j.inner + blocks - 1) // blocks + VECTOR - 1) // VECTOR * VECTOR
 
 
 @native
@@ -218,8 +221,8 @@ def along(job):
         if not dropped:
             f.shape[f.ndim] = m
             f.ndim += 1
-    j.form = ROWS if j.inner == 1 else COLUMNS if j.columns and j.inner >= NARROW and j.n < MOST else MOVED
-    j.kernel = extra_kernel(j.op, 0, x.dtype) if j.form == COLUMNS else kernel_of(j.op, x.dtype)
+    j.form = ROWS if j.inner == 1 else COLUMNS if j.columns and j.inner >= j.columns and j.n < MOST else MOVED
+    j.kernel = extra_kernel(j.op, 0, x.dtype) if j.form == COLUMNS or j.second else kernel_of(j.op, x.dtype)
     made = j.out if j.out else empty(shape, j.dtype)
     j.tensors[0], j.held, j.rooms = made, 0, 0
     failed = False
