@@ -1,4 +1,4 @@
-"""Where the largest or smallest element along a dimension is, for rows and for columns: the first of equals; NaN before all."""
+"""Where the largest or smallest element along a dimension is, for rows and columns: the first of equals, NaN before all."""
 
 from numba import types
 from numba.extending import register_jitable
@@ -11,7 +11,7 @@ LARGEST, SMALLEST = (lambda x, y: x > y, larger), (lambda x, y: x < y, smaller)
 
 
 def rows(kind, extremum):
-    """``out[i] = min(j where x[i, j] == max(x[i]))``: the best of each block, then its place in the first block that has it."""
+    """``out[i] = min(j where x[i, j] == max(x[i]))``: the best of each block, then its place in the first that has it."""
     better, pick = register_jitable(extremum[0]), extremum[1]
     source, to, none = operand(plain(kind)), operand(int64), int32(BLOCK)
 

@@ -25,7 +25,7 @@ def moments(kind):
 
 
 def layer_norm(kind):
-    """``out[i, j] = (x[i, j] - mean[i]) * scale[i] * weight[j] + bias[j]`` with ``scale[i] = 1 / sqrt(variance(x[i]) + eps)``"""
+    """``out[i, j] = (x[i, j] - mean[i]) * scale[i] * weight[j] + bias[j]``, ``scale = 1 / sqrt(variance + eps)``"""
     row, found = operand(kind), moments(kind)
 
     def kernel(addresses, rows, n):
@@ -72,7 +72,7 @@ def layer_norm_grad(kind):
 
 
 def layer_norm_grad_weight(kind):
-    """``out[j] = sum(grad[i, j] * (x[i, j] - mean[i]) * scale[i] for i)``, row after row: the caller brings few rows."""
+    """``out[j] = sum(grad[i, j] * (x[i, j] - mean[i]) * scale[i] for i)``, row after row: the caller brings few."""
     row, found, zero = operand(kind), moments(kind), constant(0, kind)
 
     def kernel(addresses, rows, n):

@@ -1,12 +1,12 @@
 """What kernels along one dimension share: their arguments, stack arrays, and maxima and sums that become vectors.
 
 A row kernel is ``kernel(addresses, rows, n)``: `rows` contiguous rows of n elements. A column kernel is
-``kernel(addresses, n, width)``: `width` neighbouring columns, at most WIDTH, each n elements long. `addresses` holds the pointers of
-OPERANDS operands, the output first; then for each the bytes from one row to the next (0: all rows share it); then numbers that
-the op brings. All that is written is contiguous along a row, and lies apart from what is read or meets it element by element.
+``kernel(addresses, n, width)``: `width` neighbouring columns, at most WIDTH, each n elements long. `addresses` holds the
+pointers of OPERANDS operands, the output first; then for each the bytes from one row to the next (0: all rows share it);
+then numbers that the op brings. What is written lies apart from what is read, or meets it element by element.
 
-These kernels are compiled without `reassoc`: it would turn ``(x - max) - log(sum)`` into ``x - (max + log(sum))``, which loses the
-digits that the first form keeps. The additions whose order is free say so themselves (`plus`).
+These kernels are compiled without `reassoc`: it would turn ``(x - max) - log(sum)`` into ``x - (max + log(sum))``, which
+loses the digits that the first form keeps. The additions whose order is free say so themselves (`plus`).
 """
 
 import numpy as np
@@ -96,8 +96,8 @@ def plus(typingctx, x, y):
 def extreme(sign):
     """An intrinsic: the larger or smaller of two numbers; which of the two is left open where one is NaN.
 
-    That freedom is what lets LLVM turn it into vectors: its own functions that mind NaN take a third more time in a softmax of rows
-    of 100, and twice the time to compile.
+    That freedom is what lets LLVM turn it into vectors: its own functions, which mind NaN, take a third more time in a
+    softmax of rows of 100, and twice the time to compile.
     """
 
     @intrinsic
@@ -119,9 +119,9 @@ larger, smaller = extreme(">"), extreme("<")
 
 
 def total(kind, term):
-    """A function: the sum of ``term(x[i], y[i], c)`` over n elements, by many lanes, then in float64 over blocks of BLOCK.
+    """A function: the sum of ``term(x[i], y[i], c)`` over n elements, by many lanes, then in float64 over blocks.
 
-    A lane of float32 adds 32 numbers or so: the error is that of pairwise summation, or less.
+    A lane adds 32 to 128 of a block's numbers: the error is about that of pairwise summation.
     """
     zero, f = constant(0, kind), register_jitable(term)
 

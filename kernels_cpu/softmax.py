@@ -1,8 +1,8 @@
-"""Exponentials along a dimension and their sums: softmax, its logarithm, logsumexp, and their kernels for rows and for columns.
+"""Exponentials along a dimension and their sums: softmax, its logarithm and logsumexp, for rows and for columns.
 
-A row kernel takes a block of rows through each step together, so that the exponentials are one long loop however short the rows:
-64 rows of 10 take a third of the time that row after row takes, rows of 1000 a fifth more. A row with a NaN becomes NaN by its
-sum, whatever its maximum was taken to be.
+A row kernel takes a block of rows through each step together, so that the exponentials are one long loop however short the
+rows: 64 rows of 10 take a third of the time that row after row takes, rows of 1000 a fifth more. A row with a NaN becomes
+NaN by its sum, whatever its maximum was taken to be.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ float64 = types.float64
 
 
 class Formula(NamedTuple):
-    """What is made of a row's exponentials ``e = exp(x - top)``: functions that are compiled, and the shape of the result.
+    """What is made of a row's exponentials ``e = exp(x - top)``.
 
     `fold` takes their sum, `element` makes an element of the result of e, x, top and what `fold` gave. `keeps`: it needs e.
     `one`: the result has one element a row, and `top` is 0 where the maximum is infinite, since ``inf - inf`` is NaN.
@@ -78,12 +78,8 @@ def rows(kind, formula):
                     part = after(e, i * m)
                     sums[i] += add(part, part, zero, m)
             for i in range(count):
-                out, x, top, f = (
-                    row(addresses, 0, first + i),
-                    row(addresses, 1, first + i),
-                    tops[i],
-                    fold(kind(sums[i])),
-                )
+                out, x = row(addresses, 0, first + i), row(addresses, 1, first + i)
+                top, f = tops[i], fold(kind(sums[i]))
                 for j in range(1 if one else n):
                     out[j] = element(out[j], x[j], top, f)
         return 0
@@ -92,7 +88,7 @@ def rows(kind, formula):
 
 
 def columns(kind, formula):
-    """The column kernel of a formula. A sum takes its elements one after the other: LEVEL in its own type, then in float64."""
+    """The column kernel of a formula. A sum takes LEVEL elements one after the other, then goes on in float64."""
     fold, element = register_jitable(formula.fold), register_jitable(formula.element)
     keeps, one = formula.keeps, formula.one
     row, zero, least, most = operand(kind), constant(0, kind), constant(-inf, kind), constant(inf, kind)

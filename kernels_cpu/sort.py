@@ -1,7 +1,8 @@
 """The order of the elements of a row, stable, NaN last; and the order of the k first alone.
 
-An element's rank is an integer that orders as the elements do. A word holds 32 bits of a rank and, below them, the 31 bits of an
-index, so that what is sorted is words, by their bytes from the lowest up (a radix sort, 4 passes at most). Ranks of 64 bits take two rounds, low half first: each is stable, so the second leaves equals in the order of the first.
+An element's rank is an integer that orders as the elements do. A word holds 32 bits of a rank and, below them, the 31 bits
+of an index, so that what is sorted is words, by their bytes from the lowest up (a radix sort, 4 passes at most). Ranks of
+64 bits take two rounds, low half first: each is stable, so the second leaves equals in the order of the first.
 """
 
 from llvmlite import ir
@@ -85,7 +86,7 @@ def sort(words, spare, n):
 
 
 def ordering(kind):
-    """A function: bring words whose indices name elements of x in the order of these. `flip`: -1 turns the order around."""
+    """A function: bring words, whose indices name elements of x, in the order of these; `flip` of -1 turns it around."""
     rank, two_rounds = ranking(kind), kind.bitwidth > 32
     above = 32 if two_rounds else 0
 
@@ -105,7 +106,7 @@ def ordering(kind):
 
 
 def argsort(kind):
-    """``x[i, out[i, j]] <= x[i, out[i, j + 1]]``; operand 2 is room for 2 n words; number 0 says whether it is descending."""
+    """``x[i, out[i, j]] <= x[i, out[i, j + 1]]``; operand 2 is room for 2 n words, number 0 whether it is descending."""
     kind = plain(kind)
     to, source, order, rank = operand(int64), operand(kind), ordering(kind), ranking(kind)
 
@@ -129,14 +130,16 @@ def argsort(kind):
 
 
 def topk_few(kind):
-    """The first k of `argsort`, which are kept in order from the start; operand 2 is room for k words, numbers are k and whether
-    it is descending.
+    """The first k of `argsort`, kept in order from the start.
+
+    Operand 2 is room for k words; numbers are k and whether it is descending.
     """
     kind = plain(kind)
     to, source, rank = operand(int64), operand(kind), ranking(kind)
 
     def kernel(addresses, rows, n):
-        k, flip, ranks = word(addresses + NUMBERS), -1 if word(addresses + NUMBERS + 8) else 0, to(addresses, 2, 0)
+        k, flip = word(addresses + NUMBERS), -1 if word(addresses + NUMBERS + 8) else 0
+        ranks = to(addresses, 2, 0)
         for i in range(rows):
             x, out = source(addresses, 1, i), to(addresses, 0, i)
             for j in range(n):
@@ -155,10 +158,10 @@ def candidates(k, n):
 
 
 def topk_many(kind):
-    """The first k of `argsort`; operand 2 is room for twice `candidates` words, numbers are k and whether it is descending.
+    """The first k of `argsort`, out of what is collected because it may be among them, and is sorted when room runs out.
 
-    What may still be among the first is collected; when there is no more room, it is sorted and cut to k. Of n elements in random
-    order only about ``k log(n / k)`` are ever collected.
+    Of n elements in random order only about ``k log(n / k)`` are ever collected. Operand 2 is room for twice `candidates`
+    words; numbers are k and whether it is descending.
     """
     kind = plain(kind)
     to, source, order, rank = operand(int64), operand(kind), ordering(kind), ranking(kind)

@@ -1,6 +1,7 @@
 """Normalisation of rows: layer_norm and its gradients, as jobs for the driver in `rows.py`.
 
-A row is all of the trailing dimensions that have n elements together. A missing weight or bias is a vector of ones or zeros.
+A row is all of the trailing dimensions that have n elements together. A missing weight or bias is a vector of ones or
+zeros.
 """
 
 from numba import njit
@@ -11,7 +12,7 @@ from numbatensor.core.dispatch import extra_kernel, kernel_of, put_number, refus
 from numbatensor.core.iterate import copy_run
 from numbatensor.core.memory import bits, decref, incref, store
 from numbatensor.core.records import arguments_at, frame_at, new_frame, tensor_at
-from numbatensor.core.row_ops import alike, begin, real
+from numbatensor.core.row_ops import alike, begin, given, real
 from numbatensor.core.rows import new_job
 from numbatensor.core.tensors import empty, zero
 
@@ -74,7 +75,7 @@ def layer_norm(op, arguments, out):
     """(x, weight, bias, n, eps): the trailing dimensions of n elements shifted and scaled to mean 0 and variance 1."""
     a, job = arguments_at(arguments), new_job()
     j, x, n = begin(job, op, out, a, 1), tensor_at(a.tensors[0]), a.numbers[3]
-    if a.tensors[0] == 0 or not real(a.tensors[0]) or not at_end(j, x, n):
+    if not given(a, 1) or not real(a.tensors[0]) or not at_end(j, x, n):
         return refuse(op, arguments)
     if not vector_of(a.tensors[1], x, n) or not vector_of(a.tensors[2], x, n):
         return refuse(op, arguments)
@@ -90,7 +91,7 @@ def layer_norm_grad(op, arguments, out):
     """(grad, x, weight, n, eps): the gradient of x."""
     a, job = arguments_at(arguments), new_job()
     j, x, n = begin(job, op, out, a, 2), tensor_at(a.tensors[0]), a.numbers[3]
-    if a.tensors[0] == 0 or a.tensors[1] == 0 or not real(a.tensors[0]) or not alike(x, tensor_at(a.tensors[1])):
+    if not given(a, 2) or not real(a.tensors[0]) or not alike(x, tensor_at(a.tensors[1])):
         return refuse(op, arguments)
     if not at_end(j, x, n) or not vector_of(a.tensors[2], x, n):
         return refuse(op, arguments)
@@ -102,7 +103,7 @@ def layer_norm_grad(op, arguments, out):
 
 @njit
 def rows_together(rows):
-    """How many rows are summed in one piece: about the square root of all, so that each of two levels adds few numbers."""
+    """How many rows are summed in one piece: about the square root of all, so that both levels add few numbers."""
     together = 16
     while together * together < rows:
         together *= 2
@@ -111,10 +112,10 @@ def rows_together(rows):
 
 @native
 def layer_norm_grad_weight(op, arguments, out):
-    """(grad, x, n, eps): the gradient of the weight, of shape (n,): sums over the rows, in two levels that the shape decides."""
+    """(grad, x, n, eps): the gradient of the weight, of shape (n,): sums over rows, on two levels set by the shape."""
     a, job = arguments_at(arguments), new_job()
     j, x, n = begin(job, op, out, a, 2), tensor_at(a.tensors[0]), a.numbers[2]
-    if a.tensors[0] == 0 or a.tensors[1] == 0 or not real(a.tensors[0]) or not alike(x, tensor_at(a.tensors[1])):
+    if not given(a, 2) or not real(a.tensors[0]) or not alike(x, tensor_at(a.tensors[1])):
         return refuse(op, arguments)
     if not at_end(j, x, n):
         return refuse(op, arguments)

@@ -1,7 +1,6 @@
 """Operations along a dimension: what each takes and gives, as jobs for the driver in `rows.py`.
 
-Dimensions are checked here; a result of no elements is made without a kernel. Costs are measured: of an element, an addition's
-being 1.
+Arguments are checked here. The cost of an element is measured, an addition's being 1.
 """
 
 from numba import njit
@@ -17,6 +16,15 @@ INT, NONE = 2, 4  # kinds of arguments
 
 
 @njit
+def given(a, tensors):
+    """Whether the first arguments of a call are tensors."""
+    found = True
+    for k in range(tensors):
+        found = found and a.tensors[k] != 0
+    return found
+
+
+@njit
 def begin(job, op, out, a, tensors):
     """A job over the first tensors of a call, with a result like the first."""
     j = job_at(job)
@@ -24,6 +32,7 @@ def begin(job, op, out, a, tensors):
     j.operands, j.shared = 1 + tensors, OPERANDS
     for k in range(tensors):
         j.tensors[1 + k] = a.tensors[k]
+    if given(a, tensors):
         j.dtype = tensor_at(a.tensors[0]).dtype
     for k in range(OPERANDS):
         j.numbers[k] = 0
@@ -32,14 +41,15 @@ def begin(job, op, out, a, tensors):
 
 @njit
 def at_dim(j, a, k):
-    """Let rows lie along the dimension that argument k names; whether there is such a one."""
+    """Let rows lie along the dimension that argument k names; whether there is such a one, and tensors are tensors."""
+    if not given(a, j.operands - 1) or a.kinds[k] != INT:
+        return False
     x, dim = tensor_at(a.tensors[0]), a.numbers[k]
     rank = max(x.ndim, 1)
     j.first = j.last = dim + rank if dim < 0 else dim
-    fine = a.tensors[0] != 0 and a.kinds[k] == INT and -rank <= dim < rank
     if x.ndim == 0:
         j.first, j.last = 0, -1
-    return fine
+    return -rank <= dim < rank
 
 
 @njit
@@ -114,11 +124,11 @@ def argmax(op, arguments, out):
     """(x, dim, keepdim): argmax and argmin, over all elements where dim is None; int64."""
     a, job = arguments_at(arguments), new_job()
     j = begin(job, op, out, a, 1)
-    x = tensor_at(a.tensors[0])
-    if a.kinds[1] == NONE:
-        j.first, j.last = 0, x.ndim - 1
+    if a.kinds[1] == NONE and given(a, 1):
+        j.first, j.last = 0, tensor_at(a.tensors[0]).ndim - 1
     elif not at_dim(j, a, 1):
         return refuse(op, arguments)
+    x = tensor_at(a.tensors[0])
     for i in range(j.first, j.last + 1):
         if x.shape[i] == 0:
             return refuse(op, arguments)

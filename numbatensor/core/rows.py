@@ -1,13 +1,15 @@
 """The driver of operations along a dimension: which rows there are, in what form kernels get them, on which thread.
 
-A row is all of one dimension, or of neighbouring ones, with the indices of the others fixed. Rows reach a kernel in one of three forms:
+A row is all of one dimension, or of neighbouring ones, with the indices of the others fixed. Rows reach a kernel in one of
+three forms:
 
 - ROWS: each is contiguous (the last dimension): the kernel walks rows where they lie;
 - COLUMNS: neighbours in memory belong to neighbouring rows: the kernel walks blocks of columns where they lie;
-- MOVED: no column kernel, or too few columns for it: rows are packed as a new tensor's last dimension, and the result is moved back.
+- MOVED: no column kernel, or too few columns for it: rows are packed as a new tensor's last dimension, and the result is
+  moved back.
 
-An operand that does not have the form is copied into it, as a whole: that is one pass over it, which threads share. Which elements meet in one sum depends
-on the shape alone.
+An operand that does not have the form is copied into it as a whole: one pass over it, which threads share. Which elements
+meet in one sum depends on the shape alone.
 """
 
 import numpy as np
@@ -15,9 +17,9 @@ from numba import njit
 
 from kernels_cpu.row import NUMBERS, OPERANDS, STEPS, WIDTH
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.dispatch import conversion, copy_into, extra_kernel, kernel_of
+from numbatensor.core.dispatch import NO_MEMORY, conversion, copy_into, extra_kernel, kernel_of
 from numbatensor.core.iterate import PARALLEL, parallel
-from numbatensor.core.memory import decref, free, incref, malloc, store
+from numbatensor.core.memory import LARGE, allocate_large, decref, free, free_large, incref, malloc, store
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import at, frame_at, new_frame, on_stack, state_at, tensor_at, words
 from numbatensor.core.tensors import alias, empty, is_packed, shape_of
@@ -28,21 +30,20 @@ CALL = 1 << 13  # elements that are worth a kernel call of their own
 CACHE = 1 << 18  # bytes that a block of columns may take: a share of second-level cache
 MOST = 1 << 31  # elements in a row, and columns' indices, that fit in the kernels' 32 bits
 
-# One operation along a dimension. Rows lie along the dimensions from `first` to `last`; there are outer * inner of them, of n
-# elements. `length`: of a row of the result. `operands`: of the kernel, the output included; those from `shared` on are the same
-# for all rows. `columns`: from how many on the column kernel is worth it, 0: there is none. `dense`: row kernels want no gaps between rows. `room`: bytes that each thread gets as one operand more. `group`: if not
-# 0, each so many rows give one row of the result. `second`: the extra kernel is the one for rows.
+# One operation along a dimension. Rows lie along the dimensions from `first` to `last`; there are outer * inner of them, of
+# n elements. `operands`: of the kernel, the output included; those from `shared` on are the same for all rows. `columns`:
+# from how many on the column kernel is worth it, 0: there is none. `second`: the extra kernel is another one for rows.
+# `dense`: row kernels want no gaps between rows. `group`: each so many rows give one row of the result, 0: each gives one.
+# `room`: bytes that each thread gets as one operand more. `held`: tensors before this one are to be given back.
 Job = np.dtype(
-    words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "dense", "room")
-    + words("group", "second", "cost")
+    words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "second")
+    + words("dense", "group", "room", "cost")
     + words("form", "kernel", "outer", "n", "inner", "width", "units", "pieces", "rooms", "held")
     + [(name, "i8", OPERANDS) for name in ("tensors", "pointers", "outer_steps", "steps", "items", "numbers")]
 )
 job_at, new_job = at(Job), on_stack(Job)
-SAME, ONE = (
-    -1,
-    -2,
-)  # lengths: the result has the shape of the input; it has one element a row, and the dimension is dropped
+SAME = -1  # length of a row of the result: as of the input's
+ONE = -2  # or one element, and the dimension is dropped
 
 
 @njit
@@ -134,7 +135,7 @@ def rows_piece(job, piece):
 
 @njit
 def column_width(j, item):
-    """How many columns a kernel call gets: what stays in cache, but enough to be worth a call, and as even as vectors allow."""
+    """How many columns a kernel call gets: what stays in cache, but is worth a call, and as even as vectors allow."""
     n = max(1, j.n)
     cached = max(CACHE // (n * item), 4 * VECTOR)
     width = min(WIDTH, max(VECTOR, CALL // n, min(cached, j.outer * j.inner // 16)))
@@ -142,47 +143,62 @@ def column_width(j, item):
     return ((j.inner + blocks - 1) // blocks + VECTOR - 1) // VECTOR * VECTOR
 
 
-@native
-def run_rows(job):
-    """Bring the operands into form and run the kernels on them. What it holds then is the caller's to give back."""
+@njit
+def bring(job, k):
+    """Bring operand k into form."""
     j = job_at(job)
-    for k in range(1, j.operands):
-        t = j.tensors[k]
-        x = tensor_at(t)
-        even, outer_step, step = (x.contiguous != 0, 0, 0) if k >= j.shared else fits(j, x)
-        if even:
-            incref(t)
-        else:
-            t = packed_rows(job, t, 1)
-            if j.form == MOVED:
-                outer_step = j.n * x.itemsize
-            else:
-                outer_step, step = j.n * j.inner * x.itemsize, j.inner * x.itemsize
-        if k >= j.shared:
-            outer_step = step = 0
-        j.tensors[k], j.held = t, k + 1
-        j.pointers[k], j.outer_steps[k], j.steps[k], j.items[k] = tensor_at(t).data, outer_step, step, x.itemsize
-    made, item = j.tensors[0], tensor_at(j.tensors[0]).itemsize
-    m = 1 if j.length == ONE else j.n if j.length == SAME else j.length
-    moves = j.form == MOVED and m != 1
-    if moves:
-        made = packed_rows(job, made, 0)
-        j.tensors[j.held], j.held = made, j.held + 1
-    j.pointers[0], j.items[0], j.steps[0] = tensor_at(made).data, item, j.inner * item
-    j.outer_steps[0] = m * item * (j.inner if j.form == COLUMNS else 1)
+    t = j.tensors[k]
+    x = tensor_at(t)
+    if k >= j.shared:
+        even, outer_step, step = x.contiguous != 0, 0, 0
+    else:
+        even, outer_step, step = fits(j, x)
+    if even:
+        incref(t)
+    else:
+        t = packed_rows(job, t, 1)
+        if k < j.shared:
+            step = x.itemsize * (1 if j.form == MOVED else j.inner)
+            outer_step = step * j.n
+    j.tensors[k], j.held = t, k + 1
+    j.pointers[k], j.outer_steps[k], j.steps[k], j.items[k] = tensor_at(t).data, outer_step, step, x.itemsize
+
+
+@njit
+def divide(j, item):
+    """Set how many kernel calls there are, and how many threads share them; whether there is work for more than one."""
     j.units, j.pieces = j.outer * j.inner, 1
     if j.form == COLUMNS:
-        j.width = column_width(j, tensor_at(j.tensors[1]).itemsize)
+        j.width = column_width(j, item)
         j.units = j.outer * ((j.inner + j.width - 1) // j.width)
     if j.group:
         j.units = (j.outer + j.group - 1) // j.group
     large = j.outer * j.n * j.inner * j.cost >= PARALLEL
     if large:
         j.pieces = max(1, min(state_at(symbol("state")).threads, j.units))
-    if j.room:
-        j.rooms = malloc(j.room * j.pieces)
+    return large
+
+
+@native
+def run_rows(job):
+    """Bring the operands into form and run the kernels on them. What it holds then is the caller's to give back."""
+    j = job_at(job)
+    for k in range(1, j.operands):
+        bring(job, k)
+    made, item = j.tensors[0], tensor_at(j.tensors[0]).itemsize
+    m = 1 if j.length == ONE else j.n if j.length == SAME else j.length
+    moves = j.form == MOVED and m != 1
+    if moves:
+        made = packed_rows(job, made, 0)
+        j.tensors[j.held], j.held = made, j.held + 1
+    j.steps[0] = item * (j.inner if j.form == COLUMNS else 1)
+    j.pointers[0], j.items[0], j.outer_steps[0] = tensor_at(made).data, item, j.steps[0] * m
+    large = divide(j, j.items[1])
+    size = j.room * j.pieces
+    if size:
+        j.rooms = malloc(size) if size < LARGE else allocate_large(size)
         if j.rooms == 0:
-            call_python("complain", 0, j.room * j.pieces, 0, 0)
+            call_python("complain", NO_MEMORY, size, 0, 0)
     if j.pieces > 1:
         parallel(symbol("rows_piece"), job, j.pieces)
     elif large and gil_held():
@@ -197,6 +213,18 @@ def run_rows(job):
         copy_into(target, made)
         decref(target)
     return 0
+
+
+@njit
+def give_back(j):
+    """Let go of what a run has held."""
+    for k in range(1, j.held):
+        decref(j.tensors[k])
+    size = j.room * j.pieces
+    if j.rooms and size < LARGE:
+        free(j.rooms)
+    elif j.rooms:
+        free_large(j.rooms, size)
 
 
 @native
@@ -228,10 +256,7 @@ def along(job):
     failed = False
     if tensor_at(made).numel:
         failed = attempt(symbol("run_rows"), job) == -1
-        for k in range(1, j.held):
-            decref(j.tensors[k])
-        if j.rooms:
-            free(j.rooms)
+        give_back(j)
     if failed:
         if j.out == 0:
             decref(made)
