@@ -4,15 +4,14 @@ from numba import types
 from numba.extending import register_jitable
 
 from kernels_cpu.pointers import wide
-from kernels_cpu.row import BLOCK, WIDTH, larger, operand, plain, smaller, stack
+from kernels_cpu.row import BLOCK, WIDTH, kernels, larger, operand, plain, smaller, stack
 
 int32, int64 = types.int32, types.int64
-LARGEST, SMALLEST = (lambda x, y: x > y, larger), (lambda x, y: x < y, smaller)
 
 
-def rows(kind, extremum):
+def rows(kind, better, pick):
     """``out[i] = min(j where x[i, j] == max(x[i]))``: the best of each block, then its place in the first that has it."""
-    better, pick = register_jitable(extremum[0]), extremum[1]
+    better = register_jitable(better)
     source, to, none = operand(plain(kind)), operand(int64), int32(BLOCK)
 
     def kernel(addresses, rows, n):
@@ -41,9 +40,9 @@ def rows(kind, extremum):
     return kernel
 
 
-def columns(kind, extremum):
+def columns(kind, better, pick):
     """``out[j] = min(i where x[i, j] == max(x[:, j]))``, of less than 2**31 rows."""
-    better = register_jitable(extremum[0])
+    better = register_jitable(better)
     kind = plain(kind)
     source, to, new_best, new_place = operand(kind), operand(int64), stack(kind, WIDTH), stack(int32, WIDTH)
 
@@ -66,3 +65,7 @@ def columns(kind, extremum):
         return 0
 
     return kernel
+
+
+ARGMAX = kernels(rows, columns, lambda x, y: x > y, larger)
+ARGMIN = kernels(rows, columns, lambda x, y: x < y, smaller)

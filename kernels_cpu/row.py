@@ -136,3 +136,15 @@ def total(kind, term):
         return found
 
     return add
+
+
+def kernels(rows, columns, *formula):
+    """The factories of a formula's two kernels: functions of a numba type."""
+
+    def for_rows(kind):
+        return rows(kind, *formula)
+
+    def for_columns(kind):
+        return columns(kind, *formula)
+
+    return for_rows, for_columns

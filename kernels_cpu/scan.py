@@ -7,7 +7,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from kernels_cpu.pointers import wide
-from kernels_cpu.row import WIDTH, constant, operand, stack
+from kernels_cpu.row import WIDTH, constant, kernels, operand, stack
 
 
 def sums(so_far, x):
@@ -62,3 +62,6 @@ def columns(kind, combine, start):
         return 0
 
     return kernel
+
+
+CUMSUM, CUMPROD = kernels(rows, columns, sums, 0), kernels(rows, columns, products, 1)

@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 
 from kernels_cpu import mathematics as math
 from kernels_cpu.pointers import wide
-from kernels_cpu.row import BLOCK, LEVEL, ROWS, WIDTH, after, constant, inf, larger, operand, stack, total
+from kernels_cpu.row import BLOCK, LEVEL, ROWS, WIDTH, after, constant, inf, kernels, larger, operand, stack, total
 
 float64 = types.float64
 
@@ -48,6 +48,7 @@ def logsumexp(kind):
 
 def rows(kind, formula):
     """The row kernel of a formula."""
+    formula = formula(kind)
     fold, element = register_jitable(formula.fold), register_jitable(formula.element)
     keeps, one = formula.keeps, formula.one
     row, zero, least, most = operand(kind), constant(0, kind), constant(-inf, kind), constant(inf, kind)
@@ -89,6 +90,7 @@ def rows(kind, formula):
 
 def columns(kind, formula):
     """The column kernel of a formula. A sum takes LEVEL elements one after the other, then goes on in float64."""
+    formula = formula(kind)
     fold, element = register_jitable(formula.fold), register_jitable(formula.element)
     keeps, one = formula.keeps, formula.one
     row, zero, least, most = operand(kind), constant(0, kind), constant(-inf, kind), constant(inf, kind)
@@ -127,3 +129,6 @@ def columns(kind, formula):
         return 0
 
     return kernel
+
+
+SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = (kernels(rows, columns, formula) for formula in (softmax, log_softmax, logsumexp))

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from kernels_cpu import mathematics as math
 from kernels_cpu.pointers import wide
-from kernels_cpu.row import BLOCK, LEVEL, ROWS, WIDTH, constant, operand, stack, total
+from kernels_cpu.row import BLOCK, LEVEL, ROWS, WIDTH, constant, kernels, operand, stack, total
 
 float64 = types.float64
 
@@ -23,8 +23,8 @@ class Formula(NamedTuple):
     exp: bool
 
 
-SOFTMAX = Formula(lambda grad, out, nothing: grad * out, lambda grad, out, s: (grad - s) * out, False)
-LOG_SOFTMAX = Formula(lambda grad, out, nothing: grad, lambda grad, out, s: grad - out * s, True)
+softmax_grad = Formula(lambda grad, out, nothing: grad * out, lambda grad, out, s: (grad - s) * out, False)
+log_softmax_grad = Formula(lambda grad, out, nothing: grad, lambda grad, out, s: grad - out * s, True)
 
 
 def rows(kind, formula):
@@ -80,3 +80,6 @@ def columns(kind, formula):
         return 0
 
     return kernel
+
+
+SOFTMAX_GRAD, LOG_SOFTMAX_GRAD = (kernels(rows, columns, formula) for formula in (softmax_grad, log_softmax_grad))

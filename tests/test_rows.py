@@ -1,5 +1,6 @@
 """Operations along a dimension against NumPy and SciPy: shapes, strides, dtypes, ties, NaN, infinities, no elements."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -9,7 +10,6 @@ from scipy import special
 import numbatensor as nt
 
 SHAPES = [(7,), (4, 1, 6), (5, 40, 3), (64, 10), (3, 2100), (130, 70), (2, 3000, 17)]
-CASES = [(shape, dim) for shape in SHAPES for dim in range(len(shape))]
 EMPTY = [((0,), 0), ((0, 3), 1), ((3, 0, 2), 0), ((3, 0, 20), 2)]
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]
 FLOATS = ["float32", "float64"]
@@ -49,9 +49,9 @@ def close(got, expected, dtype, scale=1.0):
 # softmax and its family
 
 
-@pytest.mark.parametrize("shape, dim", CASES)
-def test_softmax(shape, dim):
-    for dtype in FLOATS:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_softmax(shape):
+    for dim, dtype in itertools.product(range(len(shape)), FLOATS):
         x = numbers(shape, dtype)
         y = x.astype("f8")
         for t in laid_out(x):
@@ -61,9 +61,9 @@ def test_softmax(shape, dim):
         close(nt.logsumexp(nt.tensor(x), dim, keepdim=True), special.logsumexp(y, dim, keepdims=True), dtype, 10)
 
 
-@pytest.mark.parametrize("shape, dim", CASES)
-def test_softmax_gradients(shape, dim):
-    for dtype in FLOATS:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_softmax_gradients(shape):
+    for dim, dtype in itertools.product(range(len(shape)), FLOATS):
         x, g = numbers(shape, dtype), numbers(shape, dtype, 2)
         y, w = x.astype("f8"), g.astype("f8")
         p = special.softmax(y, dim)
@@ -136,9 +136,8 @@ def normalised(x, dims, weight, bias, eps):
 @pytest.mark.parametrize(
     "shape, size", [((3, 5), (5,)), ((2, 3, 4), (3, 4)), ((64, 10), (10,)), ((40, 1000), (1000,)), ((5, 7, 33), (33,))]
 )
-@pytest.mark.parametrize("scaled, moved", [(False, False), (True, False), (True, True), (False, True)])
-def test_layer_norm(shape, size, scaled, moved):
-    for dtype in FLOATS:
+def test_layer_norm(shape, size):
+    for dtype, scaled, moved in itertools.product(FLOATS, (True, False), (True, False)):
         x, g = numbers(shape, dtype) + 5, numbers(shape, dtype, 2)
         weight = numbers(size, dtype, 3) if scaled else None
         bias = numbers(size, dtype, 4) if moved else None
@@ -170,9 +169,9 @@ def test_layer_norm_far_from_zero():
 # scans
 
 
-@pytest.mark.parametrize("shape, dim", CASES)
-def test_scans(shape, dim):
-    for dtype in [*FLOATS, "int32", "bool"]:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scans(shape):
+    for dim, dtype in itertools.product(range(len(shape)), [*FLOATS, "int32", "bool"]):
         x = numbers(shape, dtype)
         wide = "f8" if dtype.startswith("float") else "i8"
         out = dtype if wide == "f8" else "int64"
@@ -201,9 +200,9 @@ def test_scans_pass_on_nan():
 # largest and smallest
 
 
-@pytest.mark.parametrize("shape, dim", CASES)
-def test_extrema(shape, dim):
-    for dtype in [*FLOATS, "uint8", "int64"]:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_extrema(shape):
+    for dim, dtype in itertools.product(range(len(shape)), [*FLOATS, "uint8", "int64"]):
         x = numbers(shape, dtype)
         for t in laid_out(x):
             for name in ("max", "min"):
@@ -252,9 +251,9 @@ def test_nothing_has_no_extremum():
 # order
 
 
-@pytest.mark.parametrize("shape, dim", CASES)
-def test_sort(shape, dim):
-    for dtype in [*FLOATS, "int8", "int32", "int64"]:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sort(shape):
+    for dim, dtype in itertools.product(range(len(shape)), [*FLOATS, "int8", "int32", "int64"]):
         x = numbers(shape, dtype)
         order = np.argsort(x, dim, kind="stable")
         back = x.shape[dim] - 1 - np.flip(np.argsort(np.flip(x, dim), dim, kind="stable"), dim)

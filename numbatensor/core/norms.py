@@ -7,9 +7,10 @@ zeros.
 from numba import njit
 
 from kernels_cpu.row import STEPS
+from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.copies import copy_run
 from numbatensor.core.dispatch import extra_kernel, kernel_of, put_number, refuse
-from numbatensor.core.iterate import copy_run
 from numbatensor.core.memory import bits, decref, incref, store
 from numbatensor.core.records import arguments_at, frame_at, new_frame, tensor_at
 from numbatensor.core.row_ops import alike, begin, given, real
@@ -79,7 +80,7 @@ def layer_norm(op, arguments, out):
         return refuse(op, arguments)
     if not vector_of(a.tensors[1], x, n) or not vector_of(a.tensors[2], x, n):
         return refuse(op, arguments)
-    j.operands, j.shared, j.cost, j.numbers[0] = 4, 2, COST, a.numbers[4]
+    j.operands, j.shared, j.cost, j.numbers[0] = 4, 2, COST, bits(float_argument(arguments, 4))
     kernel_of(op, x.dtype)
     j.tensors[2] = or_filled(a.tensors[1], n, x.dtype, 1.0)
     j.tensors[3] = or_filled(a.tensors[2], n, x.dtype, 0.0)
@@ -95,7 +96,7 @@ def layer_norm_grad(op, arguments, out):
         return refuse(op, arguments)
     if not at_end(j, x, n) or not vector_of(a.tensors[2], x, n):
         return refuse(op, arguments)
-    j.operands, j.shared, j.cost, j.numbers[0] = 4, 3, COST, a.numbers[4]
+    j.operands, j.shared, j.cost, j.numbers[0] = 4, 3, COST, bits(float_argument(arguments, 4))
     kernel_of(op, x.dtype)
     j.tensors[3] = or_filled(a.tensors[2], n, x.dtype, 1.0)
     return run_with(job, j.tensors[3], 0)
@@ -122,7 +123,7 @@ def layer_norm_grad_weight(op, arguments, out):
     kernel_of(op, x.dtype)
     add_rows = extra_kernel(op, 0, x.dtype)
     rows = x.numel // max(n, 1)
-    j.group, j.cost, j.numbers[0] = rows_together(rows), COST, a.numbers[3]
+    j.group, j.cost, j.numbers[0] = rows_together(rows), COST, bits(float_argument(arguments, 3))
     groups = (rows + j.group - 1) // j.group
     shape = new_frame()
     f = frame_at(shape)

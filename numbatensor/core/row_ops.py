@@ -6,6 +6,7 @@ Arguments are checked here. The cost of an element is measured, an addition's be
 from numba import njit
 
 from kernels_cpu.sort import FEW, candidates
+from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import native
 from numbatensor.core.dispatch import INT64, refuse
 from numbatensor.core.records import OPERANDS, arguments_at, tensor_at
@@ -44,12 +45,11 @@ def at_dim(j, a, k):
     """Let rows lie along the dimension that argument k names; whether there is such a one, and tensors are tensors."""
     if not given(a, j.operands - 1) or a.kinds[k] != INT:
         return False
-    x, dim = tensor_at(a.tensors[0]), a.numbers[k]
-    rank = max(x.ndim, 1)
-    j.first = j.last = dim + rank if dim < 0 else dim
-    if x.ndim == 0:
-        j.first, j.last = 0, -1
-    return -rank <= dim < rank
+    rank = tensor_at(a.tensors[0]).ndim
+    j.first = j.last = wrap(a.numbers[k], rank)
+    if j.first >= rank:
+        j.last = -1  # of no dimensions: one row of one element
+    return j.first >= 0
 
 
 @njit
@@ -153,7 +153,7 @@ def argsort(op, arguments, out):
         return refuse(op, arguments)
     j.dtype, j.columns, j.cost = INT64, 0, 50
     j.numbers[0] = a.numbers[2]
-    j.room = 16 * row_length(j, tensor_at(a.tensors[0]))
+    j.room = 2 * row_length(j, tensor_at(a.tensors[0]))
     return along(job)
 
 
@@ -169,5 +169,5 @@ def topk_indices(op, arguments, out):
         return refuse(op, arguments)
     j.dtype, j.columns, j.length, j.cost = INT64, 0, k, 10
     j.numbers[0], j.numbers[1], j.second = k, a.numbers[3], k >= FEW
-    j.room = 16 * candidates(k, n)
+    j.room = 2 * candidates(k, n)
     return along(job)

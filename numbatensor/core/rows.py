@@ -17,10 +17,10 @@ from numba import njit
 
 from kernels_cpu.row import NUMBERS, OPERANDS, STEPS, WIDTH
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.dispatch import NO_MEMORY, conversion, copy_into, extra_kernel, kernel_of
+from numbatensor.core.dispatch import copy_into, extra_kernel, kernel_of
 from numbatensor.core.iterate import PARALLEL, parallel
-from numbatensor.core.memory import LARGE, allocate_large, decref, free, free_large, incref, malloc, store
-from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
+from numbatensor.core.memory import decref, store
+from numbatensor.core.packing import free_words, new_words, op_result, packed_as, run_long
 from numbatensor.core.records import at, frame_at, new_frame, on_stack, state_at, tensor_at, words
 from numbatensor.core.tensors import alias, empty, is_packed, shape_of
 
@@ -34,16 +34,24 @@ MOST = 1 << 31  # elements in a row, and columns' indices, that fit in the kerne
 # n elements. `operands`: of the kernel, the output included; those from `shared` on are the same for all rows. `columns`:
 # from how many on the column kernel is worth it, 0: there is none. `second`: the extra kernel is another one for rows.
 # `dense`: row kernels want no gaps between rows. `group`: each so many rows give one row of the result, 0: each gives one.
-# `room`: bytes that each thread gets as one operand more. `held`: tensors before this one are to be given back.
+# `room`: words that each thread gets as one operand more. `held`: how many of `keeps` are to be given back.
 Job = np.dtype(
     words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "second")
     + words("dense", "group", "room", "cost")
     + words("form", "kernel", "outer", "n", "inner", "width", "units", "pieces", "rooms", "held")
-    + [(name, "i8", OPERANDS) for name in ("tensors", "pointers", "outer_steps", "steps", "items", "numbers")]
+    + [(name, "i8", OPERANDS) for name in ("tensors", "keeps", "pointers", "outer_steps", "steps", "items", "numbers")]
 )
 job_at, new_job = at(Job), on_stack(Job)
 SAME = -1  # length of a row of the result: as of the input's
 ONE = -2  # or one element, and the dimension is dropped
+
+
+@njit
+def keep(j, t):
+    """Note a tensor to be given back when the job is done."""
+    j.keeps[j.held] = t
+    j.held += 1
+    return t
 
 
 @njit
@@ -72,46 +80,29 @@ def fits(j, x):
     return j.form == COLUMNS and outer and along and inner and inner_step == x.itemsize, outer_step, step
 
 
-@njit
-def move_last(x, first, last):
-    """Reorder a tensor record's dimensions so that those of the rows come last."""
-    f = frame_at(new_frame())
-    n = x.ndim
+@native
+def rows_last(job, t):
+    """An alias of a tensor whose rows lie along the last dimensions; a new reference."""
+    j, made, f = job_at(job), alias(t), frame_at(new_frame())
+    x, n = tensor_at(made), tensor_at(made).ndim
     for i in range(n):
-        k = i if i < first else n - 1 - last + i if i <= last else first + i - last - 1
+        k = i if i < j.first else n - 1 - j.last + i if i <= j.last else j.first + i - j.last - 1
         f.shape[k], f.strides[0, k] = x.shape[i], x.strides[i]
     for k in range(n):
         x.shape[k], x.strides[k] = f.shape[k], f.strides[0, k]
     x.contiguous = 1 if is_packed(x) else 0
-
-
-@native
-def packed_rows(job, x, filled):
-    """A new contiguous tensor like an operand, its rows along the last dimensions where the job wants them moved."""
-    j, t = job_at(job), tensor_at(x)
-    conversion(t.dtype, t.dtype)
-    source, f = alias(x), new_frame()
-    if j.form == MOVED:
-        move_last(tensor_at(source), j.first, j.last)
-    shape_of(f, tensor_at(source))
-    made = attempt(symbol("empty"), f, t.dtype)
-    if made != -1 and filled:
-        copy_into(made, source)
-    decref(source)
-    if made == -1:
-        fail()
     return made
 
 
 @native
-def rows_piece(job, piece):
+def job_piece(job, piece):
     """One thread's share of the rows, or of the blocks of columns."""
     j, addresses = job_at(job), new_frame()
     low, high = j.units * piece // j.pieces, j.units * (piece + 1) // j.pieces
     for k in range(OPERANDS):
         store(addresses + NUMBERS + 8 * k, j.numbers[k])
     if j.room:
-        store(addresses + 8 * j.operands, j.rooms + piece * j.room)
+        store(addresses + 8 * j.operands, j.rooms + piece * 8 * j.room)
         store(addresses + STEPS + 8 * j.operands, 0)
     for k in range(j.operands):
         store(addresses + 8 * k, j.pointers[k] + low * j.outer_steps[k])
@@ -134,10 +125,10 @@ def rows_piece(job, piece):
 
 
 @njit
-def column_width(j, item):
+def column_width(j):
     """How many columns a kernel call gets: what stays in cache, but is worth a call, and as even as vectors allow."""
     n = max(1, j.n)
-    cached = max(CACHE // (n * item), 4 * VECTOR)
+    cached = max(CACHE // (n * j.items[1]), 4 * VECTOR)
     width = min(WIDTH, max(VECTOR, CALL // n, min(cached, j.outer * j.inner // 16)))
     blocks = (j.inner + width - 1) // width
     return ((j.inner + blocks - 1) // blocks + VECTOR - 1) // VECTOR * VECTOR
@@ -147,84 +138,56 @@ def column_width(j, item):
 def bring(job, k):
     """Bring operand k into form."""
     j = job_at(job)
-    t = j.tensors[k]
-    x = tensor_at(t)
-    if k >= j.shared:
-        even, outer_step, step = x.contiguous != 0, 0, 0
-    else:
-        even, outer_step, step = fits(j, x)
-    if even:
-        incref(t)
-    else:
-        t = packed_rows(job, t, 1)
-        if k < j.shared:
-            step = x.itemsize * (1 if j.form == MOVED else j.inner)
+    t, x = j.tensors[k], tensor_at(j.tensors[k])
+    shared = k >= j.shared
+    even, outer_step, step = (x.contiguous != 0, 0, 0) if shared else fits(j, x)
+    if not even:
+        source = keep(j, rows_last(job, t)) if j.form == MOVED and not shared else t
+        t = keep(j, packed_as(source, x.dtype))
+        if not shared:
+            step = x.itemsize * (j.inner if j.form == COLUMNS else 1)
             outer_step = step * j.n
-    j.tensors[k], j.held = t, k + 1
     j.pointers[k], j.outer_steps[k], j.steps[k], j.items[k] = tensor_at(t).data, outer_step, step, x.itemsize
 
 
 @njit
-def divide(j, item):
-    """Set how many kernel calls there are, and how many threads share them; whether there is work for more than one."""
+def divide(j):
+    """Set how many kernel calls there are, and how many threads share them."""
     j.units, j.pieces = j.outer * j.inner, 1
     if j.form == COLUMNS:
-        j.width = column_width(j, item)
+        j.width = column_width(j)
         j.units = j.outer * ((j.inner + j.width - 1) // j.width)
     if j.group:
         j.units = (j.outer + j.group - 1) // j.group
-    large = j.outer * j.n * j.inner * j.cost >= PARALLEL
-    if large:
+    if j.outer * j.n * j.inner * j.cost >= PARALLEL:
         j.pieces = max(1, min(state_at(symbol("state")).threads, j.units))
-    return large
 
 
 @native
-def run_rows(job):
-    """Bring the operands into form and run the kernels on them. What it holds then is the caller's to give back."""
+def run_job(job):
+    """Bring the operands into form and run the kernels on them. What it keeps is the caller's to give back."""
     j = job_at(job)
     for k in range(1, j.operands):
         bring(job, k)
-    made, item = j.tensors[0], tensor_at(j.tensors[0]).itemsize
+    target = made = j.tensors[0]
+    item = tensor_at(made).itemsize
     m = 1 if j.length == ONE else j.n if j.length == SAME else j.length
-    moves = j.form == MOVED and m != 1
-    if moves:
-        made = packed_rows(job, made, 0)
-        j.tensors[j.held], j.held = made, j.held + 1
+    if j.form == MOVED and m != 1:
+        target = made = keep(j, rows_last(job, made))
+        if not tensor_at(made).contiguous:
+            f = new_frame()
+            shape_of(f, tensor_at(made))
+            made = keep(j, empty(f, tensor_at(made).dtype))
     j.steps[0] = item * (j.inner if j.form == COLUMNS else 1)
     j.pointers[0], j.items[0], j.outer_steps[0] = tensor_at(made).data, item, j.steps[0] * m
-    large = divide(j, j.items[1])
-    size = j.room * j.pieces
-    if size:
-        j.rooms = malloc(size) if size < LARGE else allocate_large(size)
-        if j.rooms == 0:
-            call_python("complain", NO_MEMORY, size, 0, 0)
+    divide(j)
+    if j.room:
+        j.rooms = new_words(j.room * j.pieces)
     if j.pieces > 1:
-        parallel(symbol("rows_piece"), job, j.pieces)
-    elif large and gil_held():
-        thread = save_thread()
-        rows_piece(job, 0)
-        restore_thread(thread)
+        parallel(symbol("job_piece"), job, j.pieces)
     else:
-        rows_piece(job, 0)
-    if moves:
-        target = alias(j.tensors[0])
-        move_last(tensor_at(target), j.first, j.last)
-        copy_into(target, made)
-        decref(target)
-    return 0
-
-
-@njit
-def give_back(j):
-    """Let go of what a run has held."""
-    for k in range(1, j.held):
-        decref(j.tensors[k])
-    size = j.room * j.pieces
-    if j.rooms and size < LARGE:
-        free(j.rooms)
-    elif j.rooms:
-        free_large(j.rooms, size)
+        run_long(symbol("job_piece"), job, j.outer * j.n * j.inner * j.cost)
+    return 0 if target == made else copy_into(target, made)
 
 
 @native
@@ -251,15 +214,15 @@ def along(job):
             f.ndim += 1
     j.form = ROWS if j.inner == 1 else COLUMNS if j.columns and j.inner >= j.columns and j.n < MOST else MOVED
     j.kernel = extra_kernel(j.op, 0, x.dtype) if j.form == COLUMNS or j.second else kernel_of(j.op, x.dtype)
-    made = j.out if j.out else empty(shape, j.dtype)
+    made = op_result(shape, j.dtype, j.out)
     j.tensors[0], j.held, j.rooms = made, 0, 0
-    failed = False
     if tensor_at(made).numel:
-        failed = attempt(symbol("run_rows"), job) == -1
-        give_back(j)
-    if failed:
-        if j.out == 0:
+        failed = attempt(symbol("run_job"), job) == -1
+        for k in range(j.held):
+            decref(j.keeps[k])
+        if j.rooms:
+            free_words(j.rooms, j.room * j.pieces)
+        if failed:
             decref(made)
-        fail()
-    incref(j.out)
+            fail()
     return made
