@@ -1,4 +1,4 @@
-"""Where the largest or smallest element along a dimension is, for rows and columns: the first of equals, NaN before all."""
+"""Where the largest or smallest element along a dimension is, the first of equals, NaN before all."""
 
 from numba import types
 from numba.extending import register_jitable
@@ -10,7 +10,7 @@ int32, int64 = types.int32, types.int64
 
 
 def rows(kind, better, pick):
-    """``out[i] = min(j where x[i, j] == max(x[i]))``: the best of each block, then its place in the first that has it."""
+    """``out[i] = min(j where x[i, j] == max(x[i]))``: the best block by block, then its place in that block."""
     better = register_jitable(better)
     source, to, none = operand(plain(kind)), operand(int64), int32(BLOCK)
 

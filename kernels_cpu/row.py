@@ -1,12 +1,13 @@
 """What kernels along one dimension share: their arguments, stack arrays, and maxima and sums that become vectors.
 
 A row kernel is ``kernel(addresses, rows, n)``: `rows` contiguous rows of n elements. A column kernel is
-``kernel(addresses, n, width)``: `width` neighbouring columns, at most WIDTH, each n elements long. `addresses` holds the
-pointers of OPERANDS operands, the output first; then for each the bytes from one row to the next (0: all rows share it);
-then numbers that the op brings. What is written lies apart from what is read, or meets it element by element.
+``kernel(addresses, n, width)``: `width` neighbouring columns, at most WIDTH, each n elements long. `addresses` holds
+the pointers of OPERANDS operands, the output first; then for each the bytes from one row to the next (0: all rows
+share it); then numbers that the op brings. What is written lies apart from what is read, or meets it element by
+element.
 
-These kernels are compiled without `reassoc`: it would turn ``(x - max) - log(sum)`` into ``x - (max + log(sum))``, which
-loses the digits that the first form keeps. The additions whose order is free say so themselves (`plus`).
+These kernels are compiled without `reassoc`: it would turn ``(x - max) - log(sum)`` into ``x - (max + log(sum))``,
+which loses the digits that the first form keeps. The additions whose order is free say so themselves (`plus`).
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Exponentials along a dimension and their sums: softmax, its logarithm and logsumexp, for rows and for columns.
 
-A row kernel takes a block of rows through each step together, so that the exponentials are one long loop however short the
-rows: 64 rows of 10 take a third of the time that row after row takes, rows of 1000 a fifth more. A row with a NaN becomes
-NaN by its sum, whatever its maximum was taken to be.
+A row kernel takes a block of rows through each step together, so that the exponentials are one long loop however
+short the rows: 64 rows of 10 take a third of the time that row after row takes, rows of 1000 a fifth more. A row with
+a NaN becomes NaN by its sum, whatever its maximum was taken to be.
 """
 
 from typing import Any, NamedTuple
@@ -20,8 +20,9 @@ float64 = types.float64
 class Formula(NamedTuple):
     """What is made of a row's exponentials ``e = exp(x - top)``.
 
-    `fold` takes their sum, `element` makes an element of the result of e, x, top and what `fold` gave. `keeps`: it needs e.
-    `one`: the result has one element a row, and `top` is 0 where the maximum is infinite, since ``inf - inf`` is NaN.
+    `fold` takes their sum, `element` makes an element of the result of e, x, top and what `fold` gave. `keeps`: it
+    needs e. `one`: the result has one element a row, and `top` is 0 where the maximum is infinite, which would be
+    subtracted from itself.
     """
 
     fold: Any

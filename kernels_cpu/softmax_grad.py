@@ -16,7 +16,7 @@ float64 = types.float64
 
 
 class Formula(NamedTuple):
-    """`term` of grad and out is summed along a row; `element` takes grad, out, the sum. `exp`: exp(out) replaces out."""
+    """`term` of grad and out is summed along a row; `element` takes grad, out, the sum. `exp`: of exp(out)."""
 
     term: Any
     element: Any

@@ -1,8 +1,9 @@
 """The order of the elements of a row, stable, NaN last; and the order of the k first alone.
 
-An element's rank is an integer that orders as the elements do. A word holds 32 bits of a rank and, below them, the 31 bits
-of an index, so that what is sorted is words, by their bytes from the lowest up (a radix sort, 4 passes at most). Ranks of
-64 bits take two rounds, low half first: each is stable, so the second leaves equals in the order of the first.
+An element's rank is an integer that orders as the elements do. A word holds 32 bits of a rank and, below them, the 31
+bits of an index, so that what is sorted is words, by their bytes from the lowest up (a radix sort, 4 passes at most).
+Ranks of 64 bits take two rounds, low half first: each is stable, so the second leaves equals in the order of the
+first.
 """
 
 from llvmlite import ir
@@ -86,7 +87,7 @@ def sort(words, spare, n):
 
 
 def ordering(kind):
-    """A function: bring words, whose indices name elements of x, in the order of these; `flip` of -1 turns it around."""
+    """A function: bring words, whose indices name elements of x, in the order of these; `flip` -1 turns it."""
     rank, two_rounds = ranking(kind), kind.bitwidth > 32
     above = 32 if two_rounds else 0
 
@@ -106,7 +107,7 @@ def ordering(kind):
 
 
 def argsort(kind):
-    """``x[i, out[i, j]] <= x[i, out[i, j + 1]]``; operand 2 is room for 2 n words, number 0 whether it is descending."""
+    """``x[i, out[i, j]] <= x[i, out[i, j + 1]]``, or ``>=`` where number 0 is not 0; operand 2 is room for 2 n words."""
     kind = plain(kind)
     to, source, order, rank = operand(int64), operand(kind), ordering(kind), ranking(kind)
 
@@ -158,10 +159,10 @@ def candidates(k, n):
 
 
 def topk_many(kind):
-    """The first k of `argsort`, out of what is collected because it may be among them, and is sorted when room runs out.
+    """The first k of `argsort`, out of what is collected because it may be among them; sorted when room runs out.
 
-    Of n elements in random order only about ``k log(n / k)`` are ever collected. Operand 2 is room for twice `candidates`
-    words; numbers are k and whether it is descending.
+    Of n elements in random order only about ``k log(n / k)`` are ever collected. Operand 2 is room for twice
+    `candidates` words; numbers are k and whether it is descending.
     """
     kind = plain(kind)
     to, source, order, rank = operand(int64), operand(kind), ordering(kind), ranking(kind)

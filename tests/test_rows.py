@@ -1,4 +1,4 @@
-"""Operations along a dimension against NumPy and SciPy: shapes, strides, dtypes, ties, NaN, infinities, no elements."""
+"""Operations along a dimension against NumPy and SciPy: shapes, strides, dtypes, ties, NaN, infinities, emptiness."""
 
 import itertools
 import warnings

@@ -1,15 +1,15 @@
 """The driver of operations along a dimension: which rows there are, in what form kernels get them, on which thread.
 
-A row is all of one dimension, or of neighbouring ones, with the indices of the others fixed. Rows reach a kernel in one of
-three forms:
+A row is all of one dimension, or of neighbouring ones, with the indices of the others fixed. Rows reach a kernel in
+one of three forms:
 
 - ROWS: each is contiguous (the last dimension): the kernel walks rows where they lie;
 - COLUMNS: neighbours in memory belong to neighbouring rows: the kernel walks blocks of columns where they lie;
-- MOVED: no column kernel, or too few columns for it: rows are packed as a new tensor's last dimension, and the result is
-  moved back.
+- MOVED: no column kernel, or too few columns for it: rows are packed as a new tensor's last dimension, and the result
+  is moved back.
 
-An operand that does not have the form is copied into it as a whole: one pass over it, which threads share. Which elements
-meet in one sum depends on the shape alone.
+An operand that does not have the form is copied into it as a whole: one pass over it, which threads share. Which
+elements meet in one sum depends on the shape alone.
 """
 
 import numpy as np
@@ -30,11 +30,12 @@ CALL = 1 << 13  # elements that are worth a kernel call of their own
 CACHE = 1 << 18  # bytes that a block of columns may take: a share of second-level cache
 MOST = 1 << 31  # elements in a row, and columns' indices, that fit in the kernels' 32 bits
 
-# One operation along a dimension. Rows lie along the dimensions from `first` to `last`; there are outer * inner of them, of
-# n elements. `operands`: of the kernel, the output included; those from `shared` on are the same for all rows. `columns`:
-# from how many on the column kernel is worth it, 0: there is none. `second`: the extra kernel is another one for rows.
-# `dense`: row kernels want no gaps between rows. `group`: each so many rows give one row of the result, 0: each gives one.
-# `room`: words that each thread gets as one operand more. `held`: how many of `keeps` are to be given back.
+# One operation along a dimension. Rows lie along the dimensions from `first` to `last`; there are outer * inner of
+# them, of n elements. `operands`: of the kernel, the output included; those from `shared` on are the same for all
+# rows. `columns`: from how many on the column kernel is worth it, 0: there is none. `second`: the extra kernel is
+# another one for rows. `dense`: row kernels want no gaps between rows. `group`: each so many rows give one row of the
+# result, 0: each gives one. `room`: words that each thread gets as one operand more. `held`: how many of `keeps` are
+# to be given back.
 Job = np.dtype(
     words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "second")
     + words("dense", "group", "room", "cost")
