@@ -57,7 +57,7 @@ def angle(x, y, backwards):
     """The angle from 0 to pi of a point (x, y) with positive coordinates; or of (-x, y), where a condition holds."""
     steep = y > x
     far, near = select(steep, y, x), select(steep, x, y)
-    scale = select(far > 1e30, constant(x, 2.0**-20), select(far < 1e-30, constant(x, 2.0**80), 1.0))
+    scale = select(far > 1e30, constant(x, 2.0**-20), select(far < 1.0, constant(x, 2.0**80), 1.0))
     far, near = far * scale, near * scale
     middle = near > far * TAN_EIGHTH
     difference, total = far - near, far + near

@@ -16,6 +16,8 @@ def elementwise(function, kinds, fixed=0, exact=None):
     `fixed`: the number of an operand that is one value for all i, or 0. `exact`: the same function, in code that is slow and always
     right; it is asked where the function answers NaN, which it may do because it cannot tell.
     """
+    if exact and not isinstance(kinds[0], types.Float):  # no NaN can tell
+        function, exact = exact, None
     f = register_jitable(function)
     pointers, get, put = operands(kinds, fixed)
 

@@ -10,10 +10,11 @@ import platform
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.extending import intrinsic
 
-FUSED = platform.machine().lower() not in ("x86_64", "amd64", "i686") or llvm.get_host_cpu_features().get("fma", False)
+FEATURES = llvm.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
+FUSED = "+fma" in FEATURES or platform.machine().lower() not in ("x86_64", "amd64", "i686")
 STRICT = ("arcp",)  # a flag that means nothing to these instructions, and keeps numba from adding "contract" to them
 
 
