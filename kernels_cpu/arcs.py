@@ -4,9 +4,7 @@ from kernels_cpu.pairs import PI, both, without
 from kernels_cpu.traced import bits, constant, copysign, fabs, fma, from_bits, polynomial, select, sqrt, traced
 
 inf = float("inf")
-QUARTERS = [
-    both(k * PI / 4, (24, 24), (53, 53)) if k else {32: [0.0, 0.0], 64: [0.0, 0.0]} for k in range(5)
-]  # k * pi / 4
+QUARTERS = [both(k * PI / 4, (24, 24), (53, 53)) for k in range(5)]
 TAN_EIGHTH = 0.4142135623730950  # tan(pi / 8)
 
 # Minimax polynomials, relative errors 2**-28 to 2**-30, and 2**-59: (asin(s) / s - 1) / s**2 in s**2, for s to 1 / 2 ...
@@ -48,16 +46,16 @@ ATAN = {
 
 
 def choose(condition, k, l, x):
-    """Pairs of multiples of pi / 4, by a condition; k and l are such pairs, or numbers of quarters."""
+    """A multiple of pi / 4, as a pair, by a condition; k and l are such pairs, or the multiples' factors."""
     k, l = ([constant(x, q) for q in QUARTERS[one][x.width]] if isinstance(one, int) else one for one in (k, l))
-    return [select(condition, *both) for both in zip(k, l, strict=True)]
+    return [select(condition, *pair) for pair in zip(k, l, strict=True)]
 
 
 def angle(x, y, backwards):
     """The angle from 0 to pi of a point (x, y) with positive coordinates; or of (-x, y), where a condition holds."""
     steep = y > x
     far, near = select(steep, y, x), select(steep, x, y)
-    scale = select(far > 1e30, constant(x, 2.0**-20), select(far < 1e-30, constant(x, 2.0**80), 1.0))
+    scale = select(far > 1e30, constant(x, 2.0**-20), select(far < 1.0, constant(x, 2.0**80), 1.0))
     far, near = far * scale, near * scale
     middle = near > far * TAN_EIGHTH
     difference, total = far - near, far + near

@@ -97,10 +97,34 @@ def remainder_of_truncated(x, y):
 @overload(remainder_of_truncated)
 def remainder_of_truncated_(x, y):
     if isinstance(x, types.Float):
-        return lambda x, y: mathematics.copysign(mathematics.fabs(x) % mathematics.fabs(y), x)
+        return lambda x, y: mathematics.fmod(x, y)
 
     def remainder(x, y):
         rest = x % y
         return rest - y if rest != 0 and (rest < 0) != (x < 0) else rest
 
     return remainder
+
+
+def remainder_of_rounded_down(x, y):
+    """What is left of x after the quotient rounded down: it has the sign of y."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(remainder_of_rounded_down)
+def remainder_of_rounded_down_(x, y):
+    if isinstance(x, types.Float):
+        return lambda x, y: mathematics.modulo(x, y)
+    return lambda x, y: x % y
+
+
+def quotient_rounded_down(x, y):
+    """The quotient, rounded down."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(quotient_rounded_down)
+def quotient_rounded_down_(x, y):
+    if isinstance(x, types.Float):
+        return lambda x, y: mathematics.floor_divide(x, y)
+    return lambda x, y: x // y

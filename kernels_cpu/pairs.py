@@ -3,7 +3,7 @@
 import math
 from fractions import Fraction
 
-from kernels_cpu.traced import FUSED, bits, fma, from_bits
+from kernels_cpu.traced import FUSED, bits, constant, fma, from_bits, number_of
 
 LN2 = Fraction("0.693147180559945309417232121458176568075500134360255254120680")
 LN10 = Fraction("2.30258509299404568401799145468436420760110148862877297603333")
@@ -38,6 +38,8 @@ def two_sum(x, y):
 
 def two_product(x, y):
     """``x * y`` and what rounding took from it: by fused multiplication, or (Veltkamp, 1968) by halves whose products are exact."""
+    kind = number_of(x, y)
+    x, y = constant(kind, x), constant(kind, y)
     product = x * y
     if FUSED:
         return product, fma(x, y, -product)

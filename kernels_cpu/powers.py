@@ -66,6 +66,7 @@ def hypot(x, y):
     """Length of the hypotenuse over two legs, without overflow of their squares."""
     x, y = fabs(x), fabs(y)
     a, b = select(x > y, x, y), select(x > y, y, x)
+    # between 2**low and 2**top no square overflows, and one that loses digits is too small to count
     top, low, up = {32: (62, -40, 100), 64: (510, -400, 700)}[x.width]
     large, small = a > 2.0**top, a < 2.0**low
     scale = select(large, constant(x, 2.0 ** -(top + 18)), select(small, constant(x, 2.0**up), 1.0))

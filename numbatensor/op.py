@@ -63,6 +63,8 @@ def scalar(function, dtype, functions=mathematics):
             known[name] = functions
         elif isinstance(known.get(name), Op):
             known[name] = register_jitable(scalar(known[name].function, dtype, functions))
+        elif name in mathematics.BOUNDED:
+            known[name] = getattr(functions, name, known[name])
     return python.FunctionType(code, known, function.__name__, function.__defaults__, function.__closure__)
 
 
@@ -246,7 +248,7 @@ class Pointwise(Op):
 
 
 def elementwise(name, function, kinds, dtype, fixed=0):
-    unbounded = scalar(function, dtype, exact) if is_bounded(function) else None
+    unbounded = scalar(function, dtype, exact) if np.dtype(dtype).kind == "f" and is_bounded(function) else None
     kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed, unbounded)
     return compile(kernel, name, arguments=2, fastmath={"contract"}).address
 

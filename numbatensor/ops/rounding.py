@@ -2,7 +2,15 @@
 
 import math
 
-from kernels_cpu.integers import cut, remainder_of_truncated, rounded_down, rounded_up, truncated_quotient
+from kernels_cpu.integers import (
+    cut,
+    quotient_rounded_down,
+    remainder_of_rounded_down,
+    remainder_of_truncated,
+    rounded_down,
+    rounded_up,
+    truncated_quotient,
+)
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
 from numbatensor.ops.elementary import div, where
 
@@ -55,7 +63,7 @@ fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
 @pointwise(dtypes=NUMERIC, cost=5, divides=True)
 def remainder(x, y):
     """Remainder of each quotient rounded down: it has the sign of the divisor."""
-    return x % y
+    return remainder_of_rounded_down(x, y)
 
 
 remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
@@ -64,7 +72,7 @@ remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
 @pointwise(dtypes=NUMERIC, cost=5, divides=True)
 def floor_divide(x, y):
     """Each quotient, rounded down."""
-    return x // y
+    return quotient_rounded_down(x, y)
 
 
 floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
