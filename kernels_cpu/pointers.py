@@ -71,6 +71,12 @@ def operands(kinds, fixed=0):
     return pointers, get, put
 
 
+def on_stack(builder, kind):
+    """Memory for a value of a type on the stack, made once for a call; numba's own way of making it would clear it each time."""
+    with builder.goto_entry_block():
+        return builder.alloca(kind)
+
+
 @intrinsic
 def word_at(typingctx, addresses, k):
     """Word k of an array of words: the address of operand k."""

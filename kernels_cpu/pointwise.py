@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from kernels_cpu.pointers import operands, wide
+from kernels_cpu.pointers import on_stack, operands, wide
 
 BLOCK = 512  # elements that are computed before those that need it are computed again
 
@@ -58,7 +58,7 @@ def block_of(kind):
     @intrinsic
     def block(typingctx):
         def codegen(context, builder, signature, args):
-            room = cgutils.alloca_once(builder, ir.ArrayType(context.get_value_type(kind), BLOCK))
+            room = on_stack(builder, ir.ArrayType(context.get_value_type(kind), BLOCK))
             return builder.bitcast(room, context.get_value_type(kind).as_pointer())
 
         return types.CPointer(kind)(), codegen

@@ -14,11 +14,10 @@ where `first` is the first element's place in the fill, a multiple of 4; of `a` 
 import numpy as np
 from llvmlite import ir
 from numba import boolean, float32, float64, int64, types, uint32, uint64
-from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from kernels_cpu import mathematics
-from kernels_cpu.pointers import operands, wide
+from kernels_cpu.pointers import on_stack, operands, wide
 
 BLOCK = 512  # 64-bit words of a block: 4 KiB
 LOW, HALF, ZERO = map(np.uint64, (0xFFFFFFFF, 32, 0))
@@ -64,7 +63,7 @@ def block(typingctx):
     """The words of a block, on the stack."""
 
     def codegen(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), BLOCK))
+        place = on_stack(builder, ir.ArrayType(ir.IntType(64), BLOCK))
         return builder.bitcast(place, ir.IntType(64).as_pointer())
 
     return types.CPointer(uint64)(), codegen

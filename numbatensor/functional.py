@@ -8,7 +8,7 @@ import numpy as np
 from numbatensor.indexing import Extremum, gather
 from numbatensor.op import from_array
 from numbatensor.ops import arranging, reductions, rows
-from numbatensor.tensor import Tensor, as_operand, as_sizes, functions, tensor, wrap_dim
+from numbatensor.tensor import Tensor, as_operand, as_sizes, functions, wrap_dim
 
 op = functions
 
@@ -19,71 +19,68 @@ def chosen(dim, axis):
 
 def softmax(input, dim=None, dtype=None):
     """Exponentials along a dimension, divided by their sum."""
-    x = input if dtype is None else input.to(dtype)
-    return rows.softmax(x, wrap_dim(dim, x.ndim)) if x.ndim else op["exp"](x - x)
+    return rows.softmax(input if dtype is None else input.to(dtype), 0 if dim is None and input.ndim < 2 else dim)
 
 
 def log_softmax(input, dim=None, dtype=None):
     """Logarithm of the softmax along a dimension."""
-    x = input if dtype is None else input.to(dtype)
-    return rows.log_softmax(x, wrap_dim(dim, x.ndim)) if x.ndim else x - x
+    return rows.log_softmax(input if dtype is None else input.to(dtype), 0 if dim is None and input.ndim < 2 else dim)
 
 
 def logsumexp(input, dim, keepdim=False):
     """Logarithm of the sum of exponentials along dimensions."""
-    dims = tuple(wrap_dim(d, input.ndim) for d in ([dim] if isinstance(dim, int) else dim))
-    made = rows.logsumexp_dims(input, dims)
-    return made if keepdim else made.squeeze(dims)
+    x = input if input.dtype.is_floating_point else input.to(dtypes.get_default_dtype())
+    if isinstance(dim, int):
+        return rows.logsumexp(x, dim, keepdim)
+    dims = [wrap_dim(d, x.ndim) for d in dim] or list(range(x.ndim))
+    kept = [d for d in range(x.ndim) if d not in dims]
+    made = rows.logsumexp(x.permute(*kept, *dims).reshape(*[x.shape[d] for d in kept], -1), -1)
+    return made.reshape([1 if d in dims else n for d, n in enumerate(x.shape)]) if keepdim else made
 
 
 def cumsum(input, dim, dtype=None):
     """Sum of the elements so far along a dimension."""
-    return rows.cumsum(input if dtype is None else input.to(dtype), wrap_dim(dim, input.ndim))
+    return rows.cumsum(input if dtype is None else input.to(dtype), dim)
 
 
 def cumprod(input, dim, dtype=None):
     """Product of the elements so far along a dimension."""
-    return rows.cumprod(input if dtype is None else input.to(dtype), wrap_dim(dim, input.ndim))
+    return rows.cumprod(input if dtype is None else input.to(dtype), dim)
 
 
 def extremum(x, dim, keepdim, find):
     """Values and indices of the largest or smallest elements along a dimension."""
-    dim = wrap_dim(dim, x.ndim)
-    if x.ndim and x.shape[dim] == 0:
-        raise IndexError(f"Expected reduction dim {dim} to have non-zero size.")
-    array = x.array()
-    if not x.ndim:
-        return Extremum(x.clone(), tensor(0))
-    places = np.expand_dims(find(array, axis=dim), dim)
-    indices = from_array(places)
+    indices = find(x, dim, True)
+    if x.ndim == 0:
+        return Extremum(x.clone(), indices)
     values = gather(x, dim, indices)
     return Extremum(*((values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))))
 
 
-def max(input, dim=None, keepdim=False, *, axis=None):
+def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """The largest element; along a dimension, values and indices; of two tensors, the larger of each pair."""
     dim = chosen(dim, axis)
     if isinstance(dim, Tensor):
         return op["maximum"](input, dim)
-    return input.amax() if dim is None else extremum(input, dim, keepdim, np.argmax)
+    return input.amax() if dim is None else extremum(input, dim, keepdim if keepdims is None else keepdims, rows.argmax)
 
 
-def min(input, dim=None, keepdim=False, *, axis=None):
+def min(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """The smallest element; along a dimension, values and indices; of two tensors, the smaller of each pair."""
     dim = chosen(dim, axis)
     if isinstance(dim, Tensor):
         return op["minimum"](input, dim)
-    return input.amin() if dim is None else extremum(input, dim, keepdim, np.argmin)
+    return input.amin() if dim is None else extremum(input, dim, keepdim if keepdims is None else keepdims, rows.argmin)
 
 
-def argmax(input, dim=None, keepdim=False):
+def argmax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Index of the largest element, of all or along a dimension."""
-    return from_array(np.asarray(np.argmax(input.array(), axis=dim, keepdims=keepdim)))
+    return rows.argmax(input, chosen(dim, axis), keepdim if keepdims is None else keepdims)
 
 
-def argmin(input, dim=None, keepdim=False):
+def argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Index of the smallest element, of all or along a dimension."""
-    return from_array(np.asarray(np.argmin(input.array(), axis=dim, keepdims=keepdim)))
+    return rows.argmin(input, chosen(dim, axis), keepdim if keepdims is None else keepdims)
 
 
 def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):

@@ -7,9 +7,8 @@ import numpy as np
 
 from numbatensor import dtypes
 from numbatensor.core import entries
-from numbatensor.op import from_array
 from numbatensor.ops import indexing as ops
-from numbatensor.ops import views
+from numbatensor.ops import rows, views
 from numbatensor.tensor import Tensor, as_operand, tensor, wrap_dim, written
 
 Extremum = collections.namedtuple("Extremum", ["values", "indices"])
@@ -286,30 +285,16 @@ def nonzero(input, *, as_tuple=False):
 
 def argsort(input, dim=-1, descending=False, stable=False):
     """Indices that sort a dimension; equal elements stay in order, NaN counts as largest."""
-    dim = wrap_dim(dim, input.ndim)
-    if input.ndim == 0:
-        return tensor(0)
-    x = input.array()
-    if not descending:
-        return from_array(np.ascontiguousarray(np.argsort(x, axis=dim, kind="stable")))
-    turned = np.argsort(np.flip(x, dim), axis=dim, kind="stable")
-    return from_array(np.ascontiguousarray(np.flip(x.shape[dim] - 1 - turned, dim)))
+    return rows.argsort(input, dim, descending, stable)
 
 
 def sort(input, dim=-1, descending=False, stable=False):
     """The elements of a dimension in order, and their indices."""
-    order = argsort(input, dim, descending, stable)
-    return Extremum(gather(input, dim, order) if input.ndim else input.clone(), order)
+    order = rows.argsort(input, dim, descending, stable)
+    return Extremum(gather(input, dim, order), order)
 
 
 def topk(input, k, dim=-1, largest=True, sorted=True):
     """The k largest or smallest elements of a dimension, and their indices."""
-    dim = wrap_dim(dim, input.ndim)
-    if not 0 <= k <= (input.shape[dim] if input.ndim else 1):
-        raise RuntimeError("selected index k out of range")
-    if input.ndim == 0:
-        return (
-            Extremum(input.clone(), tensor(0)) if k else Extremum(input.reshape(1)[:0], tensor([], dtype=dtypes.int64))
-        )
-    order = argsort(input, dim, largest).narrow(dim, 0, k).contiguous()
+    order = rows.topk_indices(input, k, dim, largest, sorted)
     return Extremum(gather(input, dim, order), order)

@@ -35,7 +35,7 @@ PUBLIC = {"x": "input", "y": "other"}  # the mathematics' names, and PyTorch's
 ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's
 # What annotates the parameters of a declaration: the kinds of objects that the argument can be.
 OPTIONAL, NUMBER, DIMS, SIZES = TENSOR | NONE, ANY_NUMBER, LIST | INT | NONE, LIST | REST
-FLAG = BOOL
+FLAG, INDEX = BOOL, INT | NONE
 PSEUDO = ("out", "input_shape", "count")  # what a rule can ask for beside the op's arguments
 
 
@@ -94,7 +94,7 @@ class Op:
 
     def __init__(self, function, parameters=None, name=None):
         self.function, self.rules, self.needs, self.explain = function, {}, {}, None
-        self.public, self.keywords, self.constants = True, {}, ()
+        self.public, self.keywords, self.constants, self.formulas = True, {}, (), {}
         self.name = self.__name__ = name or function.__name__
         self.__doc__, self.__module__ = function.__doc__, function.__module__
         self.parameters = list(inspect.signature(function).parameters.values()) if parameters is None else parameters
@@ -161,6 +161,14 @@ class Op:
                 if program is not None:
                     held.append(program)
                     self.row["program"][i], self.row["rule_kind"][i] = program.ctypes.data, rules.PROGRAM
+
+    def formula(self, **given):
+        """Declare what is used in place of a rule where its result is part of a graph: the same, in ops that have gradients."""
+        for name, rule in given.items():
+            unknown = set(needs_of(rule)) - set(self.needs[self.inputs.index(name)])
+            if unknown:
+                raise TypeError(f"{self.name}: the formula of {name} needs {unknown}, which its rule does not save")
+        self.formulas = given
 
     @property
     def tensor_names(self):

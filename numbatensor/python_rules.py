@@ -43,7 +43,7 @@ def run_rule(node, call):
     for i, name in enumerate(names):
         if name not in wanted or name not in op.rules or not edge(record, i):
             continue
-        rule = op.rules[name]
+        rule = op.formulas.get(name, op.rules[name])
         if rule is undone:
             made = undone(grad, known["input_shape"], [known[n] for n in op.inputs[1:]], op)
         else:

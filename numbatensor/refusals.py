@@ -1,6 +1,6 @@
 """Why ops refuse arguments: each function raises the error, in PyTorch's words at its start."""
 
-from numbatensor.ops import reductions, structured, views
+from numbatensor.ops import reductions, rows, structured, views
 from numbatensor.tensor import Size, wrap_dim
 
 
@@ -217,3 +217,31 @@ def addmm(x, mat1, mat2, beta, alpha):
         f"The expanded size of the tensor ({mat2.shape[1]}) must match the existing size: {list(x.shape)} does not broadcast to "
         f"{[mat1.shape[0], mat2.shape[1]]}"
     )
+
+
+def along(x, dim, *rest):
+    wrap_dim(dim, x.ndim)
+
+
+for op in (rows.softmax, rows.log_softmax, rows.logsumexp, rows.cumsum, rows.cumprod, rows.argsort):
+    op.explained(along)
+
+
+def place(name):
+    def explain(x, dim, keepdim):
+        if dim is None:
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+        d = wrap_dim(dim, x.ndim)
+        raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+
+    return explain
+
+
+rows.argmax.explained(place("argmax"))
+rows.argmin.explained(place("argmin"))
+
+
+@rows.topk_indices.explained
+def topk(x, k, dim, largest, sorted):
+    wrap_dim(dim, x.ndim)
+    raise RuntimeError("selected index k out of range")

@@ -7,9 +7,9 @@ fast, and vectorises; and strides are handled here alone.
 
 from llvmlite import ir
 from numba import njit
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels_cpu.pointers import on_stack
 from numbatensor.core.compiler import call, i64, native, symbol
 from numbatensor.core.copies import advance, copy_frame, copy_run
 from numbatensor.core.memory import load, memcpy, store
@@ -29,7 +29,7 @@ def scratch(typingctx):
     """Address of the blocks of one sweep, on the stack."""
 
     def codegen(context, builder, signature, args):
-        room = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), OPERANDS * BLOCK))
+        room = on_stack(builder, ir.ArrayType(ir.IntType(64), OPERANDS * BLOCK))
         return builder.ptrtoint(room, ir.IntType(64))
 
     return i64(), codegen

@@ -13,6 +13,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels_cpu.pointers import on_stack
 from numbatensor.core.compiler import (
     address,
     address_of,
@@ -120,7 +121,7 @@ def call_python(typingctx, name, *args):
         state = ir.IntType(32)
         gil = c("PyGILState_Ensure", [], state)
         numbers = [c("PyLong_FromLongLong", [v]) for v in cgutils.unpack_tuple(builder, values[1])]
-        room = cgutils.alloca_once(builder, ir.ArrayType(word, len(numbers)))
+        room = on_stack(builder, ir.ArrayType(word, len(numbers)))
         for k, one in enumerate(numbers):
             builder.store(one, cgutils.gep_inbounds(builder, room, 0, k))
         slots = builder.inttoptr(address_of(builder, "callbacks"), word.as_pointer())

@@ -9,8 +9,9 @@ import ctypes
 import numpy as np
 from llvmlite import ir
 from numba import from_dtype, types
-from numba.core import cgutils
 from numba.extending import intrinsic
+
+from kernels_cpu import pointers
 
 RANK = 12  # most dimensions a tensor can have
 OPERANDS = 8  # most operands of one kernel, the output included
@@ -231,7 +232,7 @@ def on_stack(dtype):
     def place(typingctx):
         def codegen(context, builder, signature, args):
             room = ir.ArrayType(ir.IntType(64), dtype.itemsize // 8)
-            return builder.ptrtoint(cgutils.alloca_once(builder, room), ir.IntType(64))
+            return builder.ptrtoint(pointers.on_stack(builder, room), ir.IntType(64))
 
         return types.int64(), codegen
 

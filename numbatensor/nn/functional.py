@@ -1,5 +1,7 @@
 """Layers and losses as functions."""
 
+import math
+
 import numbatensor as nt
 
 relu, leaky_relu, elu, selu, silu, softplus, hardtanh, mish, tanh, sigmoid = (
@@ -56,11 +58,24 @@ def dropout(input, p=0.5, training=True, generator=None):
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-05):
     """The last dimensions shifted and scaled to mean 0 and variance 1 (Ba et al., 2016), then by weight and bias."""
-    dims = list(range(input.ndim - len(normalized_shape), input.ndim))
-    centred = input - input.mean(dims, keepdim=True)
-    out = centred * ((centred * centred).mean(dims, keepdim=True) + eps).rsqrt()
-    out = out if weight is None else out * weight
-    return out if bias is None else out + bias
+    shape, ndim = tuple(normalized_shape), len(normalized_shape)
+    if ndim == 0 or tuple(input.shape[input.ndim - ndim :]) != shape:
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but got input of "
+            f"size{list(input.shape)}"
+        )
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and tuple(t.shape) != shape:
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape {list(t.shape)} and "
+                f"normalized_shape = {list(shape)}"
+            )
+    n = math.prod(shape)
+    if ndim == 1:
+        return nt.ops.rows.layer_norm(input, weight, bias, n, float(eps))
+    weight, bias = (None if t is None else t.reshape(n) for t in (weight, bias))
+    lead = input.shape[: input.ndim - ndim]
+    return nt.ops.rows.layer_norm(input.reshape(*lead, n), weight, bias, n, float(eps)).reshape(input.shape)
 
 
 def reduce(loss, reduction):

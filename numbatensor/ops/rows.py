@@ -1,62 +1,116 @@
-"""Operations along one dimension: softmax and scans."""
+"""Operations along one dimension: softmax, normalisation, scans, extrema, sorting."""
 
 import numpy as np
 
-from numbatensor.op import DIMS, FLOATING, INT, TENSOR, from_array, structured
+from kernels_cpu import extremum, scan, softmax_grad, sort
+from kernels_cpu import layer_norm as norm_kernels
+from kernels_cpu import softmax as softmax_kernels
+from numbatensor.core import norms, row_ops
+from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
 from numbatensor.ops.arranging import flip
+from numbatensor.ops.elementary import exp
+from numbatensor.ops.reductions import mean, sum
+from numbatensor.ops.transcendental import rsqrt
+from numbatensor.ops.views import spread
 
 
-@structured(dtypes=FLOATING)
+def walks(*factories):
+    """Kernels of three words, over rows or over columns."""
+    return tuple((factory, 3, EXACT) for factory in factories)
+
+
+@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.SOFTMAX), dtypes=FLOATING)
 def softmax(x: TENSOR, dim: INT):
     """Exponentials along a dimension, divided by their sum."""
-    e = np.exp(x - x.max(axis=dim, keepdims=True)) if x.size else np.array(x)
-    return e / e.sum(axis=dim, keepdims=True)
 
 
-softmax.backward(x=lambda grad, out, dim: (grad - (grad * out).sum(dim, keepdim=True)) * out)
-
-
-@structured(dtypes=FLOATING)
+@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.LOG_SOFTMAX), dtypes=FLOATING)
 def log_softmax(x: TENSOR, dim: INT):
     """Logarithm of the softmax along a dimension."""
-    if not x.size:
-        return np.array(x)
-    shifted = x - x.max(axis=dim, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
 
 
-log_softmax.backward(x=lambda grad, out, dim: grad - out.exp() * grad.sum(dim, keepdim=True))
+@structured(run=row_ops.softmax_grad, kernels=walks(*softmax_grad.SOFTMAX_GRAD), dtypes=FLOATING)
+def softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
+    """``(grad - sum(grad * out)) * out``"""
 
 
-@structured(dtypes=FLOATING)
-def logsumexp_dims(x: TENSOR, dim: DIMS):
-    """Logarithm of the sum of exponentials along dimensions, which are kept."""
-    high = x.max(axis=dim, keepdims=True, initial=-np.inf)
-    high = np.where(np.isfinite(high), high, 0).astype(x.dtype)
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - high).sum(axis=dim, keepdims=True)) + high
+@structured(run=row_ops.softmax_grad, kernels=walks(*softmax_grad.LOG_SOFTMAX_GRAD), dtypes=FLOATING)
+def log_softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
+    """``grad - exp(out) * sum(grad)``"""
 
 
-logsumexp_dims.backward(x=lambda grad, out, x: grad * (x - out).exp())
+softmax.backward(x=lambda grad, out, dim: softmax_slope(grad, out, dim))
+softmax.formula(x=lambda grad, out, dim: (grad - sum(grad * out, dim, True)) * out)
+log_softmax.backward(x=lambda grad, out, dim: log_softmax_slope(grad, out, dim))
+log_softmax.formula(x=lambda grad, out, dim: grad - exp(out) * sum(grad, dim, True))
 
 
-@structured
+@structured(run=row_ops.logsumexp, kernels=walks(*softmax_kernels.LOGSUMEXP), dtypes=FLOATING)
+def logsumexp(x: TENSOR, dim: INT, keepdim: FLAG = False):
+    """Logarithm of the sum of exponentials along a dimension."""
+
+
+logsumexp.backward(
+    x=lambda grad, out, x, dim, keepdim, input_shape: (
+        spread(grad, input_shape, dim, keepdim) * exp(x - spread(out, input_shape, dim, keepdim))
+    )
+)
+
+
+@structured(run=norms.layer_norm, kernels=walks(norm_kernels.layer_norm), dtypes=FLOATING)
+def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER):
+    """The last dimension (of n elements) shifted and scaled to mean 0 and variance 1 (Ba et al., 2016), then by weight and bias."""
+
+
+@structured(run=norms.layer_norm_grad, kernels=walks(norm_kernels.layer_norm_grad), dtypes=FLOATING)
+def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUMBER):
+    """The gradient of what `layer_norm` normalises."""
+
+
+@structured(
+    run=norms.layer_norm_grad_weight,
+    kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
+    dtypes=FLOATING,
+)
+def layer_norm_slope_of_weight(grad: TENSOR, x: TENSOR, n: INT, eps: NUMBER):
+    """The gradient of the weight of `layer_norm`."""
+
+
+def normalised(x, eps):
+    """x with mean 0 and variance 1 along the last dimension, and what it was multiplied with."""
+    centred = x - mean(x, -1, True)
+    scale = rsqrt(mean(centred * centred, -1, True) + eps)
+    return centred * scale, scale
+
+
+def layer_norm_formula(grad, x, weight, eps):
+    out, scale = normalised(x, eps)
+    grad = grad if weight is None else grad * weight
+    return scale * (grad - mean(grad, -1, True) - out * mean(grad * out, -1, True))
+
+
+layer_norm.backward(
+    x=lambda grad, x, weight, n, eps: layer_norm_slope(grad, x, weight, n, eps),
+    weight=lambda grad, x, n, eps: layer_norm_slope_of_weight(grad, x, n, eps),
+    bias=same,
+)
+layer_norm.formula(x=layer_norm_formula, weight=lambda grad, x, eps: grad * normalised(x, eps)[0])
+
+
+@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMSUM))
 def cumsum(x: TENSOR, dim: INT):
     """Sum of the elements so far along a dimension."""
-    return np.cumsum(x, axis=dim, dtype=None if x.dtype.kind == "f" else np.int64)
 
 
-cumsum.backward(x=lambda grad, dim: flip(cumsum(flip(grad, dim), dim), dim))
-
-
-@structured
+@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMPROD))
 def cumprod(x: TENSOR, dim: INT):
     """Product of the elements so far along a dimension."""
-    return np.cumprod(x, axis=dim, dtype=None if x.dtype.kind == "f" else np.int64)
 
 
 def cumprod_rule(grad, out, x, dim):
     """For each element, the sum over the products it is part of, without it; exact where elements are zero."""
+    if x.ndim == 0:
+        return grad
     if not (x == 0.0).any():
         return flip(cumsum(flip(grad * out, dim), dim), dim) / x
     n, total = x.shape[dim], None
@@ -72,7 +126,35 @@ def cumprod_rule(grad, out, x, dim):
     return total
 
 
+cumsum.backward(x=lambda grad, dim: flip(cumsum(flip(grad, dim), dim), dim))
 cumprod.backward(x=cumprod_rule)
 
-for op in (softmax, log_softmax, logsumexp_dims, cumsum, cumprod):
+
+@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMAX))
+def argmax(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
+    """Index of the largest element, of all or along a dimension; the first of several, NaN before all."""
+
+
+@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMIN))
+def argmin(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
+    """Index of the smallest element, of all or along a dimension; the first of several, NaN before all."""
+
+
+@structured(run=row_ops.argsort, kernels=walks(sort.argsort))
+def argsort(x: TENSOR, dim: INT = -1, descending: FLAG = False, stable: FLAG = False):
+    """Indices that sort a dimension; equal elements stay in order, NaN counts as largest."""
+
+
+@structured(run=row_ops.topk_indices, kernels=walks(sort.topk_few, sort.topk_many))
+def topk_indices(x: TENSOR, k: INT, dim: INT = -1, largest: FLAG = True, sorted: FLAG = True):
+    """Indices of the k largest or smallest elements of a dimension, in order."""
+
+
+for op in (argmax, argmin, argsort, topk_indices):
+    op.internal().constant("x")
+for op in (softmax, log_softmax, softmax_slope, log_softmax_slope, logsumexp, cumsum, cumprod):
     op.internal()
+for op in (layer_norm, layer_norm_slope, layer_norm_slope_of_weight):
+    op.internal()
+for op in (softmax_slope, log_softmax_slope, layer_norm_slope, layer_norm_slope_of_weight):
+    op.constant(*op.tensor_names)  # under `create_graph` the formulas are used
