@@ -1,8 +1,9 @@
 """Logarithms: an exponent, and the logarithm of a number near 1."""
 
+from kernels_cpu.exponentials import LOWEST, exponential
 from kernels_cpu.exponents import BIAS, over_power_of_two, small_float, split, split_any
 from kernels_cpu.pairs import LN2, LN10, both, quick_two_sum, two_product, two_sum
-from kernels_cpu.traced import fma, polynomial, select, traced
+from kernels_cpu.traced import at_least, constant, fabs, fma, polynomial, select, traced
 
 inf, nan = float("inf"), float("nan")
 LN2_PIECES = both(LN2, (15, 24), (41, 53))  # the first, times an exponent, is exact
@@ -86,3 +87,11 @@ def log1p(x):
     """Logarithm of 1 + x."""
     total, lost = two_sum(x, 1.0)
     return select((x < inf) & (x != 0.0), domain(total, logarithm_of_sum(total, lost)), x)
+
+
+@traced
+def softplus(x):
+    """``log(1 + exp(x))``, from the exponential that cannot overflow."""
+    e = exponential(at_least(-fabs(x), LOWEST[x.width]))
+    total, lost = quick_two_sum(constant(x, 1.0), e)
+    return at_least(x, 0.0) + logarithm_of_sum(total, lost)

@@ -12,7 +12,7 @@ from kernels_cpu.arcs import acos, asin, atan, atan2
 from kernels_cpu.error_functions import erf, erfc
 from kernels_cpu.exponentials import exp, exp2, expm1, sigmoid
 from kernels_cpu.hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
-from kernels_cpu.logarithms import log, log1p, log2, log10
+from kernels_cpu.logarithms import log, log1p, log2, log10, softplus
 from kernels_cpu.powers import hypot, pow
 from kernels_cpu.remainders import floor_divide, fmod, modulo
 from kernels_cpu.traced import rounding

@@ -14,7 +14,8 @@ def elementwise(function, kinds, fixed=0, exact=None):
     """A kernel ``(pointers, n)`` that applies a scalar function. `kinds`: numba types, the output's first.
 
     `fixed`: the number of an operand that is one value for all i, or 0. `exact`: the same function, in code that is slow and always
-    right; it is asked where the function answers NaN, which may mean that it cannot tell. (A branch in the loop would keep LLVM from vectorising it.)
+    right; it is asked where the function answers NaN, which may mean that it cannot tell. (A branch in the loop would keep
+    LLVM from vectorising it.)
     """
     if exact and not isinstance(kinds[0], types.Float):  # the result cannot be NaN
         function, exact = exact, None

@@ -261,9 +261,10 @@ def called(text):
 
 
 def test_float32_stays_float32_and_calls_nothing():
-    for name in (*FUNCTIONS, *PAIRS):
-        function, kinds = getattr(mathematics, name), (types.float32,) * (1 + (name in PAIRS))
-        formula = (lambda x, y: function(x, y)) if name in PAIRS else (lambda x: function(x))
+    for name in (*FUNCTIONS, *PAIRS, "softplus", "fmod", "modulo", "floor_divide"):
+        count = 2 if name in PAIRS or name in ("fmod", "modulo", "floor_divide") else 1
+        function, kinds = getattr(mathematics, name), (types.float32,) * count
+        formula = (lambda x, y: function(x, y)) if count == 2 else (lambda x: function(x))
         made = njit(kinds, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")(formula)
         (text,) = made.inspect_llvm().values()
         assert "double" not in text, name

@@ -73,7 +73,7 @@ gelu_tanh.backward(x=gelu_tanh_slope)
 @pointwise(tensors=1, dtypes=FLOATING, cost=8)
 def softplus(x, beta=1.0, threshold=20.0):
     """``log(1 + exp(beta * x)) / beta``, or x where ``beta * x`` is above a threshold."""
-    return x if x * beta > threshold else math.log1p(math.exp(x * beta)) / beta
+    return x if x * beta > threshold else mathematics.softplus(x * beta) / beta
 
 
 softplus.backward(x=lambda grad, x, beta, threshold: where(x * beta > threshold, grad, grad * sigmoid(x * beta)))

@@ -2,6 +2,7 @@
 
 import math
 
+from kernels_cpu import mathematics
 from numbatensor.op import FLOATING, pointwise
 from numbatensor.ops.elementary import exp
 
@@ -165,7 +166,8 @@ hypot.backward(x=lambda grad, out, x: grad * (x / out), y=lambda grad, out, y: g
 def logaddexp(x, y):
     """Logarithm of the sum of the exponentials of each pair: ``log(exp(x) + exp(y))`` without overflow."""
     high, low = (x, y) if x > y else (y, x)
-    return high if high == low + math.inf or high == -math.inf else high + math.log1p(math.exp(low - high))
+    infinite = high == low and high - low != 0.0
+    return high if infinite else high + mathematics.softplus(low - high)
 
 
 logaddexp.backward(x=lambda grad, out, x: grad * exp(x - out), y=lambda grad, out, y: grad * exp(y - out))
