@@ -1,58 +1,21 @@
 """Scalar functions for kernels, under the names of Python's `math`: a formula declared with `math` runs with these.
 
-Rounding is LLVM's, which keeps the type and vectorises; the transcendental functions are still the C library's, one call an
-element. Polynomials that vectorise take their places here.
+They are traced formulas that LLVM vectorises. Where they are measured: float32 within 1.6 units in the last place and float64
+within 1.8; sigmoid and erfc 2.4. Those of BOUNDED answer NaN beyond a bound; pointwise kernels then ask `exact`.
 """
 
-from math import (  # noqa: F401
-    acos,
-    acosh,
-    asin,
-    asinh,
-    atan,
-    atan2,
-    atanh,
-    copysign,
-    cos,
-    cosh,
-    e,
-    erf,
-    erfc,
-    exp,
-    expm1,
-    hypot,
-    inf,
-    isfinite,
-    isinf,
-    isnan,
-    log,
-    log1p,
-    log2,
-    log10,
-    nan,
-    pi,
-    pow,
-    sin,
-    sinh,
-    sqrt,
-    tan,
-    tanh,
-)
+# ruff: noqa: F401
+from math import copysign, e, inf, isfinite, isinf, isnan, nan, pi, sqrt
 
-from numba.extending import intrinsic
+from kernels_cpu.arcs import acos, asin, atan, atan2
+from kernels_cpu.error_functions import erf, erfc
+from kernels_cpu.exponentials import exp, exp2, expm1, sigmoid
+from kernels_cpu.hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
+from kernels_cpu.logarithms import log, log1p, log2, log10
+from kernels_cpu.powers import hypot, pow
+from kernels_cpu.traced import rounding
+from kernels_cpu.trigonometry import cos, sin, tan
 
+BOUNDED = ("sin", "cos", "tan")
 
-def llvm_function(name):
-    """A function of one float that LLVM knows, as an intrinsic that keeps the type."""
-
-    @intrinsic
-    def function(typingctx, x):
-        def codegen(context, builder, signature, args):
-            return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [args[0].type]), args)
-
-        return x(x), codegen
-
-    return function
-
-
-floor, ceil, trunc, fabs, round = map(llvm_function, ("floor", "ceil", "trunc", "fabs", "rint"))
+ceil, fabs, floor, round, trunc = map(rounding, ("ceil", "fabs", "floor", "rint", "trunc"))

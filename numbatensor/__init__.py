@@ -1,6 +1,16 @@
 """A PyTorch-style tensor library whose every kernel is Python compiled by Numba."""
 
-from numbatensor import autograd, graph_nodes, messages, methods, printing, publish, python_rules, refusals
+from numbatensor import (
+    autograd,
+    graph_nodes,
+    index_refusals,
+    messages,
+    methods,
+    printing,
+    publish,
+    python_rules,
+    refusals,
+)
 from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads

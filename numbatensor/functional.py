@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from numbatensor.indexing import Extremum, along
+from numbatensor.indexing import Extremum, gather
 from numbatensor.op import from_array
-from numbatensor.ops import reductions, rows
+from numbatensor.ops import arranging, reductions, rows
 from numbatensor.tensor import Tensor, as_operand, as_sizes, functions, tensor, wrap_dim
 
 op = functions
@@ -55,8 +55,8 @@ def extremum(x, dim, keepdim, find):
     if not x.ndim:
         return Extremum(x.clone(), tensor(0))
     places = np.expand_dims(find(array, axis=dim), dim)
-    values = rows.pick(x, along(places, dim, places.shape))
     indices = from_array(places)
+    values = gather(x, dim, indices)
     return Extremum(*((values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))))
 
 
@@ -177,36 +177,34 @@ def masked_fill(input, mask, value):
 
 def flip(input, *dims):
     """The tensor with the order of some dimensions turned around."""
-    return rows.flip(input, tuple(wrap_dim(d, input.ndim) for d in as_sizes(dims)))
+    return arranging.flip(input, as_sizes(dims))
 
 
 def roll(input, shifts, dims=None):
     """The tensor shifted along dimensions, or flattened where none is named."""
-    if dims is None:
-        return rows.roll(input.reshape(-1), shifts, 0).reshape(input.shape)
-    return rows.roll(
-        input,
-        tuple(shifts) if not isinstance(shifts, int) else shifts,
-        tuple(dims) if not isinstance(dims, int) else dims,
-    )
+    if dims is None or dims == ():
+        return arranging.roll(input.reshape(-1), shifts, 0).reshape(input.shape)
+    return arranging.roll(input, shifts, dims)
 
 
 def repeat(input, *repeats):
     """The tensor repeated along each dimension."""
-    return rows.tile_all(input, as_sizes(repeats))
+    repeats = as_sizes(repeats)
+    if len(repeats) < input.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    return arranging.tile(input, repeats)
 
 
 def tile(input, *dims):
     """The tensor repeated along each dimension; missing dimensions count once."""
-    dims = as_sizes(dims)
-    return rows.tile_all(input, (1,) * (input.ndim - len(dims)) + dims)
+    return arranging.tile(input, as_sizes(dims))
 
 
 def tril(input, diagonal=0):
     """The lower triangle of each matrix; zeros above."""
-    return rows.tril(input, diagonal)
+    return arranging.tril(input, diagonal)
 
 
 def triu(input, diagonal=0):
     """The upper triangle of each matrix; zeros below."""
-    return rows.triu(input, diagonal)
+    return arranging.triu(input, diagonal)

@@ -10,13 +10,13 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from kernels_cpu import mathematics
+from kernels_cpu import exact, mathematics
 from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
-from numbatensor.core import dispatch, entries, reduce, rules, views
+from numbatensor.core import dispatch, entries, joining, reduce, rules, views
 from numbatensor.core import python as native
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
-from numbatensor.core.compiler import address, compile, held, publish
+from numbatensor.core.compiler import compile, held, native_address, publish
 from numbatensor.core.dispatch import CODES, DTYPES, FLOAT32, INT64, RESERVED, TABLE
 from numbatensor.core.handles import hold, table
 from numbatensor.core.memory import bits_of_float
@@ -48,8 +48,8 @@ def globals_read(code):
     return sorted({one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"})
 
 
-def scalar(function, dtype):
-    """A declared formula with its literals in `dtype` and `math` replaced by functions that vectorise.
+def scalar(function, dtype, functions=mathematics):
+    """A declared formula with its literals in `dtype` and `math`, or `mathematics`, replaced by functions that vectorise.
 
     ``1.0 - out * out`` would otherwise compute float32 in float64.
     """
@@ -59,11 +59,19 @@ def scalar(function, dtype):
         code = code.replace(co_consts=tuple(kind(c) if type(c) in (int, float) else c for c in code.co_consts))
     known = dict(function.__globals__)
     for name in globals_read(code):
-        if known.get(name) is math:
-            known[name] = mathematics
+        if known.get(name) is math or known.get(name) is mathematics:
+            known[name] = functions
         elif isinstance(known.get(name), Op):
-            known[name] = register_jitable(scalar(known[name].function, dtype))
+            known[name] = register_jitable(scalar(known[name].function, dtype, functions))
     return python.FunctionType(code, known, function.__name__, function.__defaults__, function.__closure__)
+
+
+def is_bounded(function):
+    """Whether a formula uses functions that answer NaN beyond a bound."""
+    inner = [function.__globals__.get(name) for name in globals_read(function.__code__)]
+    return any(name in mathematics.BOUNDED for name in function.__code__.co_names) or any(
+        isinstance(op, Op) and is_bounded(op.function) for op in inner
+    )
 
 
 def default_of(parameter):
@@ -228,7 +236,8 @@ class Pointwise(Op):
 
 
 def elementwise(name, function, kinds, dtype, fixed=0):
-    kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed)
+    unbounded = scalar(function, dtype, exact) if is_bounded(function) else None
+    kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed, unbounded)
     return compile(kernel, name, arguments=2, fastmath={"contract"}).address
 
 
@@ -275,7 +284,7 @@ class Reduction(Op):
 
     def compile(self, what, dtype):
         if what == dispatch.RUN:
-            self.row["run"] = address(self.run)
+            self.row["run"] = native_address(self.run)
             return self.row["run"]
         codes = [int(self.row[field][dtype]) for field in ("accumulator", "partial")]
         accumulator, partial = (NUMBA[c] for c in codes)
@@ -340,7 +349,7 @@ def reduction(
     outcome=unchanged,
     dtypes=ALL,
     needs_element=False,
-    run="reduction",
+    run=reduce.reduction,
     more=(),
 ):
     """Declare a reduction by the formula that combines two values. `more`: further parameters (name, kind, default)."""
@@ -368,7 +377,7 @@ class View(Op):
 
     def compile(self, what, dtype):
         if self.run:
-            self.row["run"] = address(self.run)
+            self.row["run"] = native_address(self.run)
         else:
             getters = [
                 views.list_argument if p.annotation & LIST else views.number_argument for p in self.parameters[1:]
@@ -391,7 +400,7 @@ def undone(grad, input_shape, arguments, op):
 
 
 def view(function=None, *, overlaps=False, run=None):
-    """Declare a view by its function of geometry, or by the name of native code (`run`)."""
+    """Declare a view by its function of geometry, or by native code (`run`)."""
     if function is None:
         return lambda f: View(f, overlaps, run)
     return View(function, overlaps, run)
@@ -400,14 +409,14 @@ def view(function=None, *, overlaps=False, run=None):
 class Structured(Op):
     """An op with code of its own: a native function, or a declared function that takes and gives NumPy arrays."""
 
-    def __init__(self, function, run, kernels, dtypes):
+    def __init__(self, function, run, kernels, dtypes, writes):
         super().__init__(function)
         self.run, self.kernels = run, kernels
-        self.row["dtypes"] = dtypes
+        self.row["dtypes"], self.row["trait"] = dtypes, int(writes)
 
     def compile(self, what, dtype):
         if what == dispatch.RUN:
-            self.row["run"] = address(self.run or "run_on_arrays")
+            self.row["run"] = native_address(self.run or dispatch.run_on_arrays)
             return self.row["run"]
         factory, count, flags = self.kernels[what]
         name = f"{self.name}.{factory.__name__}.{name_of(dtype)}"
@@ -422,14 +431,39 @@ class Structured(Op):
 EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms
 
 
-def structured(function=None, *, run=None, kernels=(), dtypes=ALL):
-    """Declare an op by its function on arrays, which `run`, the name of native code, computes where it is given.
+def structured(function=None, *, run=None, kernels=(), dtypes=ALL, writes=0):
+    """Declare an op by its function on arrays, which `run`, a native function, computes where it is given.
 
-    `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms.
+    `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms. `writes`: it can write in place into its
+    first argument, if that is contiguous (1), or it always does (2).
     """
     if function is None:
-        return lambda f: Structured(f, run, kernels, dtypes)
-    return Structured(function, run, kernels, dtypes)
+        return lambda f: Structured(f, run, kernels, dtypes, writes)
+    return Structured(function, run, kernels, dtypes, writes)
+
+
+class Joined(Op):
+    """Any number of tensors made one; the gradient of each is a part of the whole's."""
+
+    def __init__(self, name, doc, run, new):
+        def function():
+            raise NotImplementedError(f"{name} takes a sequence of tensors")
+
+        function.__doc__ = doc
+        super().__init__(function, [], name)
+        self.run = run
+        self.row["trait"], self.row["rule_kind"][0] = new, rules.SPLIT
+        self.public = False
+
+    def compile(self, what, dtype):
+        self.row["run"] = native_address(self.run)
+        return self.row["run"]
+
+    def __call__(self, tensors, dim, out=None):
+        try:
+            return joining.join_tensors(self.address, tuple(tensors), dim, out)
+        except Refused:
+            return self.explain(tensors, dim)
 
 
 def decoded(op, arguments):
@@ -463,10 +497,16 @@ def run_op(op, arguments):
     return entries.own_tensor(from_array(declared.function(*values)))
 
 
+class Refused(RuntimeError):
+    """An op cannot take its arguments, and its caller knows better why."""
+
+
 @native.callback
 def refused(op, arguments):
     """Raise the error of arguments that an op cannot take."""
     declared = BY_ADDRESS[op]
+    if isinstance(declared, Joined):
+        raise Refused(declared.name)
     values = decoded(declared, arguments)
     if declared.explain:
         declared.explain(*values)

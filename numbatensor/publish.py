@@ -12,7 +12,7 @@ import numpy as np
 from numbatensor.core.calls import BOOL, INT, LIST, REST, TENSOR
 from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
-from numbatensor.op import OPS, Pointwise, Recorded, Reduction
+from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.tensor import Tensor, as_operand, functions, tensor
 
 CODE = {name: address(name) for name in ("call_op", "call_in_place", "call_reflected")}
@@ -170,7 +170,7 @@ OPERATORS = {
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 for op_ in list(OPS.values()):
-    if not isinstance(op_, Recorded):
+    if not isinstance(op_, (Recorded, Joined)):
         publish(op_)
         op_.finish_rules()
 

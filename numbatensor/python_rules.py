@@ -6,7 +6,7 @@ from numbatensor.core import entries
 from numbatensor.core.handles import table
 from numbatensor.core.python import callback
 from numbatensor.core.records import Attribute, Edge, Node, Saved, view_record
-from numbatensor.op import BY_ADDRESS, needs_of, plain, undone
+from numbatensor.op import BY_ADDRESS, Joined, needs_of, plain, undone
 
 
 def attributes_of(record, op):
@@ -28,6 +28,8 @@ def run_rule(node, call):
     record = view_record(node, Node)
     op = BY_ADDRESS[int(record["op"])]
     grad = entries.visit_grad(node, 0)
+    if isinstance(op, Joined):
+        return split(node, call, record, grad)
     if record["handle"]:
         names, wanted, saved, known = table[int(record["handle"])]
         known = {**known, **{name: entries.unpack_saved(node, k) for k, name in enumerate(saved)}}
@@ -48,6 +50,18 @@ def run_rule(node, call):
             made = rule(grad, *[known[n] for n in needs_of(rule)])
         if made is not None:
             entries.give_gradient(call, node, i, made)
+    return 0
+
+
+def split(node, call, record, grad):
+    """The rules of a join: each input's gradient is its part."""
+    n = int(record["inputs"])
+    dim, new, *lengths = (ctypes.c_int64 * (2 + n)).from_address(int(record["attributes"]))
+    start = 0
+    for i, length in enumerate(lengths):
+        if edge(record, i):
+            entries.give_gradient(call, node, i, grad.select(dim, start) if new else grad.narrow(dim, start, length))
+        start += length
     return 0
 
 

@@ -7,11 +7,13 @@ Fingerprints take time, so functions of the core are first looked up by the hash
 """
 
 import ctypes
+import functools
 import hashlib
 import os
 import pathlib
 import platform
 import re
+import sys
 import tempfile
 import threading
 import types as python
@@ -35,6 +37,7 @@ i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
 PREFIX = f"numbatensor_{LAYOUT}_"
 USED = re.compile(PREFIX.encode() + rb"(\w+)(?=\0)")  # in an object file's table of strings
 ROOT = pathlib.Path(__file__).parents[2]
+IMPORTS = re.compile(r"^from (kernels_cpu[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 held: list = []  # what published addresses point at; alive as long as the process
 lock = threading.RLock()  # taken inside of numba's compiler lock
 published: dict = {}
@@ -79,9 +82,7 @@ def describe(value, seen):
         seen[value] = digest(describe_function(value, seen))
         return seen[value]
     if isinstance(value, python.ModuleType):
-        source = getattr(value, "__file__", None)
-        ours = source and pathlib.Path(source).is_relative_to(ROOT) and "site-packages" not in value.__name__
-        return digest(value.__name__, pathlib.Path(source).read_bytes() if ours and value.__spec__ else "")
+        return sources(value.__name__)
     if isinstance(value, (tuple, list)):
         return repr([describe(v, seen) for v in value])
     if isinstance(value, (int, float, str, bytes, type(None), np.generic, np.dtype, types.Type, ir.Type)):
@@ -95,6 +96,19 @@ def describe(value, seen):
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
+@functools.cache
+def sources(name):
+    """A hash of the source of a module of ours, and of the kernels' modules that it imports names from."""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if not path or name.split(".")[0] not in ("kernels_cpu", "numbatensor"):
+        return name
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    imports = [
+        (package, f"{package}.{n}") for package, names in IMPORTS.findall(text) for n in re.findall(r"\w+", names)
+    ]
+    return digest(name, text, [sources(n) for n in sorted({n for pair in imports for n in pair})])
+
+
 def describe_function(function, seen):
     """A function's code, constants and defaults, and all that it names outside of itself."""
     codes, constants, names = [function.__code__], [], []
@@ -104,7 +118,9 @@ def describe_function(function, seen):
         names.extend(code.co_names)
     known = function.__globals__
     cells = [c.cell_contents for c in function.__closure__ or ()]
+    factory = sources(function.__module__) if function.__module__.startswith("kernels_cpu.") else None
     return (
+        factory,  # a kernel depends on more of its factory than its own code: on how its helpers are compiled
         [(c.co_code, c.co_names, c.co_varnames) for c in codes],
         constants,
         describe(function.__defaults__ or (), seen),
@@ -158,6 +174,11 @@ def address(name):
             found = made.address
             publish(name, found, made)
     return found
+
+
+def native_address(function):
+    """The address of a native function."""
+    return address(function._name)
 
 
 def address_of(builder, name):
@@ -232,6 +253,7 @@ def flags(fastmath):
     chosen.error_model = "numpy"
     if fastmath:
         chosen.fastmath = FastMathOptions(set(fastmath))
+        chosen.forceinline = True  # a call left in a kernel's loop keeps LLVM from vectorising it
     return chosen
 
 
@@ -364,6 +386,8 @@ def link_file(path, name):
 def native(function):
     """Declare a core function over words, called by compiled code through its symbol; compiled or loaded when first used."""
     count, name = function.__code__.co_argcount, function.__name__
+    if name in declared:
+        raise NameError(f"two native functions are called {name}: they would share a symbol")
     declared[name] = (function, False)
 
     def caller(typingctx, *args):

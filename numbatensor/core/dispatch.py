@@ -26,6 +26,7 @@ from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
     POINTWISE,
     SIZE,
+    STRUCTURED,
     Frame,
     Op,
     arguments_at,
@@ -551,8 +552,8 @@ def wants_record(o, a, out):
 
 
 @native
-def record_call(op, out, arguments):
-    """Give the result of an op that is not pointwise its node: saved tensors, and the attributes that the wanted rules read."""
+def record_node(op, out, arguments):
+    """A node for the result of an op that is not pointwise: saved tensors, and the attributes that the wanted rules read."""
     o, a = op_at(op), arguments_at(arguments)
     wanted = 0
     for k in range(o.tensors):
@@ -585,7 +586,13 @@ def record_call(op, out, arguments):
     if attributes:
         x, y = tensor_at(a.tensors[0]), tensor_at(out)
         keep_attributes(node, a, o.operands, x, x.numel / y.numel if y.numel else 0.0)
-    attach(out, node)
+    return node
+
+
+@native
+def record_call(op, out, arguments):
+    """Give the result of an op that is not pointwise its node."""
+    attach(out, record_node(op, out, arguments))
     return out
 
 
@@ -658,6 +665,27 @@ def check_dtype(op, a):
 
 
 @native
+def write_structured(op, arguments, out):
+    """Run an op that can write in place on its first argument; its rules do not read what is overwritten."""
+    o, a = op_at(op), arguments_at(arguments)
+    wanted = 1 if wants_record(o, a, out) else 0
+    check_write(op, out, wanted)
+    for k in range(1, o.tensors):
+        if a.tensors[k] and overlaps(tensor_at(out), tensor_at(a.tensors[k])):
+            call_python("complain", OVERLAP, op, out, a.tensors[k])
+    if wanted:
+        for k in range(o.tensors):
+            if a.tensors[k]:
+                settle(a.tensors[k])
+    decref(call(runner(op), op, arguments, out))
+    bump(op, out)
+    if wanted:
+        rebase(out, record_node(op, out, arguments))
+    incref(out)
+    return out
+
+
+@native
 def perform_into(op, arguments, out, in_place):
     """Run an op and write the result into a tensor: its first argument (`in_place`), or one that must not need a gradient."""
     o, a = op_at(op), arguments_at(arguments)
@@ -670,6 +698,16 @@ def perform_into(op, arguments, out, in_place):
     if o.kind == POINTWISE:
         return pointwise(op, arguments, out)
     check_dtype(op, a)
+    if in_place and o.kind == STRUCTURED and (o.trait == 2 or (o.trait and tensor_at(out).contiguous)):
+        return write_structured(op, arguments, out)
+    if in_place:
+        made = perform(op, arguments)
+        failed = attempt(symbol("write"), out, made) == -1
+        decref(made)
+        if failed:
+            fail()
+        incref(out)
+        return out
     check_write(op, out, 0)
     made = call(runner(op), op, arguments, 0)
     y, x = tensor_at(out), tensor_at(made)

@@ -31,7 +31,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.rules import NONE, PYTHON, run_rule_natively
+from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split_part
 from numbatensor.core.tensors import empty, same_shape, shape_of
 
 assert empty  # reached through its symbol, so that its failure can be caught
@@ -296,13 +296,21 @@ def step(call_address, v):
         decref(n.grad)
         n.grad = visit.grad
     o = op_at(n.op)
-    python = c.create_graph != 0
-    for i in range(n.inputs):
+    python, split = c.create_graph != 0, o.rule_kind[0] == SPLIT
+    for i in range(0 if split else n.inputs):
         python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
     for k in range(n.saved):
         check(node, k)
     if python:
         call_python("run_rule", node, call_address)
+    elif split:
+        start = 0
+        for i in range(n.inputs):
+            e, length = edge_at(n.edges + i * EDGE), load(n.attributes + 8 * (2 + i))
+            if e.node:
+                part = split_part(visit.grad, load(n.attributes), start, length, load(n.attributes + 8))
+                deliver(call_address, e.node, e.output_nr, part)
+            start += length
     else:
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)

@@ -14,7 +14,7 @@ from numbatensor.core.memory import decref, incref, memcpy, store
 from numbatensor.core.packing import op_result, packed_as, tensors_from, width_code
 from numbatensor.core.records import RANK, Tensor, arguments_at, frame_at, new_frame, on_stack, tensor_at
 from numbatensor.core.slices import pick_slices, write_slices
-from numbatensor.core.tensors import shape_of, zero
+from numbatensor.core.tensors import empty, shape_of, zero
 
 assert packed_as and op_result and write_slices  # reached through their symbols
 new_tensor, TENSOR = on_stack(Tensor), Tensor.itemsize
@@ -105,6 +105,32 @@ def replace(op, arguments, out):
 def add_at(op, arguments, out):
     """Add to elements of x in place: x, source, index tensors, first dimension."""
     return write_in_place(op, arguments, kernel_of(op, tensor_at(arguments_at(arguments).tensors[0]).dtype))
+
+
+@native
+def cleared_at(op, arguments, out):
+    """A copy of x with zeros at an index: x, index tensors, the first dimension that they are for."""
+    a, frame = arguments_at(arguments), new_frame()
+    x = tensor_at(a.tensors[0])
+    kernel = kernel_of(op, width_code(x.itemsize))
+    indices, count = indices_from(arguments, 1)
+    frame_at(frame).ndim = 0
+    nothing = empty(frame, x.dtype)
+    zero(nothing)
+    made = attempt(symbol("copy_for_writing"), a.tensors[0], out)
+    if made != -1:
+        made = attempt(
+            symbol("write_slices_at"), op, arguments, made, indices, count, a.numbers[a.count - 1], nothing, kernel
+        )
+    decref(nothing)
+    if made == -1:
+        fail()
+    return made
+
+
+@native
+def write_slices_at(op, arguments, made, indices, count, first, source, kernel):
+    return write_at(op, arguments, made, indices, count, first, source, kernel)
 
 
 @native

@@ -3,14 +3,27 @@
 from numba import njit
 
 from numbatensor.core.arguments import wrap
-from numbatensor.core.compiler import native, symbol
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import copy_run
-from numbatensor.core.dispatch import conversion, promote, refuse
+from numbatensor.core.dispatch import conversion, promote, refuse, runner
+from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
-from numbatensor.core.memory import load, memcpy, store
+from numbatensor.core.memory import free, load, malloc, memcpy, store
+from numbatensor.core.modes import grad_enabled
 from numbatensor.core.packing import op_result, run_long
-from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
-from numbatensor.core.tensors import shape_of
+from numbatensor.core.python import PAYLOAD, argument, as_long, box, entry, tuple_item, tuple_size, unboxed
+from numbatensor.core.records import (
+    RANK,
+    arguments_at,
+    frame_at,
+    new_arguments,
+    new_frame,
+    node_at,
+    op_at,
+    state_at,
+    tensor_at,
+)
+from numbatensor.core.tensors import FLOAT32, shape_of
 
 assert parallel  # reached through its symbol
 RUN = 8  # elements: rows that are no longer are copied a column at a time
@@ -128,6 +141,57 @@ def join(op, arguments, out, new):
             copy_part(made, data, part, dim, new)
             data += o.strides[dim] * (1 if new else t.shape[dim])
     return made
+
+
+@native
+def joined(op, parts, count, dim, out):
+    """Join an array of tensors and record it: a node with as many inputs, which keeps dim, whether dim is new, and the lengths."""
+    arguments = new_arguments()
+    a = arguments_at(arguments)
+    a.count = 3
+    for k in range(3):
+        a.tensors[k], a.kinds[k] = 0, 2
+    a.numbers[0], a.numbers[1], a.numbers[2] = parts, count, dim
+    made = call(runner(op), op, arguments, out)
+    x, new = tensor_at(made), op_at(op).trait
+    wanted = False
+    for k in range(count):
+        wanted |= needs_grad(tensor_at(load(parts + 8 * k)))
+    if out or not wanted or x.dtype < FLOAT32 or not grad_enabled():
+        return made
+    node = new_node(NATIVE, op, count, 0, 2 + count, made)
+    place = node_at(node).attributes
+    along = wrap(dim, x.ndim)
+    store(place, along)
+    store(place + 8, new)
+    for k in range(count):
+        part = load(parts + 8 * k)
+        t = tensor_at(part)
+        settle(part)
+        link(node, k, part)
+        length = 1
+        if new == 0:
+            length = 0 if skipped(t) and x.ndim > 1 else t.shape[along]
+        store(place + 8 * (2 + k), length)
+    attach(made, node)
+    return made
+
+
+@entry
+def join_tensors(self, args, count):
+    """(row, tuple of tensors, dim, out or None) -> Tensor"""
+    row, tensors, out = as_long(argument(args, 0)), argument(args, 1), 0
+    n = tuple_size(tensors)
+    if argument(args, 3) != symbol("none"):
+        out = unboxed(argument(args, 3))
+    parts = malloc(8 * n + 8)
+    for k in range(n):
+        store(parts + 8 * k, load(tuple_item(tensors, k) + PAYLOAD))
+    made = attempt(symbol("joined"), row, parts, n, as_long(argument(args, 2)), out)
+    free(parts)
+    if made == -1:
+        fail()
+    return box(made)
 
 
 @native

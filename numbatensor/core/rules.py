@@ -25,9 +25,9 @@ from numbatensor.core.records import (
     saved_at,
     tensor_at,
 )
-from numbatensor.core.tensors import empty, shape_of, zero
+from numbatensor.core.tensors import alias, empty, is_packed, shape_of, zero
 
-NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON = range(6)  # kinds of rule
+NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT = range(7)  # kinds of rule
 GRAD, SAVED_VALUE, KEPT, RESULT, CONSTANT = range(5)  # origins of an instruction's argument
 INSTRUCTION, SOURCE, SOURCES = Instruction.itemsize, 24, 16
 MOST = 24  # instructions of one program
@@ -182,6 +182,25 @@ def undo_view(node, grad):
         decref(made)
         fail()
     return made
+
+
+@native
+def split_part(grad, dim, start, length, new):
+    """The part of a join's gradient that is one input's: a plain tensor over the same memory. `new`: of a stack."""
+    t = alias(grad)
+    y = tensor_at(t)
+    y.data += start * y.strides[dim]
+    if new:
+        y.ndim -= 1
+        for i in range(dim, y.ndim):
+            y.shape[i], y.strides[i] = y.shape[i + 1], y.strides[i + 1]
+    else:
+        y.shape[dim] = length
+    y.numel = 1
+    for i in range(y.ndim):
+        y.numel *= y.shape[i]
+    y.contiguous = 1 if is_packed(y) else 0
+    return t
 
 
 @native

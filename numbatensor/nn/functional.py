@@ -1,7 +1,7 @@
 """Layers and losses as functions."""
 
 import numbatensor as nt
-from numbatensor.ops import activations
+from numbatensor.ops import activations, indexing
 
 relu, leaky_relu, elu, selu, silu, softplus, hardtanh, mish, tanh, sigmoid = (
     nt.relu,
@@ -36,6 +36,8 @@ def embedding(input, weight, padding_idx=None):
     rows = weight[input]
     if padding_idx is None:
         return rows
+    if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise AssertionError("Padding_idx must be within num_embeddings")
     padded = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
     return nt.where(padded, rows.detach(), rows)
 
@@ -66,51 +68,72 @@ def reduce(loss, reduction):
     return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
 
 
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
-    """Negative of the log-probability of each target class. `input`: (N, C) or (C,) log-probabilities; `target`: (N,) or () classes."""
-    if input.ndim == 1:
-        return nll_loss(
-            input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction if reduction != "none" else "sum"
-        )
-    if input.ndim != 2:
-        raise RuntimeError(f"nll_loss: expected (N, C) log-probabilities, got {tuple(input.shape)}")
+    """Negative of the log-probability of each target class.
+
+    Parameters
+    ----------
+    input : Tensor
+        Log-probabilities, (C,), (N, C) or (N, C, d1, ...).
+    target : Tensor
+        Classes, int64: (), (N,) or (N, d1, ...).
+    weight : Tensor, optional
+        Of each class, (C,); the mean is divided by the sum of the targets' weights.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction")
     if target.dtype is not nt.int64:
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.name}")
-    used = target != ignore_index
-    safe = nt.where(used, target, 0)
-    if safe.numel() and (int(safe.amin()) < 0 or int(safe.amax()) >= input.shape[1]):
-        wrong = [t for t in safe.tolist() if not 0 <= t < input.shape[1]][0]
-        raise IndexError(f"Target {wrong} is out of bounds.")
-    scale = used.to(input.dtype) if weight is None else weight[safe] * used.to(input.dtype)
-    loss = -input[nt.arange(input.shape[0]), safe] * scale
-    return loss.sum() / scale.sum() if reduction == "mean" else reduce(loss, reduction)
+    number = REDUCTIONS[reduction]
+    if input.ndim == 1:
+        out = indexing.nll_loss(input.unsqueeze(0), target.reshape(1), weight, ignore_index, number)
+        return out.reshape(()) if reduction == "none" else out
+    if input.ndim == 2:
+        return indexing.nll_loss(input, target, weight, ignore_index, number)
+    if input.ndim == 0 or tuple(target.shape) != (input.shape[0], *input.shape[2:]):
+        raise RuntimeError(
+            f"Expected target size {[input.shape[0], *input.shape[2:]] if input.ndim else []}, got {list(target.shape)}"
+        )
+    flat = input.movedim(1, -1).reshape(-1, input.shape[1])
+    out = indexing.nll_loss(flat, target.reshape(-1), weight, ignore_index, number)
+    return out.reshape(target.shape) if reduction == "none" else out
 
 
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    """Negative log-likelihood of classes under the softmax of logits; `target` holds classes, or probabilities of a float dtype."""
-    if input.ndim > 2:
-        input = input.movedim(1, -1).reshape(-1, input.shape[1])
-        target = (
-            target.reshape(-1) if not target.is_floating_point() else target.movedim(1, -1).reshape(-1, input.shape[1])
-        )
-    logp = log_softmax(input, -1)
+    """Negative log-likelihood of classes under the softmax of logits.
+
+    `input`: (C,), (N, C) or (N, C, d1, ...) logits. `target`: classes (int64) of the shape without C, or probabilities (floats) of
+    the shape of `input`.
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    dim = 0 if input.ndim == 1 else 1
+    logp = log_softmax(input, dim)
+    classes = input.shape[dim]
+    scaled = lambda x: x if weight is None else x * weight.reshape([classes] + [1] * (input.ndim - dim - 1))
     if target.is_floating_point():
-        classes = input.shape[-1]
+        if target.shape != input.shape:
+            raise RuntimeError(
+                f"Expected floating point type for target with class probabilities to have the shape of input: {list(target.shape)} "
+                f"and {list(input.shape)}"
+            )
         target = target * (1.0 - label_smoothing) + label_smoothing / classes if label_smoothing else target
-        loss = -(logp * target * weight if weight is not None else logp * target).sum(-1)
+        loss = -scaled(logp * target).sum(dim)
         return loss.sum() / max(loss.numel(), 1) if reduction == "mean" else reduce(loss, reduction)
     loss = nll_loss(logp, target, weight, ignore_index, reduction)
     if not label_smoothing:
         return loss
     used = (target != ignore_index).to(input.dtype)
-    spread = -(logp if weight is None else logp * weight).sum(-1) * used
+    spread = -scaled(logp).sum(dim) * used
     if reduction == "mean":
-        spread = spread.sum() / (
-            used.sum() if weight is None else (weight[nt.where(target != ignore_index, target, 0)] * used).sum()
-        )
+        kept = used if weight is None else weight[nt.where(target != ignore_index, target, 0)] * used
+        spread = spread.sum() / kept.sum()
     else:
         spread = reduce(spread, reduction)
-    return loss * (1.0 - label_smoothing) + spread * (label_smoothing / input.shape[-1])
+    return loss * (1.0 - label_smoothing) + spread * (label_smoothing / classes)
 
 
 def mse_loss(input, target, reduction="mean"):

@@ -1,5 +1,29 @@
 """The operations, each declared once."""
 
-from numbatensor.ops import activations, elementary, reductions, rounding, rows, structured, transcendental, views
+from numbatensor.ops import (
+    activations,
+    arranging,
+    elementary,
+    indexing,
+    random,
+    reductions,
+    rounding,
+    rows,
+    structured,
+    transcendental,
+    views,
+)
 
-__all__ = ["activations", "elementary", "reductions", "rounding", "rows", "structured", "transcendental", "views"]
+__all__ = [
+    "activations",
+    "arranging",
+    "elementary",
+    "indexing",
+    "random",
+    "reductions",
+    "rounding",
+    "rows",
+    "structured",
+    "transcendental",
+    "views",
+]

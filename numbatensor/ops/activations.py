@@ -2,8 +2,9 @@
 
 import math
 
+from kernels_cpu import mathematics
 from numbatensor.op import FLOATING, pointwise
-from numbatensor.ops.elementary import exp, sigmoid, tanh, where
+from numbatensor.ops.elementary import exp, sigmoid, where
 from numbatensor.ops.transcendental import erf
 
 
@@ -37,7 +38,7 @@ selu.backward(x=lambda grad, x: where(x > 0.0, grad * 1.0507009873554805, grad *
 @pointwise(dtypes=FLOATING, cost=5)
 def silu(x):
     """Each element times its logistic function."""
-    return x / (1.0 + math.exp(-x))
+    return x * mathematics.sigmoid(x)
 
 
 silu.backward(x=lambda grad, x: grad * sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))))
@@ -54,29 +55,19 @@ gelu_erf.backward(
 )
 
 
-@pointwise(dtypes=FLOATING, cost=8)
+@pointwise(dtypes=FLOATING, cost=6)
 def gelu_tanh(x):
-    """The normal distribution's activation, by its tanh approximation (Hendrycks and Gimpel, 2016)."""
-    return 0.5 * x * (1.0 + math.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    """The normal distribution's activation, by its tanh approximation (Hendrycks and Gimpel, 2016): ``(1 + tanh(u)) / 2`` is
+    ``sigmoid(2 * u)``."""
+    return x * mathematics.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
-gelu_tanh.backward(
-    x=lambda grad, x: (
-        grad
-        * (
-            0.5 * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
-            + 0.5
-            * x
-            * (
-                1.0
-                - tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
-                * tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
-            )
-            * 0.7978845608028654
-            * (1.0 + 0.134145 * x * x)
-        )
-    )
-)
+def gelu_tanh_slope(grad, x):
+    s = sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    return grad * s * (1.0 + x * (1.0 - s) * 1.5957691216057308 * (1.0 + 0.134145 * x * x))
+
+
+gelu_tanh.backward(x=gelu_tanh_slope)
 
 
 @pointwise(tensors=1, dtypes=FLOATING, cost=8)
@@ -97,20 +88,21 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
 hardtanh.backward(x=lambda grad, x, min_val, max_val: where(x > min_val, where(x < max_val, grad, 0.0), 0.0))
 
 
-@pointwise(dtypes=FLOATING, cost=10)
+@pointwise(dtypes=FLOATING, cost=5)
 def mish(x):
-    """Each element times the tanh of its softplus (Misra, 2019)."""
-    return x * math.tanh(math.log1p(math.exp(x)) if x < 20.0 else x)
+    """Each element times the tanh of its softplus (Misra, 2019): that is ``q / (2 - q)`` with ``q = s * (2 - s)``, s the sigmoid."""
+    s = mathematics.sigmoid(x)
+    q = s * (2.0 - s)
+    return x * (q / (2.0 - q))
 
 
-mish.backward(
-    x=lambda grad, x: (
-        grad
-        * (
-            tanh(softplus(x, 1.0, 20.0))
-            + x * sigmoid(x) * (1.0 - tanh(softplus(x, 1.0, 20.0)) * tanh(softplus(x, 1.0, 20.0)))
-        )
-    )
-)
+def mish_slope(grad, x):
+    s = sigmoid(x)
+    q = s * (2.0 - s)
+    t = q / (2.0 - q)
+    return grad * (t + x * s * (1.0 - t * t))
+
+
+mish.backward(x=mish_slope)
 for op in (gelu_erf, gelu_tanh):
     op.internal()

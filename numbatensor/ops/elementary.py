@@ -2,6 +2,7 @@
 
 import math
 
+from kernels_cpu import mathematics
 from kernels_cpu.integers import magnitude, power
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
 
@@ -104,7 +105,7 @@ tanh.backward(x=lambda grad, out: grad * (1.0 - out * out))
 @pointwise(promotes=True, dtypes=FLOATING, cost=4)
 def sigmoid(x):
     """Logistic function of each element: ``1 / (1 + exp(-x))``."""
-    return 1.0 / (1.0 + math.exp(-x))
+    return mathematics.sigmoid(x)
 
 
 sigmoid.backward(x=lambda grad, out: grad * (1.0 - out) * out)

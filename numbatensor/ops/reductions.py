@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels_cpu.ordering import larger, smaller
 from numbatensor.core.dispatch import FLOAT32, INT64
+from numbatensor.core.reduce import variance
 from numbatensor.op import FLOATING, NUMBER, boolean, reduction, summed, widened
 from numbatensor.ops.elementary import where
 from numbatensor.ops.views import spread
@@ -49,7 +50,7 @@ def squared_distance(x, centre):
     finish=lambda acc, count, correction: acc / max(count - correction, 0.0),
     accumulator=widened,
     dtypes=FLOATING,
-    run="variance",
+    run=variance,
     more=(("correction", NUMBER, 1),),
 )
 def var(acc, x):
@@ -63,7 +64,7 @@ def var(acc, x):
     finish=lambda acc, count, correction: math.sqrt(acc / max(count - correction, 0.0)),
     accumulator=widened,
     dtypes=FLOATING,
-    run="variance",
+    run=variance,
     more=(("correction", NUMBER, 1),),
 )
 def std(acc, x):

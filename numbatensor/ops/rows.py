@@ -1,8 +1,9 @@
-"""Operations along one dimension: softmax, scans, sorting, picking and placing by index."""
+"""Operations along one dimension: softmax and scans."""
 
 import numpy as np
 
-from numbatensor.op import DIMS, FLOATING, INT, SIZES, TENSOR, Recorded, from_array, structured
+from numbatensor.op import DIMS, FLOATING, INT, TENSOR, from_array, structured
+from numbatensor.ops.arranging import flip
 
 
 @structured(dtypes=FLOATING)
@@ -73,146 +74,5 @@ def cumprod_rule(grad, out, x, dim):
 
 cumprod.backward(x=cumprod_rule)
 
-
-@structured
-def flip(x: TENSOR, dims: DIMS):
-    """The tensor with the order of some dimensions turned around."""
-    return np.array(np.flip(x, dims))
-
-
-flip.backward(x=lambda grad, dims: flip(grad, dims))
-
-
-@structured
-def roll(x: TENSOR, shifts: DIMS, dims: DIMS):
-    """The tensor shifted along dimensions; what leaves one end enters the other."""
-    return np.roll(x, shifts, dims)
-
-
-@structured
-def unroll(x: TENSOR, shifts: DIMS, dims: DIMS):
-    """The tensor shifted back."""
-    return np.roll(x, np.negative(shifts), dims)
-
-
-roll.backward(x=lambda grad, shifts, dims: unroll(grad, shifts, dims))
-unroll.backward(x=lambda grad, shifts, dims: roll(grad, shifts, dims))
-
-
-@structured
-def tile_all(x: TENSOR, repeats: SIZES):
-    """The tensor repeated along each dimension."""
-    return np.tile(x, repeats)
-
-
-def untile(grad, repeats, input_shape):
-    """Sum over the repetitions."""
-    lead = len(repeats) - len(input_shape)
-    full = (1,) * lead + tuple(input_shape)
-    pairs = [n for r, m in zip(repeats, full, strict=True) for n in (r, m)]
-    return grad.reshape(pairs).sum(list(range(0, 2 * len(full), 2))).reshape(input_shape)
-
-
-tile_all.backward(x=untile)
-
-
-@structured
-def tril(x: TENSOR, diagonal: INT = 0):
-    """The lower triangle of each matrix; zeros above."""
-    return np.tril(x, diagonal)
-
-
-@structured
-def triu(x: TENSOR, diagonal: INT = 0):
-    """The upper triangle of each matrix; zeros below."""
-    return np.triu(x, diagonal)
-
-
-tril.backward(x=lambda grad, diagonal: tril(grad, diagonal))
-triu.backward(x=lambda grad, diagonal: triu(grad, diagonal))
-
-
-for op in (
-    softmax,
-    log_softmax,
-    logsumexp_dims,
-    cumsum,
-    cumprod,
-    flip,
-    roll,
-    unroll,
-    tile_all,
-    tril,
-    triu,
-):
+for op in (softmax, log_softmax, logsumexp_dims, cumsum, cumprod):
     op.internal()
-
-
-class Indexed(Recorded):
-    """An op on arrays with an index among its arguments: slices, integers, integer arrays, masks."""
-
-    def __init__(self, function, tensors):
-        super().__init__(function.__name__, function.__doc__, tensors)
-        self.on_arrays = function
-
-    def __call__(self, *args):
-        tensors, rest = args[: len(self.inputs)], args[len(self.inputs) :]
-        out = from_array(self.on_arrays(*[t.array() for t in tensors], *rest))
-        names = self.on_arrays.__code__.co_varnames[len(self.inputs) : self.on_arrays.__code__.co_argcount]
-        attributes = {"size": tuple(tensors[0].shape), **dict(zip(names, rest, strict=True))}
-        return self.record(out, dict(zip(self.inputs, tensors, strict=True)), attributes)
-
-
-def indexed(*tensors):
-    return lambda function: Indexed(function, tensors)
-
-
-@indexed("x")
-def pick(x, where):
-    """Elements by NumPy indexing: `where` is an index of slices, integers, arrays and masks."""
-    return np.array(x[where])
-
-
-@indexed("x")
-def place(x, where, size):
-    """Zeros of a size, with x added at an index; repeated places add up."""
-    out = np.zeros(size, x.dtype)
-    np.add.at(out, where, x)
-    return out
-
-
-pick.backward(x=lambda grad, where, size: place(grad, where, size))
-place.backward(x=lambda grad, where: pick(grad, where))
-
-
-@indexed("x", "y")
-def replaced(x, y, where):
-    """A copy of x with y at an index."""
-    out = np.array(x)
-    out[where] = y
-    return out
-
-
-@indexed("x")
-def zeroed(x, where):
-    """A copy of x with zeros at an index."""
-    out = np.array(x)
-    out[where] = 0
-    return out
-
-
-zeroed.backward(x=lambda grad, where: zeroed(grad, where))
-replaced.backward(
-    x=lambda grad, where: zeroed(grad, where), y=lambda grad, where, y: pick(grad, where).sum_to_size(y.shape)
-)
-
-
-@indexed("x", "y")
-def added(x, y, where):
-    """A copy of x with y added at an index; repeated places add up."""
-    out = np.array(x)
-    np.add.at(out, where, y)
-    return out
-
-
-added.backward(x=lambda grad: grad, y=lambda grad, where: pick(grad, where))

@@ -14,7 +14,7 @@ def matmul(x: TENSOR, y: TENSOR):
 matmul.internal().backward(x=lambda grad, y: matmul(grad, y.mT), y=lambda grad, x: matmul(x.mT, grad))
 
 
-@structured(run="")
+@structured
 def copy(source: TENSOR):
     """The elements that an in-place copy wrote; only ever recorded."""
 

@@ -1,5 +1,6 @@
 """Views: new shapes and strides (in bytes) over the same memory. Each function changes y, which starts as x is; see `core/views.py`."""
 
+from numbatensor.core import views as natives
 from numbatensor.core.arguments import item, wrap
 from numbatensor.core.records import storage_at
 from numbatensor.op import DIMS, FLAG, INT, OPS, SIZES, TENSOR, same, structured, view
@@ -222,17 +223,17 @@ def as_strided(y, x, layout: SIZES, steps: SIZES, size: SIZES, stride: SIZES, of
     return empty or (low >= storage.data and high + x.itemsize <= storage.data + storage.nbytes)
 
 
-@view(run="same_memory")
+@view(run=natives.same_memory)
 def view_as_shape(x: TENSOR, size: SIZES):
     """The same memory in another shape."""
 
 
-@view(run="same_elements")
+@view(run=natives.same_elements)
 def reshape(x: TENSOR, shape: SIZES):
     """The same elements in another shape; the same memory where that is possible."""
 
 
-@structured(run="copy_of")
+@structured(run=natives.copy_of)
 def clone(x: TENSOR):
     """A copy of the tensor."""
 
@@ -257,17 +258,17 @@ view_as_shape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 # Where a view lies in its base: shape and strides (in bytes) of the base and of the view, and the bytes between their first elements.
 
 
-@structured(run="region")
+@structured(run=natives.region)
 def region(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """What lies at a part of x, once x is laid out as given."""
 
 
-@structured(run="placed")
+@structured(run=natives.placed)
 def placed(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """Zeros in a layout, with x added at a part."""
 
 
-@structured(run="without")
+@structured(run=natives.without)
 def without(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """x, laid out as given, with zeros at a part."""
 
@@ -283,12 +284,12 @@ without.backward(
 )
 
 
-@structured(run="")
+@structured
 def copy_slices(base: TENSOR, part: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """A write to a part of a tensor; only ever recorded."""
 
 
-@structured(run="")
+@structured
 def as_strided_view(base: TENSOR, part: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """A view whose history was made anew from its base's; only ever recorded."""
 

@@ -1,0 +1,62 @@
+"""Elements in another order, repeated, or left out: copies, not views."""
+
+from kernels_cpu import index as kernels
+from numbatensor.core import arranging as natives
+from numbatensor.core import joining
+from numbatensor.op import DIMS, EXACT, INT, SIZES, TENSOR, Joined, structured
+
+
+@structured(run=natives.flip, kernels=((kernels.turn, 2, EXACT),))
+def flip(x: TENSOR, dims: DIMS):
+    """The tensor with the order of some dimensions turned around."""
+
+
+flip.backward(x=lambda grad, dims: flip(grad, dims))
+
+
+@structured(run=natives.roll)
+def roll(x: TENSOR, shifts: DIMS, dims: DIMS):
+    """The tensor shifted along dimensions; what leaves one end enters the other."""
+
+
+def back(shifts):
+    return -shifts if isinstance(shifts, int) else tuple(-s for s in shifts)
+
+
+roll.backward(x=lambda grad, shifts, dims: roll(grad, back(shifts), dims))
+
+
+@structured(run=natives.tile)
+def tile(x: TENSOR, dims: SIZES):
+    """The tensor repeated along each dimension; missing dimensions count once."""
+
+
+def untile(grad, dims, input_shape):
+    """Sum over the repetitions."""
+    ndim = max(len(dims), len(input_shape))
+    repeats = (1,) * (ndim - len(dims)) + tuple(dims)
+    full = (1,) * (ndim - len(input_shape)) + tuple(input_shape)
+    pairs = [n for r, m in zip(repeats, full, strict=True) for n in (r, m)]
+    return grad.reshape(pairs).sum(tuple(range(0, 2 * ndim, 2))).reshape(input_shape) if pairs else grad
+
+
+tile.backward(x=untile)
+
+
+@structured(run=natives.tril)
+def tril(x: TENSOR, diagonal: INT = 0):
+    """The lower triangle of each matrix; zeros above."""
+
+
+@structured(run=natives.triu)
+def triu(x: TENSOR, diagonal: INT = 0):
+    """The upper triangle of each matrix; zeros below."""
+
+
+tril.backward(x=lambda grad, diagonal: tril(grad, diagonal))
+triu.backward(x=lambda grad, diagonal: triu(grad, diagonal))
+
+cat = Joined("cat", "Tensors joined along a dimension.", joining.cat, new=False)
+stack = Joined("stack", "Tensors joined along a new dimension.", joining.stack, new=True)
+for op in (flip, roll, tile, tril, triu):
+    op.internal()
