@@ -23,6 +23,7 @@ LAYERS = [
     ["numbatensor.python_rules", "numbatensor.messages", "numbatensor.refusals", "numbatensor.graph_nodes"],
     ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
     [
+        "numbatensor.index_refusals",
         "numbatensor.indexing",
         "numbatensor.joining",
         "numbatensor.linear_algebra",
