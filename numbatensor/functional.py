@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from numbatensor import dtypes
 from numbatensor.indexing import Extremum, gather
 from numbatensor.op import from_array
 from numbatensor.ops import arranging, reductions, rows
