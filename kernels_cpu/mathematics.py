@@ -18,7 +18,7 @@ from kernels_cpu.remainders import floor_divide, fmod, modulo
 from kernels_cpu.traced import rounding
 from kernels_cpu.trigonometry import cos, sin, tan
 
-BOUNDED = ("sin", "cos", "tan", "fmod", "modulo", "floor_divide")
-BOUNDED += ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")  # of `integers`
+OF_INTEGERS = ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")  # in `integers`
+BOUNDED = ("sin", "cos", "tan", "fmod", "modulo", "floor_divide", *OF_INTEGERS)
 
 ceil, fabs, floor, round, trunc = map(rounding, ("ceil", "fabs", "floor", "rint", "trunc"))

@@ -13,7 +13,8 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
-FEATURES = llvm.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
+CHOSEN = config.CPU_FEATURES  # type: ignore[attr-defined]
+FEATURES = llvm.get_host_cpu_features().flatten() if CHOSEN is None else CHOSEN
 FUSED = "+fma" in FEATURES or platform.machine().lower() not in ("x86_64", "amd64", "i686")
 STRICT = ("arcp",)  # a flag that means nothing to sums and products, and keeps numba from adding "contract" to them
 
@@ -116,7 +117,7 @@ class Number:
     def __ne__(self, other):
         return self.compare("!=", other)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def number_of(*values):

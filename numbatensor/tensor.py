@@ -116,12 +116,7 @@ class Tensor(TensorBase):
         """Whether the elements are floats."""
         return self.dtype.is_floating_point
 
-    requires_grad = property(
-        reader("get_flag", entries.REQUIRES_GRAD), doc="Whether operations on this tensor are recorded."
-    )
-
-    @requires_grad.setter
-    def requires_grad(self, value):
+    def _set_requires_grad(self, value):
         if value and not self.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if not value and not self.is_leaf:
@@ -130,6 +125,12 @@ class Tensor(TensorBase):
                 "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
         entries.set_requires_grad(self, builtins.int(value))
+
+    requires_grad = property(
+        reader("get_flag", entries.REQUIRES_GRAD),
+        _set_requires_grad,
+        doc="Whether operations on this tensor are recorded.",
+    )
 
     def requires_grad_(self, requires_grad=True):
         """Record operations on this leaf, or stop recording them."""

@@ -46,7 +46,9 @@ counts = {"compiled": 0, "loaded": 0}
 
 
 def processor():
-    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    """The processor that code is made for: this one, or what numba is told by its environment variables."""
+    chosen = (numba.config.CPU_NAME, numba.config.CPU_FEATURES)  # type: ignore[attr-defined]
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {chosen}"
 
 
 def digest(*parts):

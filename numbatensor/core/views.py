@@ -39,7 +39,7 @@ def finish_view(t, x):
 def adapted(g, getters):
     """A function of geometry that reads its attributes from the argument record."""
     n = len(getters)
-    a, b, c, d, e = (*getters, *[number_argument] * (5 - n))
+    a, b, c, d, e = list(getters) + [number_argument] * (5 - n)
     forms = (
         lambda y, x, arguments: g(y, x),
         lambda y, x, arguments: g(y, x, a(arguments, 1)),
