@@ -67,6 +67,12 @@ def rounds(function, exact):
         return lambda x: x
 
 
+def rounded(x):
+    """x rounded to a whole number, halves to even; an integer is one."""
+    raise NotImplementedError("compiled code only")
+
+
+rounds(rounded, mathematics.round)
 rounds(rounded_down, mathematics.floor)
 rounds(rounded_up, mathematics.ceil)
 rounds(cut, mathematics.trunc)

@@ -34,14 +34,14 @@ def rows(term, combine, identity, kinds, centred):
     def block(x, low, high):
         part = start
         for i in range(low, high):
-            part = partial(f(part, g(partial(x_get(x, i)))))
+            part = partial(f(part, partial(g(x_get(x, i)))))
         return part
 
     @register_jitable
     def centred_block(x, low, high, centre):
         part = start
         for i in range(low, high):
-            part = partial(f(part, g(partial(x_get(x, i)), centre)))
+            part = partial(f(part, partial(g(x_get(x, i), centre))))
         return part
 
     def kernel(addresses, count, n):
@@ -88,13 +88,13 @@ def columns(term, combine, identity, kinds, centred):
             a, b = x_at(source + r * step), x_at(source + (r + 1) * step)
             c, d = x_at(source + (r + 2) * step), x_at(source + (r + 3) * step)
             for i in range(n):
-                first = partial(f(g(partial(x_get(a, i))), g(partial(x_get(b, i)))))
-                second = partial(f(g(partial(x_get(c, i))), g(partial(x_get(d, i)))))
+                first = partial(f(partial(g(x_get(a, i))), partial(g(x_get(b, i)))))
+                second = partial(f(partial(g(x_get(c, i))), partial(g(x_get(d, i)))))
                 put(part, i, partial(f(get(part, i), partial(f(first, second)))))
         for r in range(whole, count):
             a = x_at(source + r * step)
             for i in range(n):
-                put(part, i, partial(f(get(part, i), g(partial(x_get(a, i))))))
+                put(part, i, partial(f(get(part, i), partial(g(x_get(a, i))))))
         return 0
 
     def centred_kernel(addresses, count, n):
@@ -106,7 +106,7 @@ def columns(term, combine, identity, kinds, centred):
         for r in range(count):
             x = x_at(source + r * step)
             for i in range(n):
-                put(part, i, partial(f(get(part, i), g(partial(x_get(x, i)), partial(centre_get(centre, i))))))
+                put(part, i, partial(f(get(part, i), partial(g(x_get(x, i), partial(centre_get(centre, i)))))))
         return 0
 
     return centred_kernel if centred else kernel

@@ -76,6 +76,7 @@ from numbatensor.functional import (
     triu,
     var,
     var_mean,
+    where,
 )
 from numbatensor.indexing import (
     argsort,
@@ -115,7 +116,7 @@ from numbatensor.random import (
 from numbatensor.serialization import load, save
 from numbatensor.tensor import Size, Tensor, from_numpy, functions, tensor
 
-globals().update(functions)
+globals().update({name: f for name, f in functions.items() if name not in globals()})
 for name in (
     "flatten",
     "movedim",

@@ -61,6 +61,8 @@ def arange(start, end=None, step=1, *, dtype=None, requires_grad=False, device=N
     start, end = (0, start) if end is None else (start, end)
     if step == 0:
         raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     whole = all(isinstance(v, int) for v in (start, end, step))
     d = dtypes.as_dtype(dtype) if dtype else dtypes.int64 if whole else dtypes.get_default_dtype()
     made = from_array(np.arange(start, end, step).astype(d.numpy))

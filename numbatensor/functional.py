@@ -6,9 +6,9 @@ import math
 import numpy as np
 
 from numbatensor import dtypes
-from numbatensor.indexing import Extremum, gather
+from numbatensor.indexing import Extremum, gather, nonzero
 from numbatensor.op import from_array
-from numbatensor.ops import arranging, reductions, rows
+from numbatensor.ops import arranging, reductions, rounding, rows, transcendental
 from numbatensor.tensor import Tensor, as_operand, as_sizes, functions, wrap_dim
 
 op = functions
@@ -84,25 +84,25 @@ def argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     return rows.argmin(input, chosen(dim, axis), keepdim if keepdims is None else keepdims)
 
 
-def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
+def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
     """Variance: the mean square distance to the mean, with ``n - correction`` for n."""
-    dim = chosen(dim, axis)
+    dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, builtins.bool):
         dim, unbiased = None, dim
     return reductions.var(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased))
 
 
-def std(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
+def std(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
     """Square root of the variance."""
-    dim = chosen(dim, axis)
+    dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, builtins.bool):
         dim, unbiased = None, dim
     return reductions.std(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased))
 
 
-def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None):
+def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
     """Variance and mean."""
-    dim = chosen(dim, axis)
+    dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, builtins.bool):
         dim, unbiased = None, dim
     return var(input, dim, unbiased, keepdim, correction=correction), input.mean(dim, keepdim)
@@ -149,13 +149,17 @@ def equal(input, other):
 
 
 def round(input, *, decimals=0):
-    """Each element rounded to so many decimals; halves to even. Its gradient is zero."""
-    made = from_array(np.round(input.array(), decimals))
-    return made
+    """Each element rounded to so many decimals; halves to even."""
+    if decimals == 0 or not input.dtype.is_floating_point:
+        return rounding.rint(input)
+    scale = 10.0 ** abs(decimals)
+    return rounding.rint(input * scale) / scale if decimals > 0 else rounding.rint(input / scale) * scale
 
 
 def nan_to_num(input, nan=0.0, posinf=None, neginf=None):
     """NaN and infinities replaced by numbers."""
+    if not input.dtype.is_floating_point:
+        return input.clone()
     limit = np.finfo(input.dtype.numpy)
     x = op["where"](op["isnan"](input), nan, input)
     x = op["where"](x == math.inf, float(limit.max) if posinf is None else posinf, x)
@@ -165,17 +169,36 @@ def nan_to_num(input, nan=0.0, posinf=None, neginf=None):
 def logit(input, eps=None):
     """Logarithm of the odds ``x / (1 - x)``."""
     x = input if eps is None else clamp(input, eps, 1 - eps)
-    return (x / (1.0 - x)).log()
+    return transcendental.log_odds(x)
 
 
 def masked_fill(input, mask, value):
-    """A copy with a value where the mask is true."""
+    """A copy with a value, a number or tensor without dimensions, where the mask is true."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(
+                f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
+            )
+        value = value.to(input.dtype)
+    elif not input.dtype.is_floating_point:
+        value = int(value)
     return op["where"](mask, value, input)
 
 
-def flip(input, *dims):
+def where(condition, input=None, other=None):
+    """Of each pair the first element where the condition holds, else the second; of a condition alone, where it holds."""
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    if isinstance(condition, Tensor) and condition.dtype is dtypes.uint8:
+        condition = condition.to(dtypes.bool)
+    return op["where"](condition, input, other)
+
+
+def flip(input, *args, dims=None):
     """The tensor with the order of some dimensions turned around."""
-    return arranging.flip(input, as_sizes(dims))
+    return arranging.flip(
+        input, as_sizes(args if dims is None else (dims,) if isinstance(dims, int) else (tuple(dims),))
+    )
 
 
 def roll(input, shifts, dims=None):

@@ -272,7 +272,7 @@ def masked_select(input, mask):
     """The elements where a mask is true, as a vector."""
     if mask.dtype is not dtypes.bool:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    return ops.masked_select(input, mask)
+    return ops.masked_select(input, mask.expand(np.broadcast_shapes(input.shape, mask.shape)))
 
 
 def nonzero(input, *, as_tuple=False):

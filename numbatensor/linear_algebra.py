@@ -43,6 +43,11 @@ def bmm(input, mat2):
     """Products of two batches of matrices."""
     if input.ndim != 3 or mat2.ndim != 3:
         raise RuntimeError("batch1 must be a 3D tensor")
+    if input.shape[0] != mat2.shape[0] or input.shape[2] != mat2.shape[1]:
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: {[input.shape[0], input.shape[2]]} but got: "
+            f"{list(mat2.shape[:2])}."
+        )
     return input @ mat2
 
 
@@ -55,6 +60,9 @@ def dot(input, tensor):
 
 def outer(input, vec2):
     """Products of all pairs of elements of two vectors."""
+    for name, x in (("self", input), ("vec2", vec2)):
+        if x.ndim != 1:
+            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {x.ndim}-D")
     return input.unsqueeze(-1) * vec2
 
 

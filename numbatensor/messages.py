@@ -131,6 +131,10 @@ def zero_division(op, b, c):
     raise RuntimeError(f"ZeroDivisionError: {BY_ADDRESS[op].name} of integers by zero")
 
 
+def negative_power(op, b, c):
+    raise RuntimeError("Integers to negative integer powers are not allowed.")
+
+
 REPORTS = (
     no_memory,
     shapes,
@@ -147,6 +151,7 @@ REPORTS = (
     out_grad,
     copy_shape,
     zero_division,
+    negative_power,
 )
 
 

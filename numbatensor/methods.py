@@ -1,10 +1,11 @@
 """The functions that are methods of Tensor too, and their in-place forms."""
 
-from numbatensor import dtypes, functional, indexing, joining, linear_algebra
+from numbatensor import dtypes, functional, indexing, joining, linear_algebra, publish
 from numbatensor.core.modes import get_grad as is_grad_enabled
 from numbatensor.messages import long_name
 from numbatensor.tensor import Tensor, functions, written
 
+assert publish  # comes first: these methods take the places of some of its
 METHODS = {
     functional: """softmax log_softmax logsumexp cumsum cumprod max min argmax argmin var std norm clamp isclose allclose equal
         round nan_to_num logit masked_fill flip roll repeat tile tril triu""",
@@ -48,6 +49,7 @@ for module, names in IN_PLACE.items():
 Tensor.__getitem__, Tensor.__setitem__ = indexing.getitem, indexing.setitem
 Tensor.__matmul__ = linear_algebra.matmul
 Tensor.__rmatmul__ = lambda self, other: linear_algebra.matmul(other, self)
+Tensor.where = lambda self, condition, other: functional.where(condition, self, other)
 Tensor.clip, Tensor.clip_ = functional.clamp, Tensor.clamp_
 
 

@@ -216,14 +216,14 @@ class Pointwise(Op):
 
     kind = POINTWISE
 
-    def __init__(self, function, tensors, result, promotes, dtypes, masks, cost, divides):
+    def __init__(self, function, tensors, result, promotes, dtypes, masks, cost, trait):
         self.tensors, self.masks = tensors, masks
         super().__init__(function)
         row = self.row
         row["result"] = 0 if result is None else 1 + CODES[np.dtype(result)]
         row["promotes"], row["dtypes"], row["cost"] = promotes, dtypes, cost
         row["masks"] = sum(1 << self.inputs.index(m) for m in masks)
-        row["trait"] = divides
+        row["trait"] = trait
 
     def accepts(self, k, parameter):
         return ANY_NUMBER | (TENSOR if self.tensors is None or k < self.tensors else 0)
@@ -266,11 +266,11 @@ def same(grad):
     return grad
 
 
-def pointwise(function=None, *, tensors=None, result=None, promotes=False, dtypes=ALL, masks=(), cost=1, divides=False):
-    """Declare a pointwise op by its formula on numbers. `divides`: integers must not be divided by a zero second operand."""
+def pointwise(function=None, *, tensors=None, result=None, promotes=False, dtypes=ALL, masks=(), cost=1, trait=0):
+    """Declare a pointwise op by its formula on numbers. `trait`: see `core/dispatch.py`."""
     if function is None:
-        return lambda f: Pointwise(f, tensors, result, promotes, dtypes, masks, cost, divides)
-    return Pointwise(function, tensors, result, promotes, dtypes, masks, cost, divides)
+        return lambda f: Pointwise(f, tensors, result, promotes, dtypes, masks, cost, trait)
+    return Pointwise(function, tensors, result, promotes, dtypes, masks, cost, trait)
 
 
 def parameters_of(function):

@@ -14,7 +14,7 @@ from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
-from numbatensor.tensor import Tensor, as_operand, functions, tensor
+from numbatensor.tensor import Tensor, as_operand, functions, tensor, written
 
 CODE = {name: address(name) for name in ("call_op", "call_in_place", "call_reflected")}
 
@@ -111,6 +111,10 @@ class Slow:
         op, values = self.changed(args, given)
         return op.slow.fast_in_place(*values)
 
+    def written(self, *args, **given):
+        """The in-place form of an op with another dtype: no gradient flows to what it overwrites."""
+        return written(args[0], self.function(*args, **given))
+
     def operator(self, x, y):
         """Called where the native function declines an operator's operands."""
         if not isinstance(y, (TensorBase, builtins.int, builtins.float, np.ndarray, np.generic)):
@@ -143,8 +147,11 @@ def publish(op):
         return
     functions[op.name] = op.fast
     setattr(Tensor, op.name, op.fast)
-    if isinstance(op, Pointwise) and (op.row["result"] == 0 or len(op.inputs) == 2) and not op.masks:
-        setattr(Tensor, op.name + "_", make("call_in_place", slow.in_place, op.name + "_"))
+    if isinstance(op, Pointwise) and not op.masks:
+        if op.row["result"] == 0:
+            setattr(Tensor, op.name + "_", make("call_in_place", slow.in_place, op.name + "_"))
+        elif op.name in COMPARISONS or op.name.startswith("logical_"):
+            setattr(Tensor, op.name + "_", named(slow.written, op.name + "_", op))
     for word in OPERATORS.get(op.name, ()):
         setattr(Tensor, f"__{word}__", make("call_op", slow.operator, f"__{word}__"))
         setattr(Tensor, f"__r{word}__", make("call_reflected", slow.reflected, f"__r{word}__"))

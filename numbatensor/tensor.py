@@ -250,6 +250,11 @@ class Tensor(TensorBase):
             raise TypeError("only integer tensors of a single element can be converted to an index")
         return builtins.int(self.item())
 
+    def __format__(self, spec):
+        if self.ndim == 0:
+            return format(self.item(), spec)
+        return object.__format__(self, spec)
+
     def __len__(self):
         if self.ndim == 0:
             raise TypeError("len() of a 0-d tensor")
@@ -375,6 +380,10 @@ class Tensor(TensorBase):
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
+        if isinstance(value, TensorBase) and value.ndim:
+            raise RuntimeError(
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
+            )
         return written(self, as_operand(value))
 
     def zero_(self):
@@ -390,6 +399,7 @@ def written(out, source):
 
 
 def moved(ndim, source, destination):
+    source, destination = ([wrap_dim(d, ndim) for d in dims] for dims in (source, destination))
     order = [d for d in range(ndim) if d not in [s % ndim for s in source]]
     for d, s in sorted(zip([d % ndim for d in destination], [s % ndim for s in source], strict=True)):
         order.insert(d, s)

@@ -68,7 +68,8 @@ publish("conversions", CONVERSIONS.ctypes.data)
 
 # What complain() is told.
 NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED, RESTRICTED = range(10)
-TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION = range(10, 15)
+TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION, NEGATIVE_POWER = range(10, 16)
+DIVIDES, RAISES = 1, 2  # traits of pointwise ops: what their second operand must not be, of integers
 REBASE_VIEW = LATE.index("rebase_view")
 FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
 RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`
@@ -439,8 +440,12 @@ def rebase(out, node):
 
 
 @njit
-def check_divisor(op, a):
-    """Fail where integers would be divided by zero, which stops the process."""
+def check_second(op, o, a):
+    """Fail where integers would be divided by zero, or raised to a negative number."""
+    if o.trait == RAISES:
+        if a.kinds[1] == 2 and a.numbers[1] < 0:
+            call_python("complain", NEGATIVE_POWER, op, 0, 0)
+        return
     zero = a.kinds[1] != 0 and a.numbers[1] == 0
     if a.tensors[1]:
         t = tensor_at(a.tensors[1])
@@ -459,7 +464,7 @@ def pointwise(op, arguments, out):
     if o.dtypes >> dtype & 1 == 0:
         call_python("complain", UNSUPPORTED, op, dtype, 0)
     if o.trait and dtype < FLOAT32:
-        check_divisor(op, a)
+        check_second(op, o, a)
     result = o.result - 1 if o.result else dtype
     frame = new_frame()
     frame_at(frame).ndim = 0
@@ -690,7 +695,7 @@ def write_structured(op, arguments, out):
 def perform_into(op, arguments, out, in_place):
     """Run an op and write the result into a tensor: its first argument (`in_place`), or one that must not need a gradient."""
     o, a = op_at(op), arguments_at(arguments)
-    if in_place == 0 and grad_enabled():
+    if in_place == 0 and o.result == 0 and grad_enabled():
         wanted = tensor_at(out).requires_grad
         for k in range(o.tensors):
             wanted |= a.tensors[k] != 0 and needs_grad(tensor_at(a.tensors[k]))

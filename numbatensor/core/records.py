@@ -106,7 +106,7 @@ Attribute = np.dtype(words("kind", "value", "length"))
 # `result`: 0 the compute dtype, else 1 + the dtype. `promotes`: integers compute in float. `masks`: bit mask of the operands
 # that are bool. `dtypes`: bit mask of the dtypes that the op accepts. `cost`: of an element, an addition's being 1.
 # `trait`: of a view, that its elements may name one place in memory; of a reduction, that it needs an element; of a pointwise op,
-# that it divides by its second operand, which must not be zero where it is an integer; of a structured op, that it can write in place.
+# what its second operand must not be where it is an integer (`DIVIDES`: zero; `RAISES`: negative); of a structured op, that it can write in place.
 # `fixed_kernel[k]`: of a pointwise op of two operands, the kernels whose operand k is one value for all elements.
 # `rule_kind[i]`: how the gradient of input i is found; `rule[i]`: kernels, by dtype; `program[i]`: address of a program.
 # `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.

@@ -4,17 +4,23 @@ import math
 
 import numbatensor as nt
 
-relu, leaky_relu, elu, selu, silu, softplus, hardtanh, mish, tanh, sigmoid = (
-    nt.relu,
-    nt.leaky_relu,
-    nt.elu,
-    nt.selu,
-    nt.silu,
-    nt.softplus,
-    nt.hardtanh,
-    nt.mish,
-    nt.tanh,
-    nt.sigmoid,
+tanh, sigmoid, softplus = nt.tanh, nt.sigmoid, nt.softplus
+
+
+def activation(name):
+    """The function of an activation, with PyTorch's `inplace`."""
+    op, in_place = getattr(nt, name), getattr(nt.Tensor, name + "_")
+
+    def function(input, *args, inplace=False, **options):
+        return in_place(input, *args, **options) if inplace else op(input, *args, **options)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = op.__doc__
+    return function
+
+
+relu, leaky_relu, elu, selu, silu, hardtanh, mish = map(
+    activation, ("relu", "leaky_relu", "elu", "selu", "silu", "hardtanh", "mish")
 )
 softmax, log_softmax = nt.softmax, nt.log_softmax
 
@@ -165,9 +171,9 @@ def l1_loss(input, target, reduction="mean"):
 
 def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
     """Cross entropy of yes-or-no targets under the logistic function of logits, without overflow."""
-    low = nt.log1p((-input.abs()).exp()) + (-input).clamp(min=0.0)
-    if pos_weight is None:
-        loss = (1.0 - target) * input + low
-    else:
-        loss = (1.0 - target) * input + ((pos_weight - 1.0) * target + 1.0) * low
+    if target.shape != input.shape:
+        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    low = nt.softplus(-input, 1.0, math.inf)
+    low = low if pos_weight is None else ((pos_weight - 1.0) * target + 1.0) * low
+    loss = (1.0 - target) * input + low
     return reduce(loss if weight is None else loss * weight, reduction)

@@ -4,6 +4,7 @@ import math
 
 from kernels_cpu import mathematics
 from kernels_cpu.integers import magnitude, power
+from numbatensor.core.dispatch import RAISES
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
 
 
@@ -208,7 +209,7 @@ sign.backward(x=lambda grad: grad * 0.0)
 abs.backward(x=lambda grad, x: grad * sign(x))
 
 
-@pointwise(dtypes=NUMERIC, cost=10)
+@pointwise(dtypes=NUMERIC, cost=10, trait=RAISES)
 def pow(x, y):
     """Each element raised to a power; integers to integers."""
     return power(x, y)

@@ -7,10 +7,12 @@ from kernels_cpu.integers import (
     quotient_rounded_down,
     remainder_of_rounded_down,
     remainder_of_truncated,
+    rounded,
     rounded_down,
     rounded_up,
     truncated_quotient,
 )
+from numbatensor.core.dispatch import DIVIDES
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
 from numbatensor.ops.elementary import div, where
 
@@ -48,10 +50,17 @@ def frac(x):
     return x - math.trunc(x)
 
 
+@pointwise(dtypes=NUMERIC)
+def rint(x):
+    """Each element rounded to a whole number, halves to even."""
+    return rounded(x)
+
+
+rint.internal().backward(x=lambda grad: grad * 0.0)
 frac.backward(x=same)
 
 
-@pointwise(dtypes=NUMERIC, cost=5, divides=True)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
 def fmod(x, y):
     """Remainder of each quotient rounded towards zero: it has the sign of the dividend."""
     return remainder_of_truncated(x, y)
@@ -60,7 +69,7 @@ def fmod(x, y):
 fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, divides=True)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
 def remainder(x, y):
     """Remainder of each quotient rounded down: it has the sign of the divisor."""
     return remainder_of_rounded_down(x, y)
@@ -69,7 +78,7 @@ def remainder(x, y):
 remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, divides=True)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
 def floor_divide(x, y):
     """Each quotient, rounded down."""
     return quotient_rounded_down(x, y)
@@ -78,7 +87,7 @@ def floor_divide(x, y):
 floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
 
 
-@pointwise(dtypes=NUMERIC, cost=5, divides=True)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
 def truncated_divide(x, y):
     """Each quotient, rounded towards zero."""
     return truncated_quotient(x, y)
@@ -87,7 +96,7 @@ def truncated_divide(x, y):
 truncated_divide.internal().backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
 
 
-def rounded(op, values, rounding_mode):
+def with_mode(op, values, rounding_mode):
     """``div(x, y, rounding_mode="floor")``"""
     if rounding_mode not in (None, "floor", "trunc"):
         raise RuntimeError(
@@ -96,7 +105,7 @@ def rounded(op, values, rounding_mode):
     return {None: op, "floor": floor_divide, "trunc": truncated_divide}[rounding_mode], values
 
 
-div.keyword(rounding_mode=rounded)
+div.keyword(rounding_mode=with_mode)
 
 
 @pointwise
@@ -106,8 +115,8 @@ def maximum(x, y):
 
 
 maximum.backward(
-    x=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)),
-    y=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)),
+    x=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, 0.0, grad)),
+    y=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, 0.0, grad)),
 )
 
 
@@ -118,8 +127,8 @@ def minimum(x, y):
 
 
 minimum.backward(
-    x=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, grad, 0.0)),
-    y=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, grad, 0.0)),
+    x=lambda grad, x, y: where(x == y, grad * 0.5, where(x > y, 0.0, grad)),
+    y=lambda grad, x, y: where(x == y, grad * 0.5, where(x < y, 0.0, grad)),
 )
 
 

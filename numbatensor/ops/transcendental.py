@@ -4,7 +4,7 @@ import math
 
 from kernels_cpu import mathematics
 from numbatensor.op import FLOATING, pointwise
-from numbatensor.ops.elementary import exp
+from numbatensor.ops.elementary import exp, where
 
 
 @pointwise(promotes=True, dtypes=FLOATING, cost=5)
@@ -150,7 +150,19 @@ def atan2(x, y):
     return math.atan2(x, y)
 
 
-atan2.backward(x=lambda grad, x, y: grad * y / (x * x + y * y), y=lambda grad, x, y: -grad * x / (x * x + y * y))
+atan2.backward(
+    x=lambda grad, x, y: where(x * x + y * y == 0.0, 0.0, grad * y / (x * x + y * y)),
+    y=lambda grad, x, y: where(x * x + y * y == 0.0, 0.0, -grad * x / (x * x + y * y)),
+)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=6)
+def log_odds(x):
+    """Logarithm of the odds ``x / (1 - x)``."""
+    return math.log(x / (1.0 - x))
+
+
+log_odds.internal().backward(x=lambda grad, x: grad / (x * (1.0 - x)))
 
 
 @pointwise(dtypes=FLOATING, cost=4)
