@@ -1,20 +1,5 @@
-"""Timings of the cases called `linalg`, for us and for PyTorch where it is installed."""
+"""Timings of the cases called `linalg`, for us and for the peers that are installed."""
 
-from cases import CASES, LIBRARIES, load
+from cases import suite
 
-
-class Time:
-    """One case for one library; building it is not timed."""
-
-    param_names = ["case", "library"]
-    params = [[name for name in CASES if name.startswith("linalg.")], LIBRARIES]
-
-    def setup(self, case, library):
-        made, _, threads = CASES[case]
-        nt, functional = load(library)
-        nt.set_num_threads(threads)
-        self.run = made(nt, functional)
-        self.run()
-
-    def time_case(self, case, library):
-        self.run()
+Time = suite("linalg")

@@ -1,4 +1,4 @@
-"""Our time over PyTorch's, for every case in one process: `python ratios.py [part of a name ...] [--json FILE]`.
+"""Our time over PyTorch's and NumPy's, for every case in one process: `python ratios.py [part of a name ...] [--json FILE]`.
 
 The libraries take turns in short phases, each after a rest in which the other's threads fall asleep (PyTorch's OpenMP pool
 spins after its work); the figures are medians over the rounds.
@@ -12,22 +12,22 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from cases import CASES, LIBRARIES, load
+from cases import CASES, LIBRARIES, build
 
 ROUNDS, PHASE, REST = 7, 0.02, 0.01
 
 
 def measure(case):
     """Median seconds of a call for each library."""
-    made, _, threads = CASES[case]
-    runs, repeats, found = {}, {}, {name: [] for name in LIBRARIES}
+    runs, repeats, found = {}, {}, {}
     for name in LIBRARIES:
-        library, functional = load(name)
-        library.set_num_threads(threads)
-        runs[name] = made(library, functional)
-        runs[name]()
+        run = build(case, name)
+        if run is None:
+            continue
+        runs[name], found[name] = run, []
+        run()
         start = time.perf_counter()
-        runs[name]()
+        run()
         repeats[name] = max(1, min(5000, int(PHASE / max(time.perf_counter() - start, 1e-7))))
     for _ in range(ROUNDS):
         for name, run in runs.items():
@@ -56,6 +56,8 @@ def main():
             ratio = ours / times["torch"]
             line += f"   torch {times['torch'] * 1e6:12.2f} us   ratio {ratio:6.2f}   at most {target:4.2f}"
             line += "" if ratio <= target * 1.1 else "   MISSED"
+        if "numpy" in times:
+            line += f"   numpy {times['numpy'] * 1e6:12.2f} us   ratio {ours / times['numpy']:6.2f}"
         print(line, flush=True)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))

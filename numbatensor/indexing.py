@@ -268,11 +268,29 @@ def take_along_dim(input, indices, dim=None):
     return ops.gather(input.expand(full), in_range(indices).expand(wide), dim)
 
 
+def broadcast_shape(x, y):
+    """The shape that two tensors broadcast to."""
+    try:
+        return np.broadcast_shapes(x.shape, y.shape)
+    except ValueError:
+        d = next(
+            d
+            for d in range(1, min(x.ndim, y.ndim) + 1)
+            if x.shape[-d] != y.shape[-d] and 1 not in (x.shape[-d], y.shape[-d])
+        )
+        raise RuntimeError(
+            f"The size of tensor a ({x.shape[-d]}) must match the size of tensor b ({y.shape[-d]}) at non-singleton dimension "
+            f"{max(x.ndim, y.ndim) - d}"
+        ) from None
+
+
 def masked_select(input, mask):
     """The elements where a mask is true, as a vector."""
     if mask.dtype is not dtypes.bool:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    return ops.masked_select(input, mask.expand(np.broadcast_shapes(input.shape, mask.shape)))
+    if mask.shape != input.shape:
+        mask = mask.expand(broadcast_shape(input, mask))
+    return ops.masked_select(input, mask)
 
 
 def nonzero(input, *, as_tuple=False):

@@ -7,6 +7,23 @@ import pathlib
 import re
 
 KINDS = {
+    "deliberate: PyTorch lets the gradient through what a truth value overwrites": """
+(x * 1).logical_and_(y)
+(x * 1).logical_and_(v)
+(x * 1).logical_or_(y)
+(x * 1).logical_or_(v)
+(x * 1).logical_xor_(y)
+(x * 1).logical_xor_(v)
+""",
+    "deliberate: negative numbers count from the end, as in NumPy": """
+x.gather(0, at - 1)
+x.index_select(0, rows - 1)
+F.embedding(rows - 1, x)
+F.embedding(i0 - 2, x)
+""",
+    "deliberate: placed as NumPy places it": """
+t[0, :, cols]
+""",
     "another error": """
 L.tensor([None])
 L.tensor(2**70)
@@ -45,10 +62,7 @@ L.pow(n, 300)
 i.add(j, alpha=1.5)
 L.isclose(x, y, rtol=-1.0)
 put(n, 0, 300)
-x.gather(0, at - 1)
-x.index_select(0, rows - 1)
 F.binary_cross_entropy_with_logits(x, b)
-F.embedding(rows - 1, x)
 """,
     "wrong dtype": """
 L.arange(i0)
@@ -70,7 +84,6 @@ i.clone().le_(y)
 i.clone().gt_(y)
 i.clone().ge_(y)
 x.norm(0)
-F.embedding(i0 - 2, x)
 """,
     "wrong gradient": """
 L.logit(z)
@@ -85,13 +98,11 @@ zt.topk(2)[0]
 F.gelu(z)
 z ** 0.5
 twice(L, L.abs, x)
-t[0, :, cols]
 reversed(v)
 """,
     "raises": """
 L.floor_divide(x, X, out=X)
 i + 1j
-x.where(b, y)
 twice(L, lambda x: x.scatter(0, at, 0.5) ** 2, x)
 """,
 }

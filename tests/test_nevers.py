@@ -205,7 +205,6 @@ def test_float32_kernels_compute_in_float32():
     assert {line[0] for line in lines if len(line) > 2} == WIDE, done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="adam_step and sgd_step are not")
 def test_every_op_is_documented():
     assert not [name for name, op in OPS.items() if not op.__doc__]
 
