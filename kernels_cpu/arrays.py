@@ -8,16 +8,6 @@ word = ir.IntType(64)
 
 
 @intrinsic
-def address(typingctx, addresses, k):
-    """The k-th address of a list of them."""
-
-    def codegen(context, builder, signature, args):
-        return builder.load(builder.gep(builder.inttoptr(args[0], word.as_pointer()), [args[1]]))
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
 def setting(typingctx, settings, k):
     """The k-th of a list of float64."""
 

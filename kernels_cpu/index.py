@@ -8,8 +8,8 @@ indices are int64, and were checked before.
 from numba import types
 from numba.extending import register_jitable
 
-from kernels_cpu.arrays import address, array
-from kernels_cpu.pointers import wide
+from kernels_cpu.arrays import array
+from kernels_cpu.pointers import wide, word_at
 
 get_word, put_word = array(types.int64, 2, 3)
 get_index, _ = array(types.int64, 0, 3)
@@ -43,12 +43,12 @@ def take(kind):
 
     def kernel(addresses, n):
         x, out, offset, step = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
-        m, x_step, out_step = address(addresses, 4), address(addresses, 5), address(addresses, 6)
+        m, x_step, out_step = word_at(addresses, 4), word_at(addresses, 5), word_at(addresses, 6)
         if m == 1 and step == width:
             for i in range(n):
                 put(out, i, get(x + get_word(offset, i), 0))
@@ -73,12 +73,12 @@ def put(kind):
 
     def kernel(addresses, n):
         out, x, offset, step = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
-        m, out_step, x_step = address(addresses, 4), address(addresses, 5), address(addresses, 6)
+        m, out_step, x_step = word_at(addresses, 4), word_at(addresses, 5), word_at(addresses, 6)
         if m == 1:  # declared to be one array: the processor's scatter, by vectors, took 2.4 times as long
             for i in range(n):
                 put_one(out + get_word(offset, i), 0, get(x + i * step, 0))
@@ -103,7 +103,7 @@ def turn(kind):
 
     def kernel(addresses, n):
         wide()
-        out, x, m = address(addresses, 0), address(addresses, 1), address(addresses, 4)
+        out, x, m = word_at(addresses, 0), word_at(addresses, 1), word_at(addresses, 4)
         for j in range(m):
             put(out, j, get(x, -j))
         return 0
@@ -126,12 +126,12 @@ def add_at(kind):
     def kernel(addresses, n):
         wide()
         out, x, offset, step = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
-        m, out_step, x_step = address(addresses, 4), address(addresses, 5), address(addresses, 6)
+        m, out_step, x_step = word_at(addresses, 4), word_at(addresses, 5), word_at(addresses, 6)
         if m == 1:
             for i in range(n):
                 place = out + get_word(offset, i)
@@ -162,16 +162,16 @@ def along(kind, visit):
 
     def kernel(addresses, n):
         x, other, index, step = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
         size, x_step, other_step, index_step = (
-            address(addresses, 4),
-            address(addresses, 5),
-            address(addresses, 6),
-            address(addresses, 7),
+            word_at(addresses, 4),
+            word_at(addresses, 5),
+            word_at(addresses, 6),
+            word_at(addresses, 7),
         )
         if x_step == 0 and other_step == width and index_step == 8:
             for i in range(n):
@@ -211,7 +211,7 @@ def count(kind):
     (get, _), width = array(kind, 0, 3), kind.bitwidth // 8
 
     def kernel(addresses, n):
-        x, step, bits = address(addresses, 0), address(addresses, 1), kind(address(addresses, 2))
+        x, step, bits = word_at(addresses, 0), word_at(addresses, 1), kind(word_at(addresses, 2))
         found = 0
         if step == width:
             for i in range(n):
@@ -229,12 +229,12 @@ def places(kind):
     (get, _), (_, put), (get_outer, _) = array(kind, 0, 3), array(types.int64, 1, 3), array(types.int64, 2, 3)
 
     def kernel(addresses, n):
-        x, step, bits = address(addresses, 0), address(addresses, 1), kind(address(addresses, 2))
+        x, step, bits = word_at(addresses, 0), word_at(addresses, 1), kind(word_at(addresses, 2))
         out, left, outer, last = (
-            address(addresses, 3),
-            address(addresses, 4),
-            address(addresses, 5),
-            address(addresses, 6),
+            word_at(addresses, 3),
+            word_at(addresses, 4),
+            word_at(addresses, 5),
+            word_at(addresses, 6),
         )
         found = 0
         if last == 0:  # without a branch on the data, which is mispredicted half the time in a random mask
@@ -262,12 +262,12 @@ def compress(kind):
 
     def kernel(addresses, n):
         mask, mask_step, x, x_step = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
-        out, left = address(addresses, 4), address(addresses, 5)
+        out, left = word_at(addresses, 4), word_at(addresses, 5)
         found = 0
         for i in range(n):
             if found == left:
@@ -285,11 +285,11 @@ def spread(kind):
 
     def kernel(addresses, n):
         mask, mask_step, out, out_step, x = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
-            address(addresses, 4),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
+            word_at(addresses, 4),
         )
         found = 0
         for i in range(n):

@@ -6,7 +6,8 @@ either type, for accuracy: they are over few numbers next to the rows.
 
 from numba import types
 
-from kernels_cpu.arrays import address, array
+from kernels_cpu.arrays import array
+from kernels_cpu.pointers import word_at
 
 NONE, MEAN, SUM = range(3)
 get_target, _ = array(types.int64, 2, 4)
@@ -18,18 +19,18 @@ def nll_loss(kind):
 
     def kernel(addresses, n):
         x, out, target, weight = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
         row, column, target_step, weight_step = (
-            address(addresses, 4),
-            address(addresses, 5),
-            address(addresses, 6),
-            address(addresses, 7),
+            word_at(addresses, 4),
+            word_at(addresses, 5),
+            word_at(addresses, 6),
+            word_at(addresses, 7),
         )
-        ignored, reduction = address(addresses, 8), address(addresses, 9)
+        ignored, reduction = word_at(addresses, 8), word_at(addresses, 9)
         total = weights = 0.0
         for i in range(n):
             t = get_target(target + i * target_step, 0)
@@ -56,18 +57,18 @@ def nll_loss_grad(kind):
 
     def kernel(addresses, n):
         grad, out, target, weight = (
-            address(addresses, 0),
-            address(addresses, 1),
-            address(addresses, 2),
-            address(addresses, 3),
+            word_at(addresses, 0),
+            word_at(addresses, 1),
+            word_at(addresses, 2),
+            word_at(addresses, 3),
         )
         row, grad_step, target_step, weight_step = (
-            address(addresses, 4),
-            address(addresses, 5),
-            address(addresses, 6),
-            address(addresses, 7),
+            word_at(addresses, 4),
+            word_at(addresses, 5),
+            word_at(addresses, 6),
+            word_at(addresses, 7),
         )
-        ignored, reduction = address(addresses, 8), address(addresses, 9)
+        ignored, reduction = word_at(addresses, 8), word_at(addresses, 9)
         share = 1.0
         if reduction == MEAN:
             weights = 0.0

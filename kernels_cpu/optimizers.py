@@ -7,8 +7,8 @@ float32 kernel computes in float64. One pass moves a third of the memory that an
 
 import math
 
-from kernels_cpu.arrays import address, array, setting
-from kernels_cpu.pointers import wide
+from kernels_cpu.arrays import array, setting
+from kernels_cpu.pointers import wide, word_at
 
 
 def sgd(kind):
@@ -20,7 +20,7 @@ def sgd(kind):
 
     def kernel(addresses, n):
         wide()
-        p, g, settings = address(addresses, 0), address(addresses, 1), address(addresses, 2)
+        p, g, settings = word_at(addresses, 0), word_at(addresses, 1), word_at(addresses, 2)
         rate, sign, decay = kind(setting(settings, 0)), kind(setting(settings, 1)), kind(setting(settings, 2))
         zero = kind(0)
         for i in range(n):
@@ -43,7 +43,7 @@ def momentum(kind):
 
     def kernel(addresses, n):
         wide()
-        p, g, b, settings = address(addresses, 0), address(addresses, 1), address(addresses, 2), address(addresses, 3)
+        p, g, b, settings = word_at(addresses, 0), word_at(addresses, 1), word_at(addresses, 2), word_at(addresses, 3)
         rate, sign, decay = kind(setting(settings, 0)), kind(setting(settings, 1)), kind(setting(settings, 2))
         keep, add, look = kind(setting(settings, 3)), kind(setting(settings, 4)), kind(setting(settings, 5))
         zero = kind(0)
@@ -68,8 +68,8 @@ def moments(kind, largest):
 
     def kernel(addresses, n):
         wide()
-        p, g, m, v = address(addresses, 0), address(addresses, 1), address(addresses, 2), address(addresses, 3)
-        s, settings = address(addresses, arrays - 1), address(addresses, arrays)
+        p, g, m, v = word_at(addresses, 0), word_at(addresses, 1), word_at(addresses, 2), word_at(addresses, 3)
+        s, settings = word_at(addresses, arrays - 1), word_at(addresses, arrays)
         rate, sign, decay = kind(setting(settings, 0)), kind(setting(settings, 1)), kind(setting(settings, 2))
         shrink, first = kind(setting(settings, 3)), kind(setting(settings, 4))
         second, square, scale, eps = (

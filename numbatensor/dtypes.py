@@ -4,7 +4,7 @@ import builtins
 
 import numpy as np
 
-from numbatensor.core.dispatch import CODES, DTYPES, PROMOTE, default_dtype
+from numbatensor.core.promotion import CODES, DTYPES, PROMOTE, default_dtype
 
 
 class dtype:

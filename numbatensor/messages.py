@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 
 from numbatensor.core import entries, sites
-from numbatensor.core.dispatch import DTYPES
+from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
 from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
 from numbatensor.op import BY_ADDRESS

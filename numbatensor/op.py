@@ -13,18 +13,20 @@ from numba.extending import register_jitable
 from kernels_cpu import exact, mathematics
 from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
-from numbatensor.core import dispatch, entries, joining, reduce, rules, views
+from numbatensor.core import entries, joining, reduce, rules, views
 from numbatensor.core import python as native
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, native_address, publish
-from numbatensor.core.dispatch import CODES, DTYPES, FLOAT32, INT64, RESERVED, TABLE
+from numbatensor.core.dispatch import FLOAT32, run_on_arrays
 from numbatensor.core.handles import hold, table
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
+from numbatensor.core.promotion import CODES, DTYPES, INT64
 from numbatensor.core.records import COUNT, INPUTS, POINTWISE, SIZE, STRUCTURED, VIEW, view_record
 from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
+from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
 from numbatensor.trace import OPERATIONS, Traced, trace
 
 OPS: dict = OPERATIONS
@@ -242,7 +244,7 @@ class Pointwise(Op):
     def compile(self, what, dtype):
         """The address of the kernel (0), of its variant with operand k fixed (FIXED - k), or of the rule of an input (1 + i)."""
         if what <= 0:
-            fixed = dispatch.FIXED - what if what else 0
+            fixed = FIXED - what if what else 0
             out = NUMBA[self.row["result"] - 1] if self.row["result"] else NUMBA[dtype]
             kinds = [out] + [self.operand(n, dtype) for n in self.inputs]
             made = elementwise(f"{self.name}.{name_of(dtype)}", self.function, kinds, DTYPES[dtype], fixed)
@@ -267,7 +269,7 @@ def same(grad):
 
 
 def pointwise(function=None, *, tensors=None, result=None, promotes=False, dtypes=ALL, masks=(), cost=1, trait=0):
-    """Declare a pointwise op by its formula on numbers. `trait`: see `core/dispatch.py`."""
+    """Declare a pointwise op by its formula on numbers. `trait`: see `core/table.py`."""
     if function is None:
         return lambda f: Pointwise(f, tensors, result, promotes, dtypes, masks, cost, trait)
     return Pointwise(function, tensors, result, promotes, dtypes, masks, cost, trait)
@@ -303,7 +305,7 @@ class Reduction(Op):
         return self.identity(kind) if callable(self.identity) else self.identity
 
     def compile(self, what, dtype):
-        if what == dispatch.RUN:
+        if what == RUN:
             self.row["run"] = native_address(self.run)
             return self.row["run"]
         codes = [int(self.row[field][dtype]) for field in ("accumulator", "partial")]
@@ -435,8 +437,8 @@ class Structured(Op):
         self.row["dtypes"], self.row["trait"] = dtypes, int(writes)
 
     def compile(self, what, dtype):
-        if what == dispatch.RUN:
-            self.row["run"] = native_address(self.run or dispatch.run_on_arrays)
+        if what == RUN:
+            self.row["run"] = native_address(self.run or run_on_arrays)
             return self.row["run"]
         factory, count, flags = self.kernels[what]
         name = f"{self.name}.{factory.__name__}.{name_of(dtype)}"
@@ -544,7 +546,7 @@ def resolve(op, what, dtype):
         target, source = what, dtype
         name = f"to.{name_of(target)}.{name_of(source)}"
         made = elementwise(name, itself, [NUMBA[target], NUMBA[source]], DTYPES[source])
-        dispatch.CONVERSIONS[target, source] = made
+        CONVERSIONS[target, source] = made
         return made
     return int(BY_ADDRESS[op].compile(what, dtype))
 

@@ -7,8 +7,8 @@ import numpy as np
 from numbatensor import dtypes, graph_nodes
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
-from numbatensor.core.dispatch import CODES
 from numbatensor.core.handles import hold
+from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Node, Storage, view_record
 from numbatensor.messages import strided

@@ -9,12 +9,12 @@ from numba import njit
 from numbatensor.core.arguments import item, list_argument, wrap
 from numbatensor.core.compiler import native, symbol
 from numbatensor.core.copies import copy_run
-from numbatensor.core.dispatch import kernel_of, refuse
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
 from numbatensor.core.memory import load, memcpy, memset, store
 from numbatensor.core.packing import op_result, run_long, width_code
 from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.slices import INNER, SHARED, run_walk
+from numbatensor.core.table import kernel_of, refuse
 from numbatensor.core.tensors import shape_of
 
 assert parallel  # reached through its symbol

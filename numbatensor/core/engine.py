@@ -9,10 +9,11 @@ from numba import njit
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import attempt, external, fail, i64, native, symbol, word
-from numbatensor.core.dispatch import kernel_of, launch, pointwise, put_number
+from numbatensor.core.dispatch import launch, pointwise
 from numbatensor.core.graph import EDGE, FREED, LEAF, check, node_of, release_saved, settle
 from numbatensor.core.memory import decref, exchange, free, incref, load, malloc, memset, store
 from numbatensor.core.modes import switch_grad
+from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
 from numbatensor.core.records import (
     INPUTS,
@@ -32,6 +33,7 @@ from numbatensor.core.records import (
     visit_at,
 )
 from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split_part
+from numbatensor.core.table import kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
 
 assert empty  # reached through its symbol, so that its failure can be caught

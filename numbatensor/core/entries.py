@@ -3,7 +3,7 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.dispatch import convert, extent, rebase, write, write_number
+from numbatensor.core.conversions import convert
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
 from numbatensor.core.graph import EDGE, attach, check, link, needs_grad, new_node, node_of, save, settle, unpack
 from numbatensor.core.memory import decref, free, incref, load, malloc, store
@@ -36,6 +36,7 @@ from numbatensor.core.records import (
     visit_at,
 )
 from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, zero
+from numbatensor.core.writes import extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
 set_item = external("PyTuple_SetItem", 3, small=True)

@@ -11,13 +11,13 @@ from kernels_cpu.index import within
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import advance
-from numbatensor.core.dispatch import kernel_of, refuse
 from numbatensor.core.index import cleared_result, copy_for_writing, listed_shape
 from numbatensor.core.iterate import FRAME, PARALLEL, POINTERS, begin, coalesce, operand, parallel, swap
 from numbatensor.core.memory import decref, load, memcpy, store
 from numbatensor.core.packing import op_result, packed_as, run_long, width_code
 from numbatensor.core.records import arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.slices import broadcast_copy
+from numbatensor.core.table import kernel_of, refuse
 from numbatensor.core.tensors import FLOAT32, shape_of
 
 assert (

@@ -9,11 +9,12 @@ from numba import njit
 
 from numbatensor.core.arguments import item, list_argument, wrap
 from numbatensor.core.compiler import attempt, fail, native, symbol
-from numbatensor.core.dispatch import copy_into, kernel_of, refuse
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.memory import decref, incref, memcpy, store
 from numbatensor.core.packing import op_result, packed_as, tensors_from, width_code
 from numbatensor.core.records import RANK, Tensor, arguments_at, frame_at, new_frame, on_stack, tensor_at
 from numbatensor.core.slices import pick_slices, write_slices
+from numbatensor.core.table import kernel_of, refuse
 from numbatensor.core.tensors import empty, shape_of, zero
 
 assert packed_as and op_result and write_slices  # reached through their symbols

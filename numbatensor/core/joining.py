@@ -5,12 +5,12 @@ from numba import njit
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import copy_run
-from numbatensor.core.dispatch import conversion, promote, refuse, runner
 from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
 from numbatensor.core.memory import free, load, malloc, memcpy, store
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.packing import op_result, run_long
+from numbatensor.core.promotion import promote
 from numbatensor.core.python import PAYLOAD, argument, as_long, box, entry, tuple_item, tuple_size, unboxed
 from numbatensor.core.records import (
     RANK,
@@ -23,6 +23,7 @@ from numbatensor.core.records import (
     state_at,
     tensor_at,
 )
+from numbatensor.core.table import conversion, refuse, runner
 from numbatensor.core.tensors import FLOAT32, shape_of
 
 assert parallel  # reached through its symbol

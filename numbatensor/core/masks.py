@@ -6,12 +6,13 @@ Tensors are walked in row-major order of a common shape, merged but never reorde
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.conversions import broadcast, copy_into
 from numbatensor.core.copies import advance
-from numbatensor.core.dispatch import broadcast, copy_into, extra_kernel, kernel_of, refuse
 from numbatensor.core.iterate import begin, coalesce, operand
 from numbatensor.core.memory import decref, store
 from numbatensor.core.packing import op_result, packed_as, width_code
 from numbatensor.core.records import Frame, arguments_at, frame_at, new_frame, tensor_at
+from numbatensor.core.table import extra_kernel, kernel_of, refuse
 from numbatensor.core.tensors import FLOAT32, shape_of, zero
 
 assert copy_into and packed_as and op_result  # reached through their symbols

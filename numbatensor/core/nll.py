@@ -5,10 +5,10 @@ from numba import njit
 
 from kernels_cpu.nll import NONE
 from numbatensor.core.compiler import call, native, symbol
-from numbatensor.core.dispatch import kernel_of, refuse
 from numbatensor.core.memory import load
 from numbatensor.core.packing import op_result, run_long
 from numbatensor.core.records import arguments_at, at, frame_at, new_frame, on_stack, tensor_at, words
+from numbatensor.core.table import kernel_of, refuse
 from numbatensor.core.tensors import FLOAT32, zero
 
 INT64 = 5

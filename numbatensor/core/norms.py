@@ -10,11 +10,12 @@ from kernels_cpu.row import STEPS
 from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import copy_run
-from numbatensor.core.dispatch import extra_kernel, kernel_of, put_number, refuse
 from numbatensor.core.memory import bits, decref, incref, store
+from numbatensor.core.promotion import put_number
 from numbatensor.core.records import arguments_at, frame_at, new_frame, tensor_at
 from numbatensor.core.row_ops import alike, begin, given, real
 from numbatensor.core.rows import new_job
+from numbatensor.core.table import extra_kernel, kernel_of, refuse
 from numbatensor.core.tensors import empty, zero
 
 COST = 3  # of an element, an addition's being 1

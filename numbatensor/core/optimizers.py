@@ -10,7 +10,6 @@ import sys
 from numba import njit
 
 from numbatensor.core.compiler import external, fail, native, publish, symbol
-from numbatensor.core.dispatch import extra_kernel, kernel_of
 from numbatensor.core.memory import decref, load, number
 from numbatensor.core.python import (
     TYPE,
@@ -30,6 +29,7 @@ from numbatensor.core.python import (
 )
 from numbatensor.core.records import new_frame, node_at, tensor_at
 from numbatensor.core.steps import new_step, set_error, step_at, take_step
+from numbatensor.core.table import extra_kernel, kernel_of
 from numbatensor.core.tensors import empty, shape_of, zero
 
 dict_get = external("PyDict_GetItem", 2)

@@ -3,11 +3,12 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, native
-from numbatensor.core.dispatch import conversion, copy_into
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.iterate import PARALLEL
 from numbatensor.core.memory import LARGE, allocate_large, free, free_large, incref, malloc
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import Arguments, new_frame, tensor_at
+from numbatensor.core.table import conversion
 from numbatensor.core.tensors import empty, shape_of
 
 TENSORS_AT = Arguments.fields["tensors"][1]

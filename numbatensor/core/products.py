@@ -13,11 +13,14 @@ from numba import njit
 from kernels_cpu.matmul import BLOCK, Plan
 from kernels_cpu.tiles import TALL
 from numbatensor.core.compiler import call, native, symbol
-from numbatensor.core.dispatch import BOOL, NUMBERS, copy_into, extra_kernel, kernel_of, put_number, refuse
+from numbatensor.core.conversions import copy_into
+from numbatensor.core.dispatch import NUMBERS
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, scalar_operand, sweep
 from numbatensor.core.memory import allocate_large, free_large, incref, memcpy, number
+from numbatensor.core.promotion import BOOL, put_number
 from numbatensor.core.python import gil_held, restore_thread, save_thread
 from numbatensor.core.records import RANK, arguments_at, at, frame_at, new_frame, on_stack, state_at, tensor_at
+from numbatensor.core.table import extra_kernel, kernel_of, refuse
 from numbatensor.core.tensors import FLOAT32, empty, shape_of, zero
 
 TERMS, READ = 128, 16  # bytes of multiplied elements, and of x and y, that take as long as one of PARALLEL additions

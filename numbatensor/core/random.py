@@ -8,7 +8,7 @@ seed, the offset and each element's place alone (`kernels_cpu.random`), not by t
 from numba import njit
 
 from numbatensor.core.compiler import call, native, symbol
-from numbatensor.core.dispatch import bump, check_write, conversion, copy_into, extra_kernel, kernel_of, rebase
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.entries import read_shape
 from numbatensor.core.graph import NATIVE, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, parallel
@@ -34,7 +34,9 @@ from numbatensor.core.python import (
     unboxed,
 )
 from numbatensor.core.records import new_frame, op_at, tensor_at
+from numbatensor.core.table import conversion, extra_kernel, kernel_of
 from numbatensor.core.tensors import FLOAT32, empty, shape_of
+from numbatensor.core.writes import bump, check_write, rebase
 
 CHUNK = 1 << 14  # elements of a thread's share; a multiple of 4, so that it begins with a counter
 TRIALS, IMPROPER = 0, 1  # kernels of bernoulli that read a tensor of probabilities

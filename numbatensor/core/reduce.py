@@ -9,7 +9,7 @@ from numba import njit
 
 from numbatensor.core.arguments import arguments_room, float_argument, item, list_argument, number_argument, wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.dispatch import extra_kernel, perform, refuse
+from numbatensor.core.dispatch import perform
 from numbatensor.core.iterate import PARALLEL, advance, coalesce, copy_run, parallel, scratch
 from numbatensor.core.memory import bits, decref, free, incref, load, malloc, memcpy, number, store
 from numbatensor.core.records import (
@@ -23,6 +23,7 @@ from numbatensor.core.records import (
     state_at,
     tensor_at,
 )
+from numbatensor.core.table import extra_kernel, refuse
 from numbatensor.core.tensors import empty, itemsize_of
 
 CHUNK = 1 << 14  # elements that one call of `rows` combines into one result

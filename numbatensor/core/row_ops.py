@@ -8,9 +8,10 @@ from numba import njit
 from kernels_cpu.sort import FEW, candidates
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import native
-from numbatensor.core.dispatch import INT64, refuse
+from numbatensor.core.promotion import INT64
 from numbatensor.core.records import OPERANDS, arguments_at, tensor_at
 from numbatensor.core.rows import MOST, ONE, SAME, along, job_at, new_job
+from numbatensor.core.table import refuse
 from numbatensor.core.tensors import FLOAT32
 
 INT, NONE = 2, 4  # kinds of arguments

@@ -17,11 +17,12 @@ from numba import njit
 
 from kernels_cpu.row import NUMBERS, OPERANDS, STEPS, WIDTH
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.dispatch import copy_into, extra_kernel, kernel_of
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, store
 from numbatensor.core.packing import free_words, new_words, op_result, packed_as, run_long
 from numbatensor.core.records import at, frame_at, new_frame, on_stack, state_at, tensor_at, words
+from numbatensor.core.table import extra_kernel, kernel_of
 from numbatensor.core.tensors import alias, empty, is_packed, shape_of
 
 ROWS, COLUMNS, MOVED = range(3)

@@ -8,7 +8,8 @@ from numba import njit
 
 from numbatensor.core.arguments import arguments_room
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.dispatch import copy_into, kernel_of, perform, runner
+from numbatensor.core.conversions import copy_into
+from numbatensor.core.dispatch import perform
 from numbatensor.core.graph import ATTRIBUTE, SAVED, unpack
 from numbatensor.core.iterate import POINTERS, advance, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load, store
@@ -25,6 +26,7 @@ from numbatensor.core.records import (
     saved_at,
     tensor_at,
 )
+from numbatensor.core.table import kernel_of, runner
 from numbatensor.core.tensors import alias, empty, is_packed, shape_of, zero
 
 NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT = range(7)  # kinds of rule

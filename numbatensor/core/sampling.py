@@ -3,7 +3,6 @@
 from numba import njit
 
 from numbatensor.core.compiler import call, native, symbol
-from numbatensor.core.dispatch import extra_kernel, kernel_of
 from numbatensor.core.iterate import PARALLEL
 from numbatensor.core.memory import load, store
 from numbatensor.core.python import (
@@ -19,6 +18,7 @@ from numbatensor.core.python import (
 )
 from numbatensor.core.random import reserve, run
 from numbatensor.core.records import new_frame, tensor_at
+from numbatensor.core.table import extra_kernel, kernel_of
 
 POSITIVES, CHOICES, RACE = range(3)  # kernels of multinomial
 COST = 20  # of a category or a draw, an addition's being 1

@@ -9,8 +9,8 @@ from numba import njit
 
 from kernels_cpu.index import offsets
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.copies import advance
-from numbatensor.core.dispatch import copy_into, kernel_of, refuse
 from numbatensor.core.iterate import (
     FRAME,
     PARALLEL,
@@ -23,6 +23,7 @@ from numbatensor.core.iterate import (
 from numbatensor.core.memory import decref, load, memcpy, store
 from numbatensor.core.packing import free_words, new_words, op_result, packed_as, run_long, width_code
 from numbatensor.core.records import RANK, frame_at, new_frame, state_at, tensor_at
+from numbatensor.core.table import kernel_of, refuse
 from numbatensor.core.tensors import FLOAT32, empty, same_shape
 
 assert packed_as and op_result and parallel  # reached through their symbols

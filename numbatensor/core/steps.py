@@ -4,12 +4,13 @@ import numpy as np
 from numba import types
 
 from numbatensor.core.compiler import attempt, call, external, fail, native, publish, symbol
-from numbatensor.core.dispatch import conversion, copy_into
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.packing import packed_as
 from numbatensor.core.records import at, on_stack, state_at, storage_at, tensor_at, words
 from numbatensor.core.sites import mark
+from numbatensor.core.table import conversion
 from numbatensor.core.tensors import same_shape
 
 assert copy_into and packed_as  # reached through their symbols

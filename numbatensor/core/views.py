@@ -9,13 +9,15 @@ from numba.extending import register_jitable
 
 from numbatensor.core.arguments import arguments_room, item, list_argument, number_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
-from numbatensor.core.dispatch import NO_MEMORY, copy_into, record_call, refuse
+from numbatensor.core.conversions import copy_into
 from numbatensor.core.graph import NO_GRAD_VIEW
 from numbatensor.core.memory import decref, incref, memset
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.python import call_python
+from numbatensor.core.recording import record_call
 from numbatensor.core.records import arguments_at, frame_at, new_arguments, new_frame, storage_at, tensor_at
 from numbatensor.core.rules import add_each
+from numbatensor.core.table import NO_MEMORY, refuse
 from numbatensor.core.tensors import alias, blank, empty, is_packed, new_storage, zero
 
 

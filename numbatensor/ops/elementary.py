@@ -4,7 +4,7 @@ import math
 
 from kernels_cpu import mathematics
 from kernels_cpu.integers import magnitude, power
-from numbatensor.core.dispatch import RAISES
+from numbatensor.core.table import RAISES
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
 
 

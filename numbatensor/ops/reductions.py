@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from kernels_cpu.ordering import larger, smaller
-from numbatensor.core.dispatch import FLOAT32, INT64
+from numbatensor.core.dispatch import FLOAT32
+from numbatensor.core.promotion import INT64
 from numbatensor.core.reduce import variance
 from numbatensor.op import FLOATING, NUMBER, boolean, reduction, summed, widened
 from numbatensor.ops.elementary import where

@@ -12,7 +12,7 @@ from kernels_cpu.integers import (
     rounded_up,
     truncated_quotient,
 )
-from numbatensor.core.dispatch import DIVIDES
+from numbatensor.core.table import DIVIDES
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
 from numbatensor.ops.elementary import div, where
 

@@ -1,0 +1,64 @@
+"""Broadcasting, and copies that convert."""
+
+from numba import njit
+
+from numbatensor.core.compiler import native, symbol
+from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
+from numbatensor.core.iterate import begin, operand, sweep
+from numbatensor.core.memory import incref
+from numbatensor.core.modes import grad_enabled
+from numbatensor.core.records import frame_at, new_frame, tensor_at
+from numbatensor.core.table import conversion
+from numbatensor.core.tensors import FLOAT32, empty, shape_of
+
+
+@njit
+def broadcast(frame, x):
+    """Widen a frame's shape by a tensor's; whether they fit."""
+    f = frame_at(frame)
+    if x.ndim > f.ndim:
+        grow = x.ndim - f.ndim
+        for i in range(f.ndim - 1, -1, -1):
+            f.shape[i + grow] = f.shape[i]
+        for i in range(grow):
+            f.shape[i] = 1
+        f.ndim = x.ndim
+    lead = f.ndim - x.ndim
+    for i in range(x.ndim):
+        if f.shape[lead + i] == 1:
+            f.shape[lead + i] = x.shape[i]
+        elif x.shape[i] != 1 and x.shape[i] != f.shape[lead + i]:
+            return False
+    return True
+
+
+@native
+def copy_into(out, x):
+    """out[...] = x, converted and broadcast; neither is recorded nor counted."""
+    a, b = tensor_at(out), tensor_at(x)
+    f = new_frame()
+    begin(f, 0 if a.dtype == b.dtype else conversion(a.dtype, b.dtype))
+    shape_of(f, a)
+    operand(f, a)
+    operand(f, b)
+    return sweep(f, 1)
+
+
+@native
+def convert(x, dtype):
+    """The tensor in another dtype, recorded where it is wanted; a new reference."""
+    t = tensor_at(x)
+    if t.dtype == dtype:
+        incref(x)
+        return x
+    conversion(dtype, t.dtype)
+    f = new_frame()
+    shape_of(f, t)
+    made = empty(f, dtype)
+    copy_into(made, x)
+    if needs_grad(t) and grad_enabled() and dtype >= FLOAT32:
+        settle(x)
+        node = new_node(NATIVE, symbol("op_to"), 1, 0, 0, made)
+        link(node, 0, x)
+        attach(made, node)
+    return made

@@ -1,0 +1,154 @@
+"""Writes in place: what forbids them, how they are counted, and how they become history."""
+
+from numba import njit
+
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.conversions import broadcast, copy_into
+from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
+from numbatensor.core.memory import decref
+from numbatensor.core.modes import grad_enabled
+from numbatensor.core.promotion import put_number
+from numbatensor.core.python import LATE, call_python, late
+from numbatensor.core.records import frame_at, new_frame, node_at, storage_at, tensor_at
+from numbatensor.core.sites import mark
+from numbatensor.core.table import COPY_SHAPE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
+from numbatensor.core.tensors import FLOAT32, empty, same_shape, shape_of
+
+REBASE_VIEW = LATE.index("rebase_view")
+
+
+@njit
+def overlaps_itself(x):
+    """Whether two indices of a tensor are known to name one element: a dimension that does not move."""
+    for i in range(x.ndim):
+        if x.shape[i] > 1 and x.strides[i] == 0:
+            return x.numel != 0
+    return False
+
+
+@njit
+def extent(x):
+    """First byte of a tensor, and the byte after its last."""
+    low = high = x.data
+    for i in range(x.ndim):
+        if x.strides[i] > 0:
+            high += (x.shape[i] - 1) * x.strides[i]
+        else:
+            low += (x.shape[i] - 1) * x.strides[i]
+    return low, high + x.itemsize
+
+
+@njit
+def gcd(a, b):
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@njit
+def overlaps(out, x):
+    """Whether writing `out` could change elements of x that are still to be read: they share memory, and not element by element."""
+    if out.storage != x.storage or out.numel == 0 or x.numel == 0:
+        return False
+    if out.data == x.data and same_shape(out, x):
+        same = True
+        for i in range(out.ndim):
+            same &= out.strides[i] == x.strides[i] or out.shape[i] == 1
+        if same:
+            return False
+    a, b = extent(out)
+    c, d = extent(x)
+    if b <= c or d <= a:
+        return False
+    # all elements of each lie on a lattice; the two lattices may miss each other
+    step = 0
+    for i in range(out.ndim):
+        if out.shape[i] > 1:
+            step = gcd(step, abs(out.strides[i]))
+    for i in range(x.ndim):
+        if x.shape[i] > 1:
+            step = gcd(step, abs(x.strides[i]))
+    apart = (x.data - out.data) % step if step else 0
+    return step == 0 or apart < out.itemsize or step - apart < x.itemsize
+
+
+@native
+def check_write(op, out, wanted):
+    """Fail unless a tensor may be written in place. `wanted`: the write is recorded."""
+    x = tensor_at(out)
+    if overlaps_itself(x):
+        call_python("complain", OVERLAP, op, out, 0)
+    if grad_enabled():
+        if x.base:
+            b = tensor_at(x.base)
+            if b.requires_grad and (b.node == 0 or node_at(b.node).kind == 0):
+                call_python("complain", LEAF_IN_PLACE, op, out, 1)
+            if x.restriction and (wanted or x.requires_grad or b.requires_grad):
+                call_python("complain", RESTRICTED, op, out, x.restriction)
+        elif x.requires_grad and (x.node == 0 or node_at(x.node).kind == 0):
+            call_python("complain", LEAF_IN_PLACE, op, out, 0)
+    return 0
+
+
+@njit
+def bump(op, out):
+    """Count a write, and note who made it."""
+    s = storage_at(tensor_at(out).storage)
+    s.version += 1
+    s.writer = op
+    mark(s)
+
+
+@native
+def rebase(out, node):
+    """Make a recorded write the history of the tensor it wrote; of a view's base too. Takes the reference."""
+    x = tensor_at(out)
+    attach(out, node)
+    if x.base:
+        call(late(REBASE_VIEW), out)
+    return 0
+
+
+@native
+def write(out, source):
+    """out[...] = source, converted and broadcast: recorded as a copy where that is wanted, counted as a write."""
+    y, x, op = tensor_at(out), tensor_at(source), symbol("op_copy")
+    wanted = 1 if y.dtype >= FLOAT32 and grad_enabled() and (needs_grad(x) or needs_grad(y)) else 0
+    frame = new_frame()
+    shape_of(frame, y)
+    if not broadcast(frame, x) or not same_shape(y, frame_at(frame)):
+        call_python("complain", COPY_SHAPE, out, source, 0)
+    check_write(op, out, wanted)
+    if y.dtype != x.dtype:
+        conversion(y.dtype, x.dtype)
+    if wanted:
+        settle(out)
+        settle(source)
+    if overlaps(y, x):
+        shape_of(frame, x)
+        apart = empty(frame, x.dtype)
+        copy_into(apart, source)
+        copy_into(out, apart)
+        decref(apart)
+    else:
+        copy_into(out, source)
+    bump(op, out)
+    if wanted:
+        node = new_node(NATIVE, op, 1, 0, 0, out)
+        link(node, 0, source)
+        rebase(out, node)
+    return 0
+
+
+@native
+def write_number(out, kind, value):
+    """out[...] = a Python number."""
+    y, frame = tensor_at(out), new_frame()
+    frame_at(frame).ndim = 0
+    source = empty(frame, y.dtype)
+    put_number(tensor_at(source).data, y.dtype, kind, value)
+    failed = attempt(symbol("write"), out, source) == -1
+    decref(source)
+    if failed:
+        fail()
+    return 0
