@@ -93,7 +93,7 @@ from numbatensor.indexing import (
 )
 from numbatensor.joining import cat, chunk, hstack, split, stack, unbind, vstack
 from numbatensor.linear_algebra import addmm, bmm, dot, einsum, matmul, mm, mv, outer, tensordot
-from numbatensor.memory import memory_stats, memory_summary
+from numbatensor.memory import empty_cache, memory_stats, memory_summary
 from numbatensor.random import (
     Generator,
     bernoulli,

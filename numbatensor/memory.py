@@ -2,6 +2,7 @@
 
 import gc
 
+from numbatensor.core import entries
 from numbatensor.core.handles import drop_handles
 from numbatensor.core.memory import state
 
@@ -12,6 +13,11 @@ def memory_stats():
     """Live tensors, storages and graph nodes, and bytes: live, pooled for reuse, and the most that were ever live."""
     drop_handles()
     return {name: int(state[0][name]) for name in COUNTS}
+
+
+def empty_cache():
+    """Give the memory that is pooled for reuse back to the system."""
+    entries.release_pool()
 
 
 def memory_summary():

@@ -18,7 +18,7 @@ from numbatensor.core import python as native
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, native_address, publish
 from numbatensor.core.dispatch import FLOAT32, run_on_arrays
-from numbatensor.core.handles import hold, table
+from numbatensor.core.handles import hold
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
 from numbatensor.core.promotion import CODES, DTYPES, INT64
@@ -615,7 +615,3 @@ def needs_of(rule):
     if rule not in known_needs:
         known_needs[rule] = list(inspect.signature(rule).parameters)[1:]
     return known_needs[rule]
-
-
-def held_of(handle):
-    return table[handle]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import numbatensor as nt
+from numbatensor.memory import memory_stats
 
 
 def test_add_mul_tanh_sum_backward():
@@ -202,3 +203,13 @@ def test_numpy_meets_tensor():
     t = nt.tensor([1.0, 2.0], requires_grad=True)
     made = np.ones(2, "f4") * t
     assert isinstance(made, nt.Tensor) and made.requires_grad
+
+
+def test_pooled_memory_is_reused_and_given_back():
+    x = nt.zeros(1 << 20)
+    address, size = x.data_ptr(), memory_stats()["bytes"]
+    del x
+    assert memory_stats()["pooled"] >= 4 << 20 and memory_stats()["bytes"] <= size - (4 << 20)
+    assert nt.zeros(1 << 20).data_ptr() == address
+    nt.empty_cache()
+    assert memory_stats()["pooled"] == 0

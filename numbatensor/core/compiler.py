@@ -6,7 +6,6 @@ fingerprint of all that the function's code depends on; each is linked by an eng
 Fingerprints take time, so functions of the core are first looked up by the hash of all the package's sources.
 """
 
-import ctypes
 import functools
 import hashlib
 import os
@@ -452,10 +451,3 @@ def external(name, count, result=i64, small=False):
 
     caller.__name__ = name
     return intrinsic(caller)
-
-
-def c_call(name, count, result=ctypes.c_void_p):
-    """A function of CPython's C API for Python code."""
-    function = getattr(ctypes.pythonapi, name)
-    function.restype, function.argtypes = result, [ctypes.c_void_p] * count
-    return function

@@ -6,7 +6,7 @@ from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
 from numbatensor.core.graph import EDGE, attach, check, link, needs_grad, new_node, node_of, save, settle, unpack
-from numbatensor.core.memory import decref, free, incref, load, malloc, store
+from numbatensor.core.memory import decref, empty_pool, free, incref, load, malloc, store
 from numbatensor.core.python import (
     PAYLOAD,
     TYPE,
@@ -100,27 +100,16 @@ def new_foreign(self, args, count):
 
 
 @entry
-def new_view(self, args, count):
-    """(x, shape, strides in bytes, data address) -> Tensor over the storage of x, outside of the graph"""
-    f, g = new_frame(), new_frame()
-    read_shape(argument(args, 1), f)
-    read_shape(argument(args, 2), g)
-    x = unboxed(argument(args, 0))
-    a = alias(x)
-    set_geometry(a, tensor_at(x).dtype, f, g, as_long(argument(args, 3)))
-    base = tensor_at(x).base
-    if base == 0:
-        base = x
-    incref(base)
-    tensor_at(a).base = base
-    tensor_at(a).seen = storage_at(tensor_at(a).storage).version
-    return box(a)
-
-
-@entry
 def detach(self, args, count):
     """(x) -> Tensor of the same storage and counter, outside of the graph"""
     return box(alias(unboxed(argument(args, 0))))
+
+
+@entry
+def release_pool(self, args, count):
+    """() give pooled memory back to the system"""
+    empty_pool()
+    return none()
 
 
 @entry
@@ -222,21 +211,6 @@ def set_requires_grad(self, args, count):
 def set_restriction(self, args, count):
     """(x, restriction)"""
     tensor_at(unboxed(argument(args, 0))).restriction = as_long(argument(args, 1))
-    return none()
-
-
-@entry
-def set_seen(self, args, count):
-    """(x): its node is right for the storage's version"""
-    x = tensor_at(unboxed(argument(args, 0)))
-    x.seen = storage_at(x.storage).version
-    return none()
-
-
-@entry
-def make_stale(self, args, count):
-    """(x): a view's node must be made anew from its base's"""
-    tensor_at(unboxed(argument(args, 0))).seen = -1
     return none()
 
 
