@@ -4,7 +4,7 @@ import builtins
 
 import numpy as np
 
-from numbatensor import dtypes, graph_nodes
+from numbatensor import dtypes, graph_nodes, printing
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.handles import hold
@@ -287,8 +287,6 @@ class Tensor(TensorBase):
         return memo[id(self)]
 
     def __repr__(self):
-        from numbatensor import printing
-
         return printing.text(self)
 
     # dtypes

@@ -123,7 +123,6 @@ def test_imports_have_an_order():
     assert not left, f"these import each other: {left}"
 
 
-@pytest.mark.xfail(strict=True, reason="tensor.py and functional.py import autograd, printing and inplace late")
 def test_no_import_inside_a_function():
     wrong = []
     for name, tree in MODULES.items():
