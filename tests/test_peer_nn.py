@@ -428,13 +428,11 @@ def played(L, name):
 KNOWN = {
     "parts_of_what_is_registered": "named_parameters and its like take no prefix and no recurse",
     "loading_odd_things": "what is no dict, or no tensor, gets an error by chance",
-    "training_and_evaluation": "train() takes anything",
     "setting_attributes": "a module may take a parameter's name",
     "registering": "register_parameter, register_buffer and add_module check nothing",
     "sequences": "Sequential can't be changed",
     "lists": "ModuleList has no insert; no ModuleDict",
     "converting": "Module has no double() and float()",
-    "reaching": "no get_submodule, get_parameter, get_buffer",
     "hooks": "modules have no hooks",
     "how_it_looks": "extra_repr of several lines",
 }

@@ -111,29 +111,63 @@ class Module:
         """The submodules."""
         return (module for _, module in self.named_children())
 
-    def _named(self, store):
+    def _named(self, store, prefix, recurse, remove_duplicate):
         seen = set()
-        for prefix, module in self.named_modules():
+        for start, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
             for name, value in module.__dict__[store].items():
-                if value is not None and id(value) not in seen:
+                if value is not None and not (remove_duplicate and id(value) in seen):
                     seen.add(id(value))
-                    yield f"{prefix}.{name}" if prefix else name, value
+                    yield f"{start}.{name}" if start else name, value
 
-    def named_parameters(self):
-        """All parameters, each once, with dotted names."""
-        return self._named("_parameters")
+    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True):
+        """All parameters, each once, with dotted names; of this module alone where not `recurse`."""
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
 
-    def parameters(self):
+    def parameters(self, recurse=True):
         """All parameters, each once."""
-        return (p for _, p in self.named_parameters())
+        return (p for _, p in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self):
-        """All buffers, with dotted names."""
-        return self._named("_buffers")
+    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True):
+        """All buffers, each once, with dotted names; of this module alone where not `recurse`."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
-    def buffers(self):
-        """All buffers."""
-        return (b for _, b in self.named_buffers())
+    def buffers(self, recurse=True):
+        """All buffers, each once."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def get_submodule(self, target):
+        """The module of a dotted name.
+
+        Raises
+        ------
+        AttributeError
+            If there is none.
+        """
+        module = self
+        for name in target.split(".") if target else []:
+            if not isinstance(getattr(module, name, None), Module):
+                raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+            module = getattr(module, name)
+        return module
+
+    def get_parameter(self, target):
+        """The parameter of a dotted name."""
+        return self._get("_parameters", "nn.Parameter", target)
+
+    def get_buffer(self, target):
+        """The buffer of a dotted name."""
+        return self._get("_buffers", "buffer", target)
+
+    def _get(self, store, kind, target):
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if not hasattr(module, name):
+            raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+        if name not in module.__dict__[store]:
+            raise AttributeError(
+                f"`{name}` is not an {kind}" if store == "_parameters" else f"`{name}` is not a {kind}"
+            )
+        return module.__dict__[store][name]
 
     def state_dict(self):
         """Parameters and persistent buffers by name; they share memory with the module's."""
@@ -175,6 +209,8 @@ class Module:
 
     def train(self, mode=True):
         """Switch to training, or not, here and below."""
+        if not isinstance(mode, bool):
+            raise ValueError("training mode is expected to be boolean")
         for module in self.modules():
             module.training = mode
         return self
@@ -214,6 +250,14 @@ class Module:
                 if b is not None and b.is_floating_point():
                     module._put("_buffers", name, b.to(dtype))
         return self
+
+    def double(self):
+        """Convert all floating parameters and buffers to float64."""
+        return self.to(nt.float64)
+
+    def float(self):
+        """Convert all floating parameters and buffers to float32."""
+        return self.to(nt.float32)
 
     def extra_repr(self):
         """What `repr` shows between the parentheses."""
