@@ -172,6 +172,21 @@ class Tensor(TensorBase):
         doc="The gradient that backward passes have accumulated; None before the first.",
     )
 
+    def _set_data(self, value):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if self._base is not None or not self.is_leaf:
+            raise RuntimeError("data can be set of leaves only, which are no views")
+        if self.requires_grad and not value.dtype.is_floating_point:
+            raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        entries.adopt(self, entries.detach(value))
+
+    data = property(
+        lambda self: entries.detach(self),
+        _set_data,
+        doc="The same memory without the history; writes through it are counted. Setting it makes a leaf show other memory.",
+    )
+
     def retain_grad(self):
         """Keep the gradient of a tensor that is not a leaf."""
         if not self.requires_grad:

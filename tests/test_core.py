@@ -213,3 +213,19 @@ def test_pooled_memory_is_reused_and_given_back():
     assert nt.zeros(1 << 20).data_ptr() == address
     nt.empty_cache()
     assert memory_stats()["pooled"] == 0
+
+
+def test_setting_data_keeps_the_object_and_its_gradient():
+    w = nt.tensor([1.0, 2.0], requires_grad=True)
+    loss = (w * 3.0).sum()
+    w.data = nt.tensor([5.0, 6.0])
+    loss.backward()
+    assert w.tolist() == [5.0, 6.0] and w.is_leaf and w.grad.tolist() == [3.0, 3.0]
+    layer = nt.nn.Linear(3, 2)
+    weight = layer.weight
+    layer.double()
+    assert layer.weight is weight and weight.dtype is nt.float64
+    layer(nt.ones(1, 3, dtype=nt.float64)).sum().backward()
+    assert weight.grad.dtype is nt.float64
+    with pytest.raises(RuntimeError, match="leaves only"):
+        (w * 1.0).data = w

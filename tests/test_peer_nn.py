@@ -432,7 +432,6 @@ KNOWN = {
     "registering": "register_parameter, register_buffer and add_module check nothing",
     "sequences": "Sequential can't be changed",
     "lists": "ModuleList has no insert; no ModuleDict",
-    "converting": "Module has no double() and float()",
     "hooks": "modules have no hooks",
     "how_it_looks": "extra_repr of several lines",
 }

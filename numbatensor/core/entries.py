@@ -35,7 +35,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, zero
+from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, same_shape, zero
 from numbatensor.core.writes import extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
@@ -103,6 +103,23 @@ def new_foreign(self, args, count):
 def detach(self, args, count):
     """(x) -> Tensor of the same storage and counter, outside of the graph"""
     return box(alias(unboxed(argument(args, 0))))
+
+
+@entry
+def adopt(self, args, count):
+    """(x, y): the box of x, a leaf, shows y's memory from now on; y must be a new tensor, whose box is left empty"""
+    obj, other = argument(args, 0), argument(args, 1)
+    old, new = unboxed(obj), unboxed(other)
+    x, y = tensor_at(old), tensor_at(new)
+    y.requires_grad = x.requires_grad
+    if x.node and x.dtype == y.dtype and same_shape(x, y):  # `.grad`, and the graphs that lead to it, stay
+        y.node = x.node
+        incref(y.node)
+    x.box, y.box = 0, obj
+    store(obj + PAYLOAD, new)
+    store(other + PAYLOAD, 0)
+    decref(old)
+    return none()
 
 
 @entry

@@ -63,6 +63,13 @@ class Module:
             raise KeyError(f"the name of a parameter, module or buffer is a string without dots, not {name!r}")
         self.__dict__[store][name] = self.__dict__[name] = value
 
+    def _check_new(self, name, store):
+        """Fail for a name that something else has."""
+        if not isinstance(name, str):
+            raise TypeError(f"the name should be a string. Got {type(name).__name__}")
+        if hasattr(self, name) and name not in self.__dict__[store]:
+            raise KeyError(f"attribute '{name}' already exists")
+
     def __delattr__(self, name, missing_ok=False):
         for store in STORES:
             if name in self.__dict__[store]:
@@ -80,16 +87,29 @@ class Module:
 
     def register_parameter(self, name, param):
         """Add a parameter, or a place for one (None)."""
+        self._check_new(name, "_parameters")
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(
+                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (Parameter or None required)"
+            )
         self._put("_parameters", name, param)
 
     def register_buffer(self, name, tensor, persistent=True):
         """Add a tensor that is kept but not learned."""
+        self._check_new(name, "_buffers")
+        if tensor is not None and not isinstance(tensor, nt.Tensor):
+            raise TypeError(
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)"
+            )
         self._put("_buffers", name, tensor)
         if not persistent:
             self._transient.add(name)
 
     def add_module(self, name, module):
         """Add a submodule."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+        self._check_new(name, "_modules")
         self._put("_modules", name, module)
 
     def named_modules(self, prefix=""):
@@ -241,11 +261,12 @@ class Module:
         return self
 
     def to(self, dtype):
-        """Convert all floating parameters and buffers."""
+        """Convert all floating parameters and buffers; parameters stay the objects that they are."""
         for module in self.modules():
-            for name, p in module._parameters.items():
-                if p is not None and p.is_floating_point():
-                    module._put("_parameters", name, Parameter(p.detach().to(dtype), p.requires_grad))
+            for p in module._parameters.values():
+                if p is not None and p.is_floating_point() and p.dtype is not dtype:
+                    p.data = p.detach().to(dtype)
+                    p.grad = None
             for name, b in module._buffers.items():
                 if b is not None and b.is_floating_point():
                     module._put("_buffers", name, b.to(dtype))
