@@ -1,5 +1,5 @@
 """Timings of the cases called `dispatch`, for us and for the peers that are installed."""
 
-from cases import suite
+from asv_benchmarks.cases import suite
 
 Time = suite("dispatch")

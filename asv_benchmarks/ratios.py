@@ -11,8 +11,8 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from cases import CASES, LIBRARIES, build
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from asv_benchmarks.cases import CASES, LIBRARIES, build
 
 ROUNDS, PHASE, REST = 7, 0.02, 0.01
 

@@ -1,0 +1,1 @@
+"""Benchmarks, run by asv and by ratios.py."""
