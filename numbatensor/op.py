@@ -122,13 +122,11 @@ class Op:
         row["operands"] = len(self.parameters)
         row["required"] = sum(p.default is p.empty for p in self.parameters)
         row["tensors"] = sum(bool(self.accepts(k, p) & TENSOR) for k, p in enumerate(self.parameters))
-        self.names = [PUBLIC.get(p.name, p.name) for p in self.parameters]
+        self.names = [sys.intern(PUBLIC.get(p.name, p.name)) for p in self.parameters]
+        self.aliases = [sys.intern(ALIASES.get(n, n)) for n in self.names]
         for k, parameter in enumerate(self.parameters):
             row["accepts"][k] = self.accepts(k, parameter)
-            for field, name in (("names", self.names[k]), ("aliases", ALIASES.get(parameter.name, self.names[k]))):
-                name = sys.intern(name)
-                held.append(name)
-                row[field][k] = id(name)
+            row["names"][k], row["aliases"][k] = id(self.names[k]), id(self.aliases[k])
             row["default_kinds"][k], row["default_numbers"][k] = default_of(parameter)
 
     def which(self, name):
@@ -180,6 +178,14 @@ class Op:
     def constant(self, *names):
         """Declare inputs that no gradient flows to."""
         self.constants = names
+        return self
+
+    def spelled(self, **names):
+        """Declare what PyTorch calls arguments, where it is not what the mathematics calls them."""
+        for name, public in names.items():
+            k = self.inputs.index(name)
+            self.names[k] = self.aliases[k] = sys.intern(public)
+            self.row["names"][k] = self.row["aliases"][k] = id(self.names[k])
         return self
 
     def internal(self):

@@ -16,6 +16,7 @@ from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
 from numbatensor.tensor import Tensor, as_operand, functions, tensor, written
 
+ARRAY_API = {"input": "x1", "other": "x2"}  # what NumPy and the array API call the operands
 CODE = {name: address(name) for name in ("call_op", "call_in_place", "call_reflected")}
 
 
@@ -58,11 +59,7 @@ class Slow:
         accepts = [builtins.int(a) for a in op.row["accepts"]]
         values = []
         for k, parameter in enumerate(op.parameters):
-            names = {op.names[k], op.inputs[k], {"dim": "axis", "keepdim": "keepdims"}.get(parameter.name, op.names[k])}
-            names |= {
-                {"input": "x1", "other": "x2"}.get(op.names[k], op.names[k]),
-                {("lerp", "y"): "end"}.get((op.name, op.inputs[k]), op.names[k]),
-            }
+            names = (op.names[k], op.inputs[k], op.aliases[k], ARRAY_API.get(op.names[k]))
             found = [n for n in names if n in given]
             if k < len(args):
                 if found:
@@ -99,10 +96,10 @@ class Slow:
 
     def function(self, *args, out=None, **given):
         """Called where the native function declines."""
-        if isinstance(self.op, Reduction) and "dtype" in given:
-            dtype = given.pop("dtype")
+        if isinstance(self.op, Reduction):
+            dtype = given.pop("dtype", None)
             if dtype is not None:
-                args = (args[0].to(dtype), *args[1:])
+                return self.function(args[0].to(dtype), *args[1:], out=out, **given).to(dtype)
         op, values = self.changed(args, given)
         return op.slow.fast(*values) if out is None else op.slow.fast(*values, out=out)
 

@@ -258,7 +258,7 @@ def lerp(x, y, weight):
     return x + weight * (y - x) if weight < 0.5 else y - (y - x) * (1.0 - weight)
 
 
-lerp.backward(
+lerp.spelled(y="end").backward(
     x=lambda grad, weight: grad * (1.0 - weight),
     y=lambda grad, weight: grad * weight,
     weight=lambda grad, x, y: grad * (y - x),
