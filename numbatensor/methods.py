@@ -47,6 +47,7 @@ for module, names in IN_PLACE.items():
         setattr(Tensor, name + "_", in_place(getattr(module, name)))
 
 Tensor.__getitem__, Tensor.__setitem__ = indexing.getitem, indexing.setitem
+Tensor.index_put_ = indexing.index_put_
 Tensor.__matmul__ = linear_algebra.matmul
 Tensor.__rmatmul__ = lambda self, other: linear_algebra.matmul(other, self)
 Tensor.where = lambda self, condition, other: functional.where(condition, self, other)

@@ -371,3 +371,14 @@ def test_threads_do_not_change_the_result():
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(found[0][0], x[k])
+
+
+def test_index_put():
+    x = nt.zeros(2, 3, requires_grad=True)
+    y = x * 1.0
+    v = nt.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    rows, columns = nt.tensor([0, 1, 0]), nt.tensor([2, 0, 2])
+    assert y.index_put_((rows, columns), v, accumulate=True) is y and y._version == 1
+    assert y.tolist() == [[0.0, 0.0, 5.0], [2.0, 0.0, 0.0]]
+    y.sum().backward()
+    assert v.grad.tolist() == [1.0, 1.0, 1.0] and x.grad.tolist() == [[1.0] * 3] * 2
