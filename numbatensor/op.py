@@ -17,7 +17,6 @@ from numbatensor.core import entries, joining, reduce, rules, views
 from numbatensor.core import python as native
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, native_address, publish
-from numbatensor.core.dispatch import FLOAT32, run_on_arrays
 from numbatensor.core.handles import hold
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
@@ -27,6 +26,7 @@ from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
 from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
+from numbatensor.core.tensors import FLOAT32
 from numbatensor.trace import OPERATIONS, Traced, trace
 
 OPS: dict = OPERATIONS
@@ -197,6 +197,11 @@ class Op:
         """Declare keywords that PyTorch's function has beside: each a function of (op, arguments, value) to an op and arguments."""
         self.keywords.update(changes)
         return self
+
+    def put_kernel(self, what, dtype, made):
+        """Put compiled code into the table as the op's kernel number `what`; gives its address."""
+        (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made.address
+        return made.address
 
     def explained(self, function):
         """Declare the function that says, by raising, why arguments are refused. It takes the op's arguments."""
@@ -435,7 +440,7 @@ def view(function=None, *, overlaps=False, run=None):
 
 
 class Structured(Op):
-    """An op with code of its own: a native function, or a declared function that takes and gives NumPy arrays."""
+    """An op with code of its own: a native function, and the kernels that it uses."""
 
     def __init__(self, function, run, kernels, dtypes, writes):
         super().__init__(function)
@@ -444,23 +449,20 @@ class Structured(Op):
 
     def compile(self, what, dtype):
         if what == RUN:
-            self.row["run"] = native_address(self.run or run_on_arrays)
+            if self.run is None:
+                raise NotImplementedError(f"{self.name} is only ever recorded, never run")
+            self.row["run"] = native_address(self.run)
             return self.row["run"]
         factory, count, flags = self.kernels[what]
         name = f"{self.name}.{factory.__name__}.{name_of(dtype)}"
-        made = compile(factory(NUMBA[dtype]), name, arguments=count, fastmath=flags).address
-        if what == 0:
-            self.row["kernel"][dtype] = made
-        else:
-            self.row["rule"][what - 1][dtype] = made
-        return made
+        return self.put_kernel(what, dtype, compile(factory(NUMBA[dtype]), name, arguments=count, fastmath=flags))
 
 
 EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms
 
 
 def structured(function=None, *, run=None, kernels=(), dtypes=ALL, writes=0):
-    """Declare an op by its function on arrays, which `run`, a native function, computes where it is given.
+    """Declare an op that `run`, a native function, computes; without it, one that is only ever recorded.
 
     `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms. `writes`: it can write in place into its
     first argument, if that is contiguous (1), or it always does (2).
@@ -515,14 +517,6 @@ def plain(kind, number):
 
 def float_of_bits(number):
     return float(np.int64(number).view(np.float64))
-
-
-@native.callback
-def run_op(op, arguments):
-    """Run an op whose code is Python on arrays; gives a new reference."""
-    declared = BY_ADDRESS[op]
-    values = [v.array() if isinstance(v, native.TensorBase) else v for v in decoded(declared, arguments)]
-    return entries.own_tensor(from_array(declared.function(*values)))
 
 
 class Refused(RuntimeError):

@@ -259,9 +259,3 @@ def perform_into(op, arguments, out, in_place):
     bump(op, out)
     incref(out)
     return out
-
-
-@native
-def run_on_arrays(op, arguments, out):
-    """Run an op whose code is Python on arrays."""
-    return call_python("run_op", op, arguments)

@@ -251,14 +251,6 @@ def box_of(self, args, count):
 
 
 @entry
-def own_tensor(self, args, count):
-    """(x) -> address of the record, with a reference that native code takes over"""
-    t = unboxed(argument(args, 0))
-    incref(t)
-    return from_long(t)
-
-
-@entry
 def leaf_node(self, args, count):
     """(x) -> address of the node its gradient flows to"""
     t = unboxed(argument(args, 0))

@@ -5,8 +5,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from numbatensor.core.compiler import i64, publish, symbol, word
-from numbatensor.core.memory import load, number, store
+from numbatensor.core.compiler import i64, publish, symbol
+from numbatensor.core.memory import bits, load, number, store
 from numbatensor.core.records import tensor_at
 from numbatensor.core.tensors import FLOAT32
 
@@ -97,15 +97,10 @@ def put_number(address, dtype, kind, value):
         if dtype == FLOAT32:
             put_float32(address, real)
         else:
-            store(address, bits_of(real))
+            store(address, bits(real))
     else:
         whole = int(number(value)) if kind == 3 else value
         store(address, (1 if whole else 0) if dtype == BOOL else whole)
-
-
-@intrinsic
-def bits_of(typingctx, value):
-    return i64(types.float64), lambda context, builder, signature, args: builder.bitcast(args[0], word)
 
 
 @njit

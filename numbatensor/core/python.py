@@ -95,7 +95,6 @@ CALLBACKS = (
     "drop_handles",
     "load_late",
     "has_zero",
-    "run_op",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -22,12 +22,8 @@ class Distribution(Recorded):
     def compile(self, what, dtype):
         """The address of a kernel for a dtype."""
         kernel = self.kernels[what](NUMBA[dtype])
-        made = compile(kernel, f"{self.name}.{what}.{name_of(dtype)}", arguments=2, fastmath=EXACT).address
-        if what == 0:
-            self.row["kernel"][dtype] = made
-        else:
-            self.row["rule"][what - 1][dtype] = made
-        return made
+        made = compile(kernel, f"{self.name}.{what}.{name_of(dtype)}", arguments=2, fastmath=EXACT)
+        return self.put_kernel(what, dtype, made)
 
 
 def zeros_like(grad):

@@ -24,9 +24,7 @@ class Step(Op):
         """The address of kernel `what` for a dtype."""
         factory, kind = self.factories[what], NUMBA[dtype]
         name = f"{self.name}.{factory.__name__}.{DTYPES[dtype].__name__}"
-        made = compile(factory(kind), name, arguments=2, fastmath=EXACT).address
-        (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made
-        return made
+        return self.put_kernel(what, dtype, compile(factory(kind), name, arguments=2, fastmath=EXACT))
 
 
 SGD = Step("sgd_step", kernels.sgd, kernels.momentum)

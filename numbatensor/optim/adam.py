@@ -67,12 +67,9 @@ class Adam(Optimizer):
             },
         )
 
-    def step(self, closure=None):
-        """Move every parameter that has a gradient; gives the loss that the closure, if any, works out first."""
-        loss = None if closure is None else self.evaluate(closure)
-        for group in self.param_groups:
-            nt.ops.steps.adam(group, self.state)
-        return loss
+    def move(self, group):
+        """Change every parameter of a group that has a gradient, in one native call."""
+        nt.ops.steps.adam(group, self.state)
 
 
 class AdamW(Adam):

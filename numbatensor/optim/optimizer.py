@@ -104,7 +104,14 @@ class Optimizer:
                         p.grad.zero_()
 
     def step(self, closure=None):
-        """Change every parameter that has a gradient."""
+        """Move every parameter that has a gradient; gives the loss that the closure, if any, works out first."""
+        loss = None if closure is None else self.evaluate(closure)
+        for group in self.param_groups:
+            self.move(group)
+        return loss
+
+    def move(self, group):
+        """Change every parameter of a group that has a gradient."""
         raise NotImplementedError(f"{type(self).__name__} is missing the required step function")
 
     def evaluate(self, closure):

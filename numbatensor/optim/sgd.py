@@ -58,9 +58,6 @@ class SGD(Optimizer):
             },
         )
 
-    def step(self, closure=None):
-        """Move every parameter against its gradient; gives the loss that the closure, if any, works out first."""
-        loss = None if closure is None else self.evaluate(closure)
-        for group in self.param_groups:
-            nt.ops.steps.sgd(group, self.state)
-        return loss
+    def move(self, group):
+        """Change every parameter of a group that has a gradient, in one native call."""
+        nt.ops.steps.sgd(group, self.state)
