@@ -47,7 +47,7 @@ silu.backward(x=lambda grad, x: grad * sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)
 @pointwise(dtypes=FLOATING, cost=8)
 def gelu_erf(x):
     """Each element times the normal distribution function at it, which is 0 long before -40."""
-    return 0.0 if x < -40.0 else 0.5 * x * (1.0 + math.erf(x * 0.7071067811865476))
+    return -0.0 if x < -40.0 else 0.5 * x * (1.0 + math.erf(x * 0.7071067811865476))
 
 
 gelu_erf.backward(
