@@ -3,6 +3,7 @@
 from numbatensor import (
     autograd,
     graph_nodes,
+    hooks,
     index_refusals,
     messages,
     methods,

@@ -10,7 +10,7 @@ from numbatensor.core.memory import decref, incref, load
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
-from numbatensor.core.recording import reads, record, record_node, wants_record
+from numbatensor.core.recording import reads, record_node, wants_record
 from numbatensor.core.records import POINTWISE, STRUCTURED, Frame, arguments_at, frame_at, new_frame, op_at, tensor_at
 from numbatensor.core.table import (
     NEGATIVE_POWER,
@@ -160,8 +160,8 @@ def pointwise(op, arguments, out):
             copy_into(out, made)
             final = out
         bump(op, out)
-    if wanted:
-        node = record(op, final, arguments, dtype, out)
+    node = attempt(symbol("record"), op, final, arguments, dtype, out) if wanted else 0
+    if node > 0:
         if out:
             rebase(out, node)
         else:
@@ -173,6 +173,9 @@ def pointwise(op, arguments, out):
     for k in range(o.tensors):
         if mixed >> k & 1:
             decref(a.tensors[k])
+    if node == -1:
+        decref(final)
+        fail()
     return final
 
 

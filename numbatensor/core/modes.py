@@ -19,6 +19,11 @@ key = np.array([made.value], np.int64)
 publish("mode_key", key.ctypes.data)
 
 NO_GRAD = 1
+ANOMALY, CHECK_NAN, PACKING = (
+    1 << 8,
+    1 << 9,
+    1 << 10,
+)  # tracebacks are noted; results checked; what is saved goes through hooks
 
 
 @njit
@@ -34,6 +39,33 @@ def switch_grad(on):
     before = get_specific(here)
     set_specific(here, before & ~NO_GRAD if on else before | NO_GRAD)
     return before & NO_GRAD == 0
+
+
+@njit
+def anomaly():
+    """Whether this thread is in anomaly mode."""
+    return 1 if get_specific(load(symbol("mode_key"))) & ANOMALY else 0
+
+
+@njit
+def noticed():
+    """Whether Python is told of each new node of this thread."""
+    return get_specific(load(symbol("mode_key"))) & (ANOMALY | PACKING) != 0
+
+
+@entry
+def set_mode(self, args, count):
+    """(bits, on): set or clear bits of this thread's modes; whether they were set"""
+    here, bits = load(symbol("mode_key")), as_long(argument(args, 0))
+    before = get_specific(here)
+    set_specific(here, before | bits if as_long(argument(args, 1)) else before & ~bits)
+    return from_long(1 if before & bits else 0)
+
+
+@entry
+def get_mode(self, args, count):
+    """(bits) -> whether any of these bits of this thread's modes is set"""
+    return from_long(1 if get_specific(load(symbol("mode_key"))) & as_long(argument(args, 0)) else 0)
 
 
 @entry
