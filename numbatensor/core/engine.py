@@ -13,7 +13,7 @@ from numbatensor.core.graph import (
     FREED,
     LEAF,
     LOCK,
-    OUTPUT,
+    FIRST,
     POSTHOOKS,
     PREHOOKS,
     TENSOR_HOOKS,
@@ -309,7 +309,7 @@ def give(call_address):
             if c.accumulate and visit.grad and (c.pruned == 0 or visit.captured):
                 grad = visit.grad
                 visit.grad = 0
-                accumulate(visit.node, visit.node + OUTPUT, grad, c.create_graph)
+                accumulate(visit.node, visit.node + FIRST, grad, c.create_graph)
                 after |= n.slow
         else:
             for k in range(n.outputs):

@@ -34,7 +34,7 @@ TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in rang
 FREE, MULTIPLE, NO_GRAD_VIEW = range(3)  # why a view must not be written in place
 REGENERATE = LATE.index("regenerate")
 NODE, EDGE, SAVED, ATTRIBUTE = Node.itemsize, Edge.itemsize, Saved.itemsize, Attribute.itemsize
-OUTPUT, LOCK, SIDE = (
+FIRST, LOCK, SIDE = (
     Node.fields["retains"][1],
     Node.fields["lock"][1],
     Output.itemsize,
@@ -47,7 +47,7 @@ SEQUENCE, HOOKED = FIELD["sequence"], FIELD["hooked"]
 def output_of(node, k):
     """The record of a node's output k."""
     if k == 0:
-        return node + OUTPUT
+        return node + FIRST
     return node_at(node).more + (k - 1) * SIDE
 
 
