@@ -11,6 +11,7 @@ from numbatensor.core.handles import hold
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Node, Storage, view_record
+from numbatensor.core.sites import writer
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -389,7 +390,7 @@ class Tensor(TensorBase):
 
     def copy_(self, source):
         """Overwrite the elements with those of another tensor, converted and broadcast."""
-        return written(self, as_operand(source))
+        return written(self, as_operand(source), "copy_")
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
@@ -397,18 +398,18 @@ class Tensor(TensorBase):
             raise RuntimeError(
                 f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
             )
-        return written(self, as_operand(value))
+        return written(self, as_operand(value), "fill_")
 
     def zero_(self):
         """Overwrite all elements with zero."""
-        return written(self, 0)
+        return written(self, 0, "zero_")
 
 
-def written(out, source):
-    """out[...] = source, recorded as a copy, counted as a write."""
+def written(out, source, name):
+    """out[...] = source, recorded as a copy, counted as a write by what has the name."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
-    return entries.write_into(out, source)
+    return entries.write_into(out, source, WRITERS.get(name) or WRITERS.setdefault(name, writer(name)))
 
 
 def moved(ndim, source, destination):
@@ -514,6 +515,7 @@ UFUNCS = {
     "greater": "gt",
     "greater_equal": "ge",
 }
+WRITERS: dict = {}
 functions: dict = {}  # by name; `publish.py` puts them here
 
 

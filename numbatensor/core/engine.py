@@ -28,13 +28,13 @@ from numbatensor.core.records import (
     new_frame,
     node_at,
     op_at,
-    storage_at,
     tensor_at,
     visit_at,
 )
 from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split_part
 from numbatensor.core.table import kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
+from numbatensor.core.writes import bump
 
 assert empty  # reached through its symbol, so that its failure can be caught
 
@@ -242,7 +242,7 @@ def accumulate(leaf, grad, recorded):
             n.grad = made
     else:
         failed = attempt(symbol("add_in_place"), n.grad, grad) == -1
-        storage_at(tensor_at(n.grad).storage).version += 1
+        bump(symbol("op_add"), n.grad)
     exchange(leaf + LOCK, 0)
     decref(grad)
     if failed:

@@ -5,7 +5,19 @@ from numba import njit
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.engine import GRADS, deliver, leave, start_call
-from numbatensor.core.graph import EDGE, attach, check, link, needs_grad, new_node, node_of, save, settle, unpack
+from numbatensor.core.graph import (
+    EDGE,
+    attach,
+    check,
+    is_ambiguous,
+    link,
+    needs_grad,
+    new_node,
+    node_of,
+    save,
+    settle,
+    unpack,
+)
 from numbatensor.core.memory import decref, empty_pool, free, incref, load, malloc, store
 from numbatensor.core.python import (
     PAYLOAD,
@@ -35,6 +47,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
+from numbatensor.core.table import INFERENCE_SAVE
 from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, same_shape, zero
 from numbatensor.core.writes import extent, rebase, write, write_number
 
@@ -137,15 +150,15 @@ def to_dtype(self, args, count):
 
 @entry
 def write_into(self, args, count):
-    """(out, x): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
-    out, obj = unboxed(argument(args, 0)), argument(args, 1)
+    """(out, x, writer): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
+    out, obj, writer = unboxed(argument(args, 0)), argument(args, 1), as_long(argument(args, 2))
     kind = load(obj + TYPE)
     if kind == symbol("type_float"):
-        write_number(out, 3, as_float(obj))
+        write_number(out, 3, as_float(obj), writer)
     elif kind == symbol("type_int") or kind == symbol("type_bool"):
-        write_number(out, 2, as_long(obj))
+        write_number(out, 2, as_long(obj), writer)
     else:
-        write(out, unboxed(obj))
+        write(out, unboxed(obj), writer)
     add_reference(argument(args, 0))
     return argument(args, 0)
 
@@ -186,7 +199,7 @@ def field(x, which):
     if which == 2:
         return t.dtype
     if which == 3:
-        return 1 if needs_grad(t) else 0
+        return 1 if needs_grad(t) and not is_ambiguous(t) else 0
     if which == 4:
         return t.data
     if which == 5:
@@ -305,6 +318,9 @@ def record_python(self, args, count):
         argument(args, 3),
         argument(args, 4),
     )
+    for k in range(tuple_size(saved)):
+        if storage_at(tensor_at(unboxed(tuple_item(saved, k))).storage).inference:
+            call_python("complain", INFERENCE_SAVE, 0, 0, 0)
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
         obj = tuple_item(inputs, i)
