@@ -2,6 +2,7 @@
 
 from numbatensor import (
     autograd,
+    geometry,
     graph_nodes,
     index_refusals,
     messages,

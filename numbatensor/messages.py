@@ -139,6 +139,10 @@ def inference_write(op, out, c):
     )
 
 
+def inference_version(a, b, c):
+    raise RuntimeError("Inference tensors do not track version counter.")
+
+
 def inference_save(a, b, c):
     raise RuntimeError(
         "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
@@ -196,6 +200,7 @@ REPORTS = (
     inference_write,
     inference_save,
     ambiguous,
+    inference_version,
 )
 
 

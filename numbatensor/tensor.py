@@ -8,6 +8,7 @@ from numbatensor import dtypes, graph_nodes, printing
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.handles import hold
+from numbatensor.core.modes import INFERENCE, get_mode
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Node, Storage, view_record
@@ -117,7 +118,11 @@ class Tensor(TensorBase):
         """Whether the elements are floats."""
         return self.dtype.is_floating_point
 
+    is_inference = reader("get_flag", entries.INFERENCE)
+
     def _set_requires_grad(self, value):
+        if value and self.is_inference() and not get_mode() & INFERENCE:
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if value and not self.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if not value and not self.is_leaf:

@@ -109,8 +109,6 @@ def pointwise(op, arguments, out):
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
     kernel = kernel_of(op, dtype)
-    if wanted:
-        settle_all(op, arguments)
     writer = op
     if out:
         writer += a.tensors[0] != out  # written by `out=`
@@ -125,6 +123,8 @@ def pointwise(op, arguments, out):
                 call_python("complain", OVERLAP, op, out, a.tensors[k])
         if y.dtype != result:
             conversion(y.dtype, result)
+    if wanted:
+        settle_all(op, arguments)
     if mixed:
         for k in range(o.tensors):
             if mixed >> k & 1:

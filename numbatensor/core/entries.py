@@ -47,7 +47,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.table import INFERENCE_SAVE
+from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, same_shape, zero
 from numbatensor.core.writes import extent, rebase, write, write_number
 
@@ -205,6 +205,8 @@ def field(x, which):
     if which == 5:
         return t.contiguous
     if which == 6:
+        if storage_at(t.storage).inference:
+            call_python("complain", INFERENCE_VERSION, 0, 0, 0)
         return storage_at(t.storage).version
     if which == 7:
         return t.node
@@ -216,12 +218,27 @@ def field(x, which):
         return t.storage
     if which == 11:
         return t.restriction
-    return t.seen
+    if which == 12:
+        return t.seen
+    return 1 if storage_at(t.storage).inference else 0
 
 
-NDIM, NUMEL, DTYPE, REQUIRES_GRAD, DATA, CONTIGUOUS, VERSION, NODE, OUTPUT_NR, BASE, STORAGE, RESTRICTION, SEEN = range(
-    13
-)
+(
+    NDIM,
+    NUMEL,
+    DTYPE,
+    REQUIRES_GRAD,
+    DATA,
+    CONTIGUOUS,
+    VERSION,
+    NODE,
+    OUTPUT_NR,
+    BASE,
+    STORAGE,
+    RESTRICTION,
+    SEEN,
+    INFERENCE,
+) = range(14)
 
 
 @entry

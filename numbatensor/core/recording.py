@@ -47,7 +47,8 @@ def settle_all(op, arguments):
     for k in range(o.tensors):
         t = a.tensors[k]
         if t:
-            settle(t)
+            if o.rule_kind[k]:
+                settle(t)
             inference |= storage_at(tensor_at(t).storage).inference
     if inference:
         check_saves(op, arguments)

@@ -58,8 +58,10 @@ def overlaps(out, x):
 
 @njit
 def is_leaf(x):
-    """Whether a tensor requires a gradient, and no recorded op made it."""
-    return x.requires_grad != 0 and (x.node == 0 or node_at(x.node).kind == LEAF)
+    """Whether a tensor requires a gradient, and no recorded op made it, nor wrote its base since it became a leaf."""
+    if x.requires_grad == 0 or (x.node and node_at(x.node).kind != LEAF):
+        return False
+    return x.base == 0 or x.seen == storage_at(x.storage).version or tensor_at(x.base).requires_grad == 0
 
 
 @native
