@@ -225,9 +225,9 @@ def unpacked(node, k):
 @callback
 def notice_node(node):
     """A node was made in anomaly mode, or while what is saved goes through hooks."""
-    if get_mode(ANOMALY):
+    if get_mode() & ANOMALY:
         extras_of(node).metadata["traceback_"] = traceback.format_stack()
-    if get_mode(PACKING) and packers():
+    if get_mode() & PACKING and packers():
         record, functions = view_record(node, Node), packers()[-1]
         set_mode(PACKING, 0)
         try:
@@ -235,5 +235,5 @@ def notice_node(node):
                 if view_record(int(record["saves"]) + k * Saved.itemsize, Saved)["storage"]:
                     pack(node, k, functions)
         finally:
-            set_mode(PACKING, 1)
+            set_mode(PACKING, PACKING)
     return 0

@@ -37,12 +37,12 @@ def saved_of(node, record, op):
 def run_rule(node, call):
     """Run a node's rules as functions of Tensors, and deliver what they give."""
     record = view_record(node, Node)
-    watch = get_mode(ANOMALY)
+    watch = get_mode() & ANOMALY
     grads = tuple(entries.visit_grad(call, node, k) for k in range(int(record["outputs"])))
     wanted = [bool(entries.wants_gradient(call, node, i)) for i in range(int(record["inputs"]))]
     try:
         made = gradients(node, record, grads, wanted)
-        if watch and get_mode(CHECK_NAN):
+        if watch and get_mode() & CHECK_NAN:
             check_nan(node, made)
     except Exception:
         if watch:

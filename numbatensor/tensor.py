@@ -9,9 +9,11 @@ from numbatensor import dtypes, graph_nodes, printing
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.handles import hold
+from numbatensor.core.modes import INFERENCE, get_mode
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
+from numbatensor.core.sites import writer
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -117,7 +119,11 @@ class Tensor(TensorBase):
         """Whether the elements are floats."""
         return self.dtype.is_floating_point
 
+    is_inference = reader("get_flag", entries.INFERENCE)
+
     def _set_requires_grad(self, value):
+        if value and self.is_inference() and not get_mode() & INFERENCE:
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if value and not self.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if not value and not self.is_leaf:
@@ -403,7 +409,7 @@ class Tensor(TensorBase):
 
     def copy_(self, source):
         """Overwrite the elements with those of another tensor, converted and broadcast."""
-        return written(self, as_operand(source))
+        return written(self, as_operand(source), "copy_")
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
@@ -411,18 +417,18 @@ class Tensor(TensorBase):
             raise RuntimeError(
                 f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
             )
-        return written(self, as_operand(value))
+        return written(self, as_operand(value), "fill_")
 
     def zero_(self):
         """Overwrite all elements with zero."""
-        return written(self, 0)
+        return written(self, 0, "zero_")
 
 
-def written(out, source):
-    """out[...] = source, recorded as a copy, counted as a write."""
+def written(out, source, name):
+    """out[...] = source, recorded as a copy, counted as a write by what has the name."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
-    return entries.write_into(out, source)
+    return entries.write_into(out, source, WRITERS.get(name) or WRITERS.setdefault(name, writer(name)))
 
 
 def moved(ndim, source, destination):
@@ -528,6 +534,7 @@ UFUNCS = {
     "greater": "gt",
     "greater_equal": "ge",
 }
+WRITERS: dict = {}
 functions: dict = {}  # by name; `publish.py` puts them here
 
 

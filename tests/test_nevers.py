@@ -29,6 +29,7 @@ LAYERS = [
         "numbatensor.joining",
         "numbatensor.linear_algebra",
         "numbatensor.functional",
+        "numbatensor.geometry",
         "numbatensor.methods",
     ],
     [

@@ -30,7 +30,9 @@ class Context:
         """Save tensors, or None, for `saved_tensors`. A write to one of them before backward is noticed there."""
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument is of type {type(t).__name__}")
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument is of type {type(t).__name__}"
+                )
         self.to_save = tensors
 
     save_for_forward = save_for_backward
@@ -64,7 +66,9 @@ class State:
     def __init__(self, function, ctx, tensors, saved, outputs):
         self.function, self.ctx, self.name = function, ctx, f"{function.__name__}Backward"
         self.tensors = tensors  # for each argument of forward, its shape if it was a tensor
-        self.saved = saved  # for each saved value, its slot, the tensor itself where it has a history of its own, or None
+        self.saved = (
+            saved  # for each saved value, its slot, the tensor itself where it has a history of its own, or None
+        )
         self.outputs = outputs  # shape and dtype of each output
         self.node = 0
 
@@ -267,7 +271,7 @@ def record(cls, ctx, args, outputs, made):
     described = [(tuple(t.shape), t.dtype.code) if isinstance(t, Tensor) else (None, 0) for t in made]
     shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
     state = State(cls, ctx, shapes, saved, described)
-    for t, out, kind in zip(outputs, made, kinds, strict=True):
+    for out, kind in zip(made, kinds, strict=True):
         if kind == custom.DIFFERENTIABLE and entries.get(out, entries.BASE):
             entries.set_restriction(out, CUSTOM_VIEW)
     with enable_grad():

@@ -56,12 +56,12 @@ class saved_tensors_hooks:
 
     def __enter__(self):
         packers().append(self.functions)
-        set_mode(PACKING, 1)
+        set_mode(PACKING, PACKING)
         return self
 
     def __exit__(self, *error):
         packers().pop()
-        set_mode(PACKING, int(bool(packers())))
+        set_mode(PACKING, PACKING if packers() else 0)
 
 
 class save_on_cpu(saved_tensors_hooks):

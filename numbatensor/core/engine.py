@@ -10,10 +10,10 @@ from numbatensor.core.dispatch import launch, pointwise
 from numbatensor.core.graph import (
     ACCUMULATED,
     EDGE,
+    FIRST,
     FREED,
     LEAF,
     LOCK,
-    FIRST,
     POSTHOOKS,
     PREHOOKS,
     TENSOR_HOOKS,
@@ -40,7 +40,6 @@ from numbatensor.core.records import (
     node_at,
     op_at,
     output_at,
-    storage_at,
     tensor_at,
     visit_at,
 )
@@ -48,6 +47,7 @@ from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN, kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
 from numbatensor.core.visits import discover, find_visit, leave, prune, start_call
+from numbatensor.core.writes import bump
 
 assert empty  # reached through its symbol, so that its failure can be caught
 
@@ -137,7 +137,7 @@ def accumulate(node, output, grad, recorded):
             o.grad = made
     else:
         failed = attempt(symbol("add_in_place"), o.grad, grad) == -1
-        storage_at(tensor_at(o.grad).storage).version += 1
+        bump(symbol("op_add"), o.grad)
     exchange(node + LOCK, 0)
     decref(grad)
     if failed:

@@ -12,6 +12,7 @@ from numbatensor.core.graph import (
     attach,
     check,
     give_history,
+    is_ambiguous,
     link,
     needs_grad,
     new_node,
@@ -70,6 +71,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
+from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
     LEAF_LOCK,
     alias,
@@ -185,15 +187,15 @@ def to_dtype(self, args, count):
 
 @entry
 def write_into(self, args, count):
-    """(out, x): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
-    out, obj = unboxed(argument(args, 0)), argument(args, 1)
+    """(out, x, writer): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
+    out, obj, writer = unboxed(argument(args, 0)), argument(args, 1), as_long(argument(args, 2))
     kind = load(obj + TYPE)
     if kind == symbol("type_float"):
-        write_number(out, 3, as_float(obj))
+        write_number(out, 3, as_float(obj), writer)
     elif kind == symbol("type_int") or kind == symbol("type_bool"):
-        write_number(out, 2, as_long(obj))
+        write_number(out, 2, as_long(obj), writer)
     else:
-        write(out, unboxed(obj))
+        write(out, unboxed(obj), writer)
     add_reference(argument(args, 0))
     return argument(args, 0)
 
@@ -234,12 +236,14 @@ def field(x, which):
     if which == 2:
         return t.dtype
     if which == 3:
-        return 1 if needs_grad(t) else 0
+        return 1 if needs_grad(t) and not is_ambiguous(t) else 0
     if which == 4:
         return t.data
     if which == 5:
         return t.contiguous
     if which == 6:
+        if storage_at(t.storage).inference:
+            call_python("complain", INFERENCE_VERSION, 0, 0, 0)
         return storage_at(t.storage).version
     if which == 7:
         return t.node
@@ -251,12 +255,27 @@ def field(x, which):
         return t.storage
     if which == 11:
         return t.restriction
-    return t.seen
+    if which == 12:
+        return t.seen
+    return 1 if storage_at(t.storage).inference else 0
 
 
-NDIM, NUMEL, DTYPE, REQUIRES_GRAD, DATA, CONTIGUOUS, VERSION, NODE, OUTPUT_NR, BASE, STORAGE, RESTRICTION, SEEN = range(
-    13
-)
+(
+    NDIM,
+    NUMEL,
+    DTYPE,
+    REQUIRES_GRAD,
+    DATA,
+    CONTIGUOUS,
+    VERSION,
+    NODE,
+    OUTPUT_NR,
+    BASE,
+    STORAGE,
+    RESTRICTION,
+    SEEN,
+    INFERENCE,
+) = range(14)
 
 
 @entry
@@ -395,6 +414,9 @@ def record_python(self, args, count):
         argument(args, 3),
         argument(args, 4),
     )
+    for k in range(tuple_size(saved)):
+        if storage_at(tensor_at(unboxed(tuple_item(saved, k))).storage).inference:
+            call_python("complain", INFERENCE_SAVE, 0, 0, 0)
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
         obj = tuple_item(inputs, i)

@@ -6,6 +6,7 @@ from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
     HEADER,
@@ -24,14 +25,19 @@ from numbatensor.core.records import (
     storage_at,
     tensor_at,
 )
+from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
+from numbatensor.core.table import AMBIGUOUS
 from numbatensor.core.tensors import blank, empty, forget_variable
 
 LEAF, NATIVE, FREED = 0, 1, 2
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
 # hooks unpack, and what is called once `.grad` is complete.
 TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in range(5))
-FREE, MULTIPLE, NO_GRAD_VIEW = range(3)  # why a view must not be written in place
+# Why a view must not be written in place: a kind, whether it is for being a view of such a view, which of the functions of many
+# outputs it came from (`messages.MANY`) or 1 + its op's index, and which output it is.
+FREE, MULTIPLE, NO_GRAD_VIEW, INFERENCE_VIEW = range(4)
+KIND, CHAINED, FUNCTION, OP, OUTPUT = 15, 16, 5, 8, 32  # a mask, a bit, and the first bits of the others
 REGENERATE = LATE.index("regenerate")
 NODE, EDGE, SAVED, ATTRIBUTE = Node.itemsize, Edge.itemsize, Saved.itemsize, Attribute.itemsize
 FIRST, LOCK, SIDE = (
@@ -65,7 +71,7 @@ def release_saved(n):
     for k in range(n.saved):
         s = saved_at(n.saves + k * SAVED)
         if s.storage:
-            decref(s.storage)
+            release_saved_storage(s.storage)
             s.storage = 0
     n.saved = 0
     let_go(n.state)
@@ -131,9 +137,16 @@ def new_node(kind, op, inputs, saved, words, t):
 def needs_grad(x):
     """Whether ops on a tensor are recorded: a view's base may have become part of the graph since the view was made."""
     return x.requires_grad != 0 or (
-        x.base != 0
+        x.base != 0 and x.seen != storage_at(x.storage).version and tensor_at(x.base).requires_grad != 0
+    )
+
+
+@njit
+def is_ambiguous(x):
+    """Whether a view was made without recording, and its base, which is recorded, was written since."""
+    return (
+        x.restriction & KIND > MULTIPLE
         and x.seen != storage_at(x.storage).version
-        and x.restriction != NO_GRAD_VIEW
         and tensor_at(x.base).requires_grad != 0
     )
 
@@ -142,7 +155,9 @@ def needs_grad(x):
 def settle(t):
     """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
-    if x.base and x.seen != storage_at(x.storage).version and needs_grad(x) and (x.node or x.requires_grad == 0):
+    if x.base and x.seen != storage_at(x.storage).version and needs_grad(x):
+        if is_ambiguous(x):
+            call_python("complain", AMBIGUOUS, 0, t, 0)
         call(late(REGENERATE), t)
 
 
@@ -178,7 +193,7 @@ def save(node, k, t, which, version):
     """Save a tensor in slot k: its storage at a version, and its geometry. `which`: 1 + the input, or minus the output."""
     address = node_at(node).saves + k * SAVED
     s, x = saved_at(address), tensor_at(t)
-    incref(x.storage)
+    hold_saved(x.storage)
     s.storage, s.version, s.data, s.dtype, s.itemsize = x.storage, version, x.data, x.dtype, x.itemsize
     s.ndim, s.numel, s.contiguous, s.which, s.checksum = x.ndim, x.numel, x.contiguous, which, 0
     for i in range(x.ndim):
@@ -240,7 +255,10 @@ def check(node, k):
     s = saved_at(address)
     if s.storage:
         if storage_at(s.storage).version != s.version:
-            call_python("stale", node, k)
+            found = new_frame()
+            result = overwritten(address, found)
+            if result or strict_versions():
+                call_python("stale", node, k, result, found)
         if s.checksum:
             call_python("checksum", address, node)
 

@@ -30,8 +30,13 @@ def words(*names):
 Block = np.dtype(header)
 
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
-# `writer`, `code` and `at` say who wrote last: op row, code object, instruction.
-Storage = np.dtype(header + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at"))
+# `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
+# something was saved (see regions.py), or 0. `inference`: made in inference mode.
+Storage = np.dtype(
+    header
+    + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
+    + words("inference")
+)
 
 # `node` and `output_nr`: where this tensor's gradient comes from; a leaf's node holds its `.grad`.
 # `base`: the tensor this is a view of. `seen`: the storage's version for which a view's node is right.

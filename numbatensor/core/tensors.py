@@ -22,6 +22,7 @@ from numbatensor.core.memory import (
     note_bytes,
     take,
 )
+from numbatensor.core.modes import inference_bit
 from numbatensor.core.python import call_python
 from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, node_at, storage_at, tensor_at
 
@@ -35,6 +36,8 @@ def free_storage(payload, size, info):
     """A storage dies: its memory goes back to where it came from, or its foreign owner is let go."""
     s = storage_at(payload - HEADER)
     atomic_add(symbol("state") + STORAGES, -1)
+    if s.log:
+        free(s.log)
     if s.owner:
         release_handle(s.owner)
     else:
@@ -81,17 +84,8 @@ def new_storage(nbytes):
         if data == 0:
             free(s)
             return 0
-    r.version, r.data, r.nbytes, r.device, r.owner, r.aliases, r.writer, r.code, r.at = (
-        0,
-        data,
-        nbytes,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    )
+    r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
+    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = 0
     atomic_add(symbol("state") + STORAGES, 1)
     note_bytes(nbytes)
     return s
