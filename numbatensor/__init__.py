@@ -12,6 +12,7 @@ from numbatensor import (
     refusals,
 )
 from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from numbatensor.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads
 from numbatensor.creation import (
@@ -125,10 +126,12 @@ for name in (
     "as_strided",
 ):
     globals()[name] = getattr(Tensor, name)
+autograd.gradcheck, autograd.gradgradcheck, autograd.GradcheckError = gradcheck, gradgradcheck, GradcheckError
 clip = clamp
 absolute = functions["abs"]
 swapaxes = swapdims = functions["transpose"]
 from numbatensor import nn, optim, utils  # noqa: E402
 
+del gradcheck, gradgradcheck, GradcheckError
 sites.register_library()
 __version__ = "0.1.0"
