@@ -24,6 +24,7 @@ def elu(x, alpha=1.0):
 
 
 elu.backward(x=lambda grad, x, alpha: where(x > 0.0, grad, grad * alpha * exp(x)))
+elu.formula(x=lambda grad, x, alpha: where(x > 0.0, grad, grad * alpha * exp(where(x < 0.0, x, 0.0))))
 
 
 @pointwise(dtypes=FLOATING, cost=5)
@@ -33,6 +34,11 @@ def selu(x):
 
 
 selu.backward(x=lambda grad, x: where(x > 0.0, grad * 1.0507009873554805, grad * 1.7580993408473766 * exp(x)))
+selu.formula(
+    x=lambda grad, x: where(
+        x > 0.0, grad * 1.0507009873554805, grad * 1.7580993408473766 * exp(where(x < 0.0, x, 0.0))
+    )
+)
 
 
 @pointwise(dtypes=FLOATING, cost=5)

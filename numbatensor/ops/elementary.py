@@ -219,3 +219,18 @@ pow.backward(
     x=lambda grad, x, y: where(y == 0.0, 0.0, grad * y * pow(x, y - 1.0)),
     y=lambda grad, out, x, y: where(x == 0.0, where(y >= 0.0, 0.0, grad * out * log(x)), grad * out * log(x)),
 )
+
+
+# A branch that `where` does not take still gets a gradient, of zero: 0 * inf would make it NaN. So nothing is infinite there.
+
+
+def pow_slope(grad, x, y):
+    return where(y == 0.0, 0.0, grad * y * pow(x, where(y == 0.0, 1.0, y) - 1.0))
+
+
+def pow_slope_of_exponent(grad, out, x, y):
+    flat = where(x == 0.0, y >= 0.0, False)
+    return where(flat, 0.0, grad * out * log(where(flat, 1.0, x)))
+
+
+pow.formula(x=pow_slope, y=pow_slope_of_exponent)

@@ -102,7 +102,7 @@ def scatter_add(x: TENSOR, index: TENSOR, src: TENSOR, dim: INT):
 gather.backward(x=lambda grad, index, dim, input_shape: gather_grad(grad, index, input_shape, dim))
 gather_grad.backward(x=lambda grad, index, dim: gather(grad, index, dim))
 scatter.backward(
-    x=lambda grad, index, dim: scatter(grad, index, nothing(grad), dim),
+    x=lambda grad, index, dim: scatter(grad, index, nothing(gather(grad, index, dim)), dim),
     src=lambda grad, index, dim: gather(grad, index, dim),
 )
 scatter_add.backward(x=same, src=lambda grad, index, dim: gather(grad, index, dim))

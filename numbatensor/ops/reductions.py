@@ -104,8 +104,7 @@ def euclidean_norm(acc, x):
 
 
 def euclidean_norm_rule(grad, out, x, input_shape, dim, keepdim):
-    long = spread(out, input_shape, dim, keepdim)
-    return where(long == 0.0, 0.0, x * (spread(grad, input_shape, dim, keepdim) / long))
+    return x * spread(grad / where(out == 0.0, math.inf, out), input_shape, dim, keepdim)
 
 
 euclidean_norm.backward(x=euclidean_norm_rule)

@@ -67,6 +67,7 @@ def fmod(x, y):
 
 
 fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
+fmod.formula(y=lambda grad, x, y: -grad * truncated_divide(x, y))
 
 
 @pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
@@ -76,6 +77,7 @@ def remainder(x, y):
 
 
 remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
+remainder.formula(y=lambda grad, x, y: -grad * floor_divide(x, y))
 
 
 @pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)

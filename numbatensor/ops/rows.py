@@ -1,5 +1,7 @@
 """Operations along one dimension: softmax, normalisation, scans, extrema, sorting."""
 
+import math
+
 import numpy as np
 
 from kernels_cpu import extremum, scan, softmax_grad, sort
@@ -7,11 +9,11 @@ from kernels_cpu import layer_norm as norm_kernels
 from kernels_cpu import softmax as softmax_kernels
 from numbatensor.core import norms, row_ops
 from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
-from numbatensor.ops.arranging import flip
+from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
-from numbatensor.ops.reductions import mean, sum
+from numbatensor.ops.reductions import mean, others, prod, sum
 from numbatensor.ops.transcendental import rsqrt
-from numbatensor.ops.views import spread
+from numbatensor.ops.views import spread, unpermute
 
 
 def walks(*factories):
@@ -128,6 +130,26 @@ def cumprod_rule(grad, out, x, dim):
 
 cumsum.backward(x=lambda grad, dim: flip(cumsum(flip(grad, dim), dim), dim))
 cumprod.backward(x=cumprod_rule)
+
+
+def others_by_scans(grad, x, input_shape, dim, keepdim):
+    """`others`, with all derivatives where elements are zero: what comes before each element, times what comes after it."""
+    if x.numel() == 0 or not (x == 0.0).any():
+        return others(grad, x, input_shape, dim, keepdim)
+    dims = [dim] if isinstance(dim, int) else dim or range(x.ndim)
+    dims = [d % x.ndim for d in dims]
+    order = [d for d in range(x.ndim) if d not in dims] + dims
+    turned = x.permute(order)
+    rows = turned.reshape(-1, math.prod(input_shape[d] for d in dims))
+    m, n = rows.shape
+    one = from_array(np.ones((m, 1), x.dtype.numpy))
+    before = cumprod(cat((one, rows.narrow(1, 0, n - 1)), 1), 1)
+    after = flip(cumprod(cat((one, flip(rows.narrow(1, 1, n - 1), 1)), 1), 1), 1)
+    alone = unpermute((before * after).reshape(turned.shape), order)
+    return spread(grad, input_shape, dim, keepdim) * alone
+
+
+prod.formula(x=others_by_scans)
 
 
 @structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMAX))

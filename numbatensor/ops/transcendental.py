@@ -4,7 +4,7 @@ import math
 
 from kernels_cpu import mathematics
 from numbatensor.op import FLOATING, pointwise
-from numbatensor.ops.elementary import exp, where
+from numbatensor.ops.elementary import exp, sigmoid, where
 
 
 @pointwise(promotes=True, dtypes=FLOATING, cost=5)
@@ -156,6 +156,17 @@ atan2.backward(
 )
 
 
+def square_of_radius(x, y):
+    """``x ** 2 + y ** 2``, or infinity at the origin, where an angle has no slope."""
+    r = x * x + y * y
+    return where(r == 0.0, math.inf, r)
+
+
+atan2.formula(
+    x=lambda grad, x, y: grad * y / square_of_radius(x, y), y=lambda grad, x, y: -grad * x / square_of_radius(x, y)
+)
+
+
 @pointwise(promotes=True, dtypes=FLOATING, cost=6)
 def log_odds(x):
     """Logarithm of the odds ``x / (1 - x)``."""
@@ -182,4 +193,4 @@ def logaddexp(x, y):
     return high if infinite else high + mathematics.softplus(low - high)
 
 
-logaddexp.backward(x=lambda grad, out, x: grad * exp(x - out), y=lambda grad, out, y: grad * exp(y - out))
+logaddexp.backward(x=lambda grad, x, y: grad * sigmoid(x - y), y=lambda grad, x, y: grad * sigmoid(y - x))
