@@ -34,12 +34,23 @@ def truths(*shape):
     return Elements(lambda rng: rng.permutation(np.arange(np.prod(shape, dtype=int)) % 2 == 0).reshape(shape), shape)
 
 
+POSITIVE, WITHIN_ONE = reals(0.2, 3.0), reals(-0.9, 0.9)
+QUOTIENTS = (reals(), reals(0.5, 2.0))
+REDUCED = [
+    (floats(2, 3, 2),),
+    (floats(2, 3, 2), 1),
+    (floats(2, 3, 2), (0, -1)),
+    (floats(2, 3), -1, True),
+    (floats(0, 3), 1),
+]
+
+
 def drawn(value, rng):
     """What a sample's argument stands for."""
     if isinstance(value, Elements):
         return value.draw(rng)
     if isinstance(value, list):
-        return np.array(value)
+        return np.array(value) if value else np.zeros(0, np.int64)
     return tuple(drawn(v, rng) for v in value) if isinstance(value, tuple) else value
 
 

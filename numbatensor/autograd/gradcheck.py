@@ -162,7 +162,7 @@ def refuse_unfit(inputs):
                 "fail if all the inputs are not of double precision floating point or complex. ",
                 stacklevel=3,
             )
-        if any(n > 1 and step == 0 for n, step in zip(x.shape, x.stride(), strict=True)):
+        if x.numel() and any(n > 1 and step == 0 for n, step in zip(x.shape, x.stride(), strict=True)):
             raise RuntimeError(
                 f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to be able "
                 "to compute the numerical gradients correctly. You should call .contiguous on the input before passing it to "
@@ -185,11 +185,7 @@ def random_like(y, rng, scattered):
 
 def forward(func, inputs):
     """Copies of the elements of the outputs that are floats."""
-    return [
-        y.array().copy()
-        for y in as_tuple(func(*inputs))
-        if isinstance(y, Tensor) and y.is_floating_point()
-    ]
+    return [y.array().copy() for y in as_tuple(func(*inputs)) if isinstance(y, Tensor) and y.is_floating_point()]
 
 
 def difference(func, inputs, x, step, eps):

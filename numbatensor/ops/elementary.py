@@ -6,6 +6,7 @@ from kernels_cpu import mathematics
 from kernels_cpu.integers import magnitude, power
 from numbatensor.core.table import RAISES
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
+from numbatensor.samples import POSITIVE, QUOTIENTS, reals
 
 
 @pointwise
@@ -49,7 +50,7 @@ def mul(x, y):
 mul.backward(x=lambda grad, y: grad * y, y=lambda grad, x: grad * x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING)
+@pointwise(promotes=True, dtypes=FLOATING, samples=QUOTIENTS)
 def div(x, y):
     """Quotient of each pair of elements; of integers too, in the default dtype."""
     return x / y
@@ -76,7 +77,7 @@ def exp(x):
 exp.backward(x=lambda grad, out: grad * out)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=4)
+@pointwise(promotes=True, dtypes=FLOATING, cost=4, samples=POSITIVE)
 def log(x):
     """Natural logarithm of each element."""
     return math.log(x)
@@ -85,7 +86,7 @@ def log(x):
 log.backward(x=lambda grad, x: grad / x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=2)
+@pointwise(promotes=True, dtypes=FLOATING, cost=2, samples=POSITIVE)
 def sqrt(x):
     """Square root of each element."""
     return math.sqrt(x)
@@ -209,7 +210,7 @@ sign.backward(x=lambda grad: grad * 0.0)
 abs.backward(x=lambda grad, x: grad * sign(x))
 
 
-@pointwise(dtypes=NUMERIC, cost=10, trait=RAISES)
+@pointwise(dtypes=NUMERIC, cost=10, trait=RAISES, samples=(POSITIVE, reals()))
 def pow(x, y):
     """Each element raised to a power; integers to integers."""
     return power(x, y)

@@ -15,6 +15,7 @@ from kernels_cpu.integers import (
 from numbatensor.core.table import DIVIDES
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
 from numbatensor.ops.elementary import div, where
+from numbatensor.samples import QUOTIENTS, reals
 
 
 @pointwise(dtypes=NUMERIC)
@@ -60,7 +61,7 @@ rint.internal().backward(x=lambda grad: grad * 0.0)
 frac.backward(x=same)
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def fmod(x, y):
     """Remainder of each quotient rounded towards zero: it has the sign of the dividend."""
     return remainder_of_truncated(x, y)
@@ -70,7 +71,7 @@ fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
 fmod.formula(y=lambda grad, x, y: -grad * truncated_divide(x, y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def remainder(x, y):
     """Remainder of each quotient rounded down: it has the sign of the divisor."""
     return remainder_of_rounded_down(x, y)
@@ -80,7 +81,7 @@ remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
 remainder.formula(y=lambda grad, x, y: -grad * floor_divide(x, y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def floor_divide(x, y):
     """Each quotient, rounded down."""
     return quotient_rounded_down(x, y)
@@ -89,7 +90,7 @@ def floor_divide(x, y):
 floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def truncated_divide(x, y):
     """Each quotient, rounded towards zero."""
     return truncated_quotient(x, y)
@@ -267,7 +268,7 @@ lerp.spelled(y="end").backward(
 )
 
 
-@pointwise(dtypes=NUMERIC, tensors=3)
+@pointwise(dtypes=NUMERIC, tensors=3, samples=[(reals(), reals(), reals()), (reals(), reals(), reals(), 2)])
 def addcmul(x, tensor1, tensor2, value=1):
     """x plus ``value`` times the product of each pair."""
     return x + value * tensor1 * tensor2
@@ -280,7 +281,9 @@ addcmul.backward(
 )
 
 
-@pointwise(dtypes=FLOATING, tensors=3)
+@pointwise(
+    dtypes=FLOATING, tensors=3, samples=[(reals(), reals(), reals(0.5, 2.0)), (reals(), reals(), reals(0.5, 2.0), 2)]
+)
 def addcdiv(x, tensor1, tensor2, value=1):
     """x plus ``value`` times the quotient of each pair."""
     return x + value * (tensor1 / tensor2)
