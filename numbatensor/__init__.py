@@ -126,12 +126,13 @@ for name in (
     "as_strided",
 ):
     globals()[name] = getattr(Tensor, name)
-autograd.gradcheck, autograd.gradgradcheck, autograd.GradcheckError = gradcheck, gradgradcheck, GradcheckError
+for check in (gradcheck, gradgradcheck, GradcheckError):
+    setattr(autograd, check.__name__, check)
 clip = clamp
 absolute = functions["abs"]
 swapaxes = swapdims = functions["transpose"]
 from numbatensor import nn, optim, utils  # noqa: E402
 
-del gradcheck, gradgradcheck, GradcheckError
+del check, gradcheck, gradgradcheck, GradcheckError
 sites.register_library()
 __version__ = "0.1.0"

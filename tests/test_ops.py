@@ -45,6 +45,13 @@ def test_gradients_of_broadcast_operands(case):
     assert nt.autograd.gradcheck(case, (*operands, *rest)) and nt.autograd.gradgradcheck(case, (*operands, *rest))
 
 
+@each([c for c in CASES if isinstance(c.op, Pointwise) and len(c.wanted) == 2 and sum(c.wanted)])
+def test_gradients_beside_a_number(case):
+    for k, tensor in enumerate(case.tensors()):
+        beside = lambda t, k=k: case.op(0.75, t) if k else case.op(t, 0.75)
+        assert nt.autograd.gradcheck(beside, tensor) and nt.autograd.gradgradcheck(beside, tensor)
+
+
 def gradients(out, tensors):
     """The gradients of a weighted sum."""
     weight = nt.tensor(np.linspace(1.0, 2.0, out.numel()).reshape(tuple(out.shape)), dtype=out.dtype)

@@ -82,6 +82,11 @@ def softplus(x, beta=1.0, threshold=20.0):
 
 
 softplus.backward(x=lambda grad, x, beta, threshold: where(x * beta > threshold, grad, grad * sigmoid(x * beta)))
+softplus.formula(
+    x=lambda grad, x, beta, threshold: where(
+        x * beta > threshold, grad, grad * sigmoid(where(x * beta < threshold, x * beta, threshold))
+    )
+)
 
 
 @pointwise(tensors=1, dtypes=FLOATING, samples=[(reals(),), (reals(), -0.5, 1.5)])

@@ -183,6 +183,15 @@ def relu(x):
     return x if x > 0 or x != x else 0
 
 
+@pointwise
+def nothing(x):
+    """Zero for each element."""
+    return 0
+
+
+nothing.internal().backward(x=lambda grad: nothing(grad))
+
+
 @pointwise(dtypes=FLOATING)
 def where_positive(x, y):
     """x where y is positive, else 0."""
@@ -191,7 +200,7 @@ def where_positive(x, y):
 
 where_positive.internal()
 relu.backward(x=lambda grad, out: where_positive(grad, out))
-where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad: grad * 0.0)
+where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC)
@@ -206,7 +215,7 @@ def sign(x):
     return (x > 0) * 1.0 - (x < 0) * 1.0
 
 
-sign.backward(x=lambda grad: grad * 0.0)
+sign.backward(x=lambda grad: nothing(grad))
 abs.backward(x=lambda grad, x: grad * sign(x))
 
 

@@ -5,7 +5,8 @@ from kernels_cpu import nll
 from numbatensor.core import gather as gathering
 from numbatensor.core import index, masks
 from numbatensor.core import nll as likelihood
-from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, pointwise, same, structured
+from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, same, structured
+from numbatensor.ops.elementary import nothing
 from numbatensor.samples import floats, reals, truths, whole
 
 NONE = (None,) * 4  # the index tensors that are not given
@@ -101,15 +102,6 @@ def add_slices(x: TENSOR, index: TENSOR, source: TENSOR, dim: INT):
 select_slices.backward(x=lambda grad, index, dim, input_shape: place_slices(grad, index, input_shape, dim))
 place_slices.backward(x=lambda grad, index, dim: select_slices(grad, index, dim))
 add_slices.backward(x=same, source=lambda grad, index, dim: select_slices(grad, index, dim))
-
-
-@pointwise
-def nothing(x):
-    """Zero for each element."""
-    return 0
-
-
-nothing.backward(x=lambda grad: nothing(grad))
 
 
 @structured(
@@ -216,7 +208,7 @@ nll_loss.backward(
 nll_loss_grad.backward(
     grad=lambda g, target, weight, ignore_index, reduction: nll_loss(g, target, weight, ignore_index, reduction)
 )
-for op in (pick, place, index_put, index_put_add, cleared_at, select_slices, place_slices, add_slices, nothing):
+for op in (pick, place, index_put, index_put_add, cleared_at, select_slices, place_slices, add_slices):
     op.internal()
 for op in (gather, gather_grad, scatter, scatter_add, masked_select, masked_scatter, nonzero, nll_loss, nll_loss_grad):
     op.internal()

@@ -14,7 +14,7 @@ from kernels_cpu.integers import (
 )
 from numbatensor.core.table import DIVIDES
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
-from numbatensor.ops.elementary import div, where
+from numbatensor.ops.elementary import div, nothing, where
 from numbatensor.samples import QUOTIENTS, reals
 
 
@@ -24,7 +24,7 @@ def floor(x):
     return rounded_down(x)
 
 
-floor.backward(x=lambda grad: grad * 0.0)
+floor.backward(x=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC)
@@ -33,7 +33,7 @@ def ceil(x):
     return rounded_up(x)
 
 
-ceil.backward(x=lambda grad: grad * 0.0)
+ceil.backward(x=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC)
@@ -42,7 +42,7 @@ def trunc(x):
     return cut(x)
 
 
-trunc.backward(x=lambda grad: grad * 0.0)
+trunc.backward(x=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=FLOATING)
@@ -57,7 +57,7 @@ def rint(x):
     return rounded(x)
 
 
-rint.internal().backward(x=lambda grad: grad * 0.0)
+rint.internal().backward(x=lambda grad: nothing(grad))
 frac.backward(x=same)
 
 
@@ -87,7 +87,7 @@ def floor_divide(x, y):
     return quotient_rounded_down(x, y)
 
 
-floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+floor_divide.backward(x=lambda grad: nothing(grad), y=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
@@ -96,7 +96,7 @@ def truncated_divide(x, y):
     return truncated_quotient(x, y)
 
 
-truncated_divide.internal().backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+truncated_divide.internal().backward(x=lambda grad: nothing(grad), y=lambda grad: nothing(grad))
 
 
 def with_mode(op, values, rounding_mode):
