@@ -75,9 +75,10 @@ def gradcheck(
     """
     inputs = as_tuple(inputs)
     refuse_unfit(inputs)
+    check = Check(func, inputs, eps, atol, rtol, nondet_tol, check_grad_dtypes)
     try:
-        compare(func, inputs, eps, atol, rtol, nondet_tol, check_grad_dtypes, fast_mode)
-        check_zero_gradients(func, inputs, check_undefined_grad)
+        check.jacobians(fast_mode)
+        check.zero_gradients(check_undefined_grad)
     except GradcheckError:
         if raise_exception:
             raise
@@ -130,7 +131,7 @@ def gradgradcheck(
     def gradients(*args):
         with enable_grad():
             outputs = differentiable(func(*args[:count]))
-            wanted = [x for x in args[:count] if isinstance(x, Tensor) and x.requires_grad]
+            wanted = [x for _, x in wanted_of(args[:count])]
             found = grad(outputs, wanted, args[count:], create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
@@ -150,7 +151,7 @@ def gradgradcheck(
 
 def refuse_unfit(inputs):
     """Raise where inputs cannot be checked, warn where the check will hardly succeed."""
-    wanted = [(k, x) for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    wanted = wanted_of(inputs)
     if not wanted:
         raise ValueError(
             "gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True."
@@ -170,6 +171,11 @@ def refuse_unfit(inputs):
             )
 
 
+def wanted_of(inputs):
+    """The inputs, with their numbers, that require gradients."""
+    return [(k, x) for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+
+
 def differentiable(outputs):
     """The outputs that require gradients."""
     return tuple(y for y in as_tuple(outputs) if isinstance(y, Tensor) and y.requires_grad)
@@ -183,96 +189,136 @@ def random_like(y, rng, scattered):
     return from_array(made.astype(y.dtype.numpy)).requires_grad_()
 
 
-def forward(func, inputs):
-    """Copies of the elements of the outputs that are floats."""
-    return [y.array().copy() for y in as_tuple(func(*inputs)) if isinstance(y, Tensor) and y.is_floating_point()]
+def zeros(t, shape=None):
+    """An array of a tensor's dtype, and of its shape."""
+    return np.zeros(t.shape if shape is None else shape, t.dtype.numpy)
 
 
-def difference(func, inputs, x, step, eps):
-    """How each output changes while x moves by `step` to either side, per `eps`."""
-    elements = x.array()
-    start = elements.copy()
-    try:
-        elements[...] = start - step
-        low = forward(func, inputs)
-        elements[...] = start + step
-        high = forward(func, inputs)
-    finally:
-        elements[...] = start
-    return [(b - a) / (2 * eps) for a, b in zip(low, high, strict=True)]
+class Check:
+    """A function, its inputs, and what counts as agreement. Jacobians have a row for each element of an input, a column for each of an
+    output."""
 
+    def __init__(self, func, inputs, eps, atol, rtol, nondet_tol, check_dtypes):
+        self.func, self.inputs, self.wanted = func, inputs, wanted_of(inputs)
+        self.eps, self.atol, self.rtol = eps, atol, rtol
+        self.nondet_tol, self.check_dtypes = nondet_tol, check_dtypes
 
-def numerical_jacobians(func, inputs, x, eps):
-    """For each output its Jacobian: a row for each element of x, a column for each of the output's."""
-    rows = []
-    for place in np.ndindex(*x.shape):
-        step = np.zeros(x.shape, x.dtype.numpy)
-        step[place] = eps
-        rows.append([change.reshape(-1) for change in difference(func, inputs, x, step, eps)])
-    if not rows:
-        return [np.zeros((0, y.size)) for y in forward(func, inputs)]
-    return [np.stack(columns) for columns in zip(*rows, strict=True)]
+    def floats(self):
+        """The outputs that are floats."""
+        return [y for y in as_tuple(self.func(*self.inputs)) if isinstance(y, Tensor) and y.is_floating_point()]
 
+    def difference(self, x, step):
+        """How each output changes while x moves by `step` to either side, per `eps`."""
+        elements = x.array()
+        start, ends = elements.copy(), []
+        try:
+            for end in (start - step, start + step):
+                elements[...] = end
+                ends.append([y.array().copy() for y in self.floats()])
+        finally:
+            elements[...] = start
+        return [(high - low) / (2 * self.eps) for low, high in zip(*ends, strict=True)]
 
-def backward_twice(y, wanted, seed, nondet_tol, check_dtypes):
-    """The gradients of one output, as arrays; raises where two passes do not agree."""
-    passes = []
-    for _ in range(2):
-        found = grad([y], wanted, [from_array(seed)], retain_graph=True, allow_unused=True)
-        for x, g in zip(wanted, found, strict=True):
+    def numerical(self, x):
+        """For each output its Jacobian, by moving each element of x."""
+        rows = []
+        for place in np.ndindex(*x.shape):
+            step = zeros(x)
+            step[place] = self.eps
+            rows.append([change.reshape(-1) for change in self.difference(x, step)])
+        if not rows:
+            return [zeros(y, (0, y.numel())) for y in self.floats()]
+        return [np.stack(jacobian) for jacobian in zip(*rows, strict=True)]
+
+    def analytical(self, y):
+        """For each input the Jacobian of an output, by a backward pass for each element of y."""
+        columns = []
+        for place in np.ndindex(*y.shape):
+            seed = zeros(y)
+            seed[place] = 1
+            columns.append([g.reshape(-1) for g in self.backward(y, seed)])
+        if not columns:
+            return [zeros(x, (x.numel(), 0)) for _, x in self.wanted]
+        return [np.stack(jacobian, 1) for jacobian in zip(*columns, strict=True)]
+
+    def backward(self, y, seed):
+        """The gradients of an output, as arrays; raises where two passes do not agree."""
+        once, again = self.one_pass(y, seed), self.one_pass(y, seed)
+        if not all(np.allclose(a, b, 0, self.nondet_tol, equal_nan=True) for a, b in zip(once, again, strict=True)):
+            raise GradcheckError(
+                "Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives different "
+                "values, although analytical gradient matches numerical gradient. The tolerance for nondeterminism was "
+                f"{self.nondet_tol}."
+            )
+        return once
+
+    def one_pass(self, y, seed):
+        inputs = [x for _, x in self.wanted]
+        found = grad([y], inputs, [from_array(seed)], retain_graph=True, allow_unused=True)
+        for x, g in zip(inputs, found, strict=True):
             if g is not None and g.shape != x.shape:
                 raise GradcheckError(f"Analytical gradient has incorrect size: {list(g.shape)}, not {list(x.shape)}")
-            if check_dtypes and g is not None and g.dtype is not x.dtype:
+            if self.check_dtypes and g is not None and g.dtype is not x.dtype:
                 raise GradcheckError(f"Gradient has dtype mismatch: {g.dtype.name}, not {x.dtype.name}")
-        passes.append(
-            [
-                np.zeros(x.shape, x.dtype.numpy) if g is None else g.detach().array().copy()
-                for x, g in zip(wanted, found, strict=True)
-            ]
-        )
-    if not all(np.allclose(a, b, 0, nondet_tol, equal_nan=True) for a, b in zip(*passes, strict=True)):
-        raise GradcheckError(
-            "Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives different "
-            f"values, although analytical gradient matches numerical gradient. The tolerance for nondeterminism was {nondet_tol}."
-        )
-    return passes[0]
+        return [zeros(x) if g is None else g.array().copy() for x, g in zip(inputs, found, strict=True)]
 
+    def jacobians(self, fast):
+        """Raise where the Jacobians, or in fast mode their products with random directions, do not agree."""
+        outputs = self.floats()
+        checked = [(i, y) for i, y in enumerate(outputs) if y.requires_grad]
+        if not checked:
+            if any(jacobian.any() for _, x in self.wanted for jacobian in self.numerical(x)):
+                raise GradcheckError("Numerical gradient for function expected to be zero")
+        elif fast:
+            self.directions(checked)
+        else:
+            numerical = [self.numerical(x) for _, x in self.wanted]
+            for number, (i, y) in enumerate(checked):
+                for (k, _), n, a in zip(self.wanted, numerical, self.analytical(y), strict=True):
+                    if not np.allclose(a, n[i], self.rtol, self.atol):
+                        raise GradcheckError(mismatch(number, k, from_array(n[i]), from_array(a)))
 
-def analytical_jacobians(y, wanted, nondet_tol, check_dtypes):
-    """For each input the Jacobian of an output, a backward pass for each element."""
-    columns = [[] for _ in wanted]
-    for place in np.ndindex(*y.shape):
-        seed = np.zeros(y.shape, y.dtype.numpy)
-        seed[place] = 1
-        for column, g in zip(columns, backward_twice(y, wanted, seed, nondet_tol, check_dtypes), strict=True):
-            column.append(g.reshape(-1))
-    return [
-        np.stack(column, 1) if column else np.zeros((x.numel(), 0)) for x, column in zip(wanted, columns, strict=True)
-    ]
+    def directions(self, checked):
+        """Raise where ``u @ J @ v`` does not agree, u a random direction of an input and v one of an output."""
+        rng = np.random.default_rng(SEED)
+        u = [unit(rng.standard_normal(x.shape)) for _, x in self.wanted]
+        changes = [
+            self.difference(x, (self.eps * along).astype(x.dtype.numpy))
+            for (_, x), along in zip(self.wanted, u, strict=True)
+        ]
+        for number, (i, y) in enumerate(checked):
+            v = rng.random(y.shape).astype(y.dtype.numpy)
+            for j, (g, along) in enumerate(zip(self.backward(y, v.copy()), u, strict=True)):
+                n, a = float((changes[j][i] * v).sum()), float((g * along).sum())
+                # each element of the Jacobian may be off by atol
+                if not np.allclose(a, n, self.rtol, self.atol * np.abs(along).sum() * v.sum()):
+                    k, x = self.wanted[j]
+                    numerical, analytical = self.numerical(x)[i], self.analytical(y)[j]
+                    worst = np.abs(analytical - numerical).max(initial=0)
+                    whole = FAST.format(from_array(numerical), from_array(analytical), worst)
+                    raise GradcheckError(mismatch(number, k, n, a) + whole)
 
+    def zero_gradients(self, undefined):
+        """Raise where zeros for all outputs, or nothing for one of several, give gradients that are not zero."""
+        outputs, inputs = differentiable(self.func(*self.inputs)), [x for _, x in self.wanted]
+        if outputs and self.any_gradient(outputs, inputs):
+            raise GradcheckError("backward not multiplied by grad_output")
+        for k in range(len(outputs) if undefined and len(outputs) > 1 else 0):
+            try:
+                wrong = self.any_gradient(outputs[:k] + outputs[k + 1 :], inputs)
+            except RuntimeError as error:
+                raise GradcheckError(
+                    "Expected backward function to handle undefined output grads: the gradient of an output that is not used is None"
+                ) from error
+            if wrong:
+                raise GradcheckError(
+                    "Expected all input grads to be undefined or zero when all output grads are undefined or zero"
+                )
 
-def compare(func, inputs, eps, atol, rtol, nondet_tol, check_dtypes, fast):
-    """Raise where a Jacobian, or its product with random directions, differs from the numerical one."""
-    wanted = [k for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
-    made = as_tuple(func(*inputs))
-    floats = [y for y in made if isinstance(y, Tensor) and y.is_floating_point()]
-    checked = [k for k, y in enumerate(floats) if y.requires_grad]
-    if not checked:
-        if any(j.any() for k in wanted for j in numerical_jacobians(func, inputs, inputs[k], eps)):
-            raise GradcheckError("Numerical gradient for function expected to be zero")
-        return
-    whole = lambda: (
-        [numerical_jacobians(func, inputs, inputs[k], eps) for k in wanted],
-        {i: analytical_jacobians(floats[i], [inputs[k] for k in wanted], nondet_tol, check_dtypes) for i in checked},
-    )
-    if fast:
-        compare_directions(func, inputs, wanted, floats, checked, eps, atol, rtol, nondet_tol, check_dtypes, whole)
-        return
-    numerical, analytical = whole()
-    for number, i in enumerate(checked):
-        for j, k in enumerate(wanted):
-            if not np.allclose(analytical[i][j], numerical[j][i], rtol, atol):
-                raise GradcheckError(mismatch(number, k, from_array(numerical[j][i]), from_array(analytical[i][j])))
+    def any_gradient(self, outputs, inputs):
+        """Whether zeros, as the gradients of outputs, give anything else."""
+        found = grad(outputs, inputs, [from_array(zeros(y)) for y in outputs], retain_graph=True, allow_unused=True)
+        return any(g is not None and g.array().any() for g in found)
 
 
 def mismatch(output, input, numerical, analytical):
@@ -282,54 +328,7 @@ def mismatch(output, input, numerical, analytical):
     )
 
 
-def compare_directions(func, inputs, wanted, floats, checked, eps, atol, rtol, nondet_tol, check_dtypes, whole):
-    """Raise where ``v @ J @ u`` differs, u a random direction of an input and v one of an output."""
-    rng = np.random.default_rng(SEED)
-    u = [unit(rng.standard_normal(inputs[k].shape)) for k in wanted]
-    v = [rng.random(y.shape) for y in floats]
-    changes = [
-        difference(func, inputs, inputs[k], (step * eps).astype(inputs[k].dtype.numpy), eps)
-        for k, step in zip(wanted, u, strict=True)
-    ]
-    for number, i in enumerate(checked):
-        seed = v[i].astype(floats[i].dtype.numpy)
-        found = backward_twice(floats[i], [inputs[k] for k in wanted], seed, nondet_tol, check_dtypes)
-        for j, k in enumerate(wanted):
-            numerical, analytical = float((changes[j][i] * v[i]).sum()), float((found[j] * u[j]).sum())
-            # each element of the Jacobian may be off by atol
-            if not np.allclose(analytical, numerical, rtol, atol * np.abs(u[j]).sum() * v[i].sum()):
-                n, a = whole()
-                n, a = n[j][i], a[i][j]
-                worst = np.abs(a - n).max(initial=0)
-                raise GradcheckError(
-                    mismatch(number, k, numerical, analytical) + FAST.format(from_array(n), from_array(a), worst)
-                )
-
-
 def unit(direction):
     """A vector of length one."""
     length = np.linalg.norm(direction)
     return direction / length if length else direction
-
-
-def check_zero_gradients(func, inputs, undefined):
-    """Raise where zeros for all outputs, or nothing for one of several, give gradients that are not zero."""
-    outputs = differentiable(func(*inputs))
-    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    without = [outputs[:k] + outputs[k + 1 :] for k in range(len(outputs))] if undefined and len(outputs) > 1 else []
-    for given in ([outputs] if outputs else []) + without:
-        zeros = [from_array(np.zeros(y.shape, y.dtype.numpy)) for y in given]
-        try:
-            found = grad(given, wanted, zeros, retain_graph=True, allow_unused=True)
-        except RuntimeError as error:
-            if given is outputs:
-                raise
-            raise GradcheckError(
-                "Expected backward function to handle undefined output grads: it gets None for an output that is not used"
-            ) from error
-        if any(g is not None and g.detach().array().any() for g in found):
-            raise GradcheckError(
-                "backward not multiplied by grad_output"
-                if given is outputs
-                else "Expected all input grads to be undefined or zero when all output grads are undefined or zero"
-            )
