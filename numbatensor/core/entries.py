@@ -71,6 +71,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
+from numbatensor.core.regions import release_saved_storage
 from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
     LEAF_LOCK,
@@ -450,8 +451,9 @@ def saved_alias(self, args, count):
 def release_slot(self, args, count):
     """(node, k): let go of what a node saved in slot k; a hook keeps it"""
     s = saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED)
-    decref(s.storage)
-    s.storage = 0
+    if s.storage:
+        release_saved_storage(s.storage)
+        s.storage = 0
     return none()
 
 
