@@ -7,7 +7,7 @@ import weakref
 from numbatensor.autograd.modes import enable_grad, no_grad
 from numbatensor.core import custom, entries
 from numbatensor.core.graph import CUSTOM_VIEW
-from numbatensor.core.handles import hold
+from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.modes import get_grad
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hooks import unpacked
@@ -43,6 +43,7 @@ class Context:
         """The tensors that `save_for_backward` was given, as a tuple."""
         if self._state is None:
             return self.to_save
+        drop_handles()  # that of a node which is gone, too
         state = self._state()
         if state is None:
             freed(0, 0, 0)

@@ -2,6 +2,7 @@
 
 from numba import njit
 
+from numbatensor.core.collection import LEAF_LOCK, forget_variable
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.engine import deliver, leave, start_call, wanted
@@ -22,7 +23,7 @@ from numbatensor.core.graph import (
     settle,
     unpack,
 )
-from numbatensor.core.handles import OBJECT
+from numbatensor.core.handles import OBJECT, release_handle
 from numbatensor.core.memory import (
     atomic_add,
     claim,
@@ -72,13 +73,11 @@ from numbatensor.core.records import (
     visit_at,
 )
 from numbatensor.core.regions import release_saved_storage
-from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
+from numbatensor.core.table import FREED_GRAPH, INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
-    LEAF_LOCK,
     alias,
     blank,
     empty,
-    forget_variable,
     is_packed,
     itemsize_of,
     new_storage,
@@ -389,10 +388,23 @@ def extras_of(self, args, count):
 
 @entry
 def set_extras(self, args, count):
-    """(node, handle)"""
+    """(node, handle) -> what is kept beside the node: the handle's object, unless another thread was first"""
+    n, handle = node_at(as_long(argument(args, 0))), as_long(argument(args, 1))
+    if n.extras == 0:
+        n.extras = handle
+        atomic_add(symbol("state") + HOOKED, 1)
+    else:
+        release_handle(handle)
+    found = load(n.extras + OBJECT)
+    add_reference(found)
+    return found
+
+
+@entry
+def slow_down(self, args, count):
+    """(node, bits): the engine asks Python about a node"""
     n = node_at(as_long(argument(args, 0)))
-    n.extras = as_long(argument(args, 1))
-    atomic_add(symbol("state") + HOOKED, 1)
+    n.slow |= as_long(argument(args, 1))
     return none()
 
 
@@ -437,10 +449,18 @@ def record_python(self, args, count):
     return none()
 
 
+@njit
+def check_slot(node, k):
+    """Fail if a node has let go of what it saved."""
+    if k >= node_at(node).saved:
+        call_python("complain", FREED_GRAPH, 0, 0, 0)
+
+
 @entry
 def saved_alias(self, args, count):
     """(node, k) -> what a node saved in slot k, outside of the graph"""
     node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
+    check_slot(node, k)
     t = unpack(node, k)
     made = alias(t)
     decref(t)
@@ -469,6 +489,7 @@ def with_history(self, args, count):
 def unpack_saved(self, args, count):
     """(node, k) -> Tensor"""
     node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
+    check_slot(node, k)
     check(node, k)
     return box(unpack(node, k))
 
