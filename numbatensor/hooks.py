@@ -14,7 +14,7 @@ from numbatensor.core import entries, graph
 from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.modes import ANOMALY, PACKING, get_mode, set_mode
 from numbatensor.core.python import TensorBase, callback
-from numbatensor.core.records import Node, Saved, view_record
+from numbatensor.core.records import Edge, Node, Output, Saved, view_record
 
 PACKAGE = os.path.dirname(__file__) + os.sep
 
@@ -169,8 +169,26 @@ def run_prehooks(node, call):
 def after_rule(node, made, grads):
     """The gradients of a node's inputs, after the hooks that come after its rule."""
     for hook in list(extras_of(node).posthooks.values()):
-        made = replaced_all(hook, hook(made, grads), made)
+        before, made = made, replaced_all(hook, hook(made, grads), made)
+        for i, grad in enumerate(made):
+            if grad is not None and before[i] is None:
+                check_shape(node, i, grad)
     return made
+
+
+def check_shape(node, i, grad):
+    """Fail where a hook gave a gradient, for an input that had none, which cannot be one of it."""
+    edge = view_record(int(view_record(node, Node)["edges"]) + i * Edge.itemsize, Edge)
+    if not edge["node"]:
+        return
+    output = view_record(entries.output_record(int(edge["node"]), int(edge["output_nr"])), Output)
+    shape, got = [int(n) for n in output["shape"][: output["ndim"]]], list(grad.shape)
+    lead = len(got) - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, got[lead:], strict=True)):
+        raise RuntimeError(
+            f"a hook of {entries.node_box(node).name()} returned an invalid gradient at index {i} - got {got} but expected shape "
+            f"compatible with {shape}"
+        )
 
 
 @callback

@@ -1,9 +1,7 @@
 """Hooks of tensors, of nodes, of saved values: when they run, what they may change, and what an error in one leaves behind."""
 
-import gc
 import sys
 import threading
-import weakref
 
 import pytest
 

@@ -353,6 +353,12 @@ def set_kept_grad(self, args, count):
 
 
 @entry
+def output_record(self, args, count):
+    """(node, k) -> address of what a node knows of its output k"""
+    return from_long(output_of(as_long(argument(args, 0)), as_long(argument(args, 1))))
+
+
+@entry
 def node_box(self, args, count):
     """(address) -> the object that shows a node"""
     return box_node(as_long(argument(args, 0)))
@@ -429,6 +435,7 @@ def record_python(self, args, count):
     )
     for k in range(tuple_size(saved)):
         if storage_at(tensor_at(unboxed(tuple_item(saved, k))).storage).inference:
+            release_handle(as_long(argument(args, 5)))
             call_python("complain", INFERENCE_SAVE, 0, 0, 0)
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
