@@ -225,15 +225,38 @@ def shared_by_two_tensors(cell):
     return handle
 
 
-@pytest.mark.parametrize("case", [shared_by_tensor_and_node, shared_by_two_tensors])
-@pytest.mark.parametrize("freed_by", ["backward", "del", "remove"])
+def hooks_in_a_row(cell):
+    y = leaf() * 2.0
+    z = y * 3.0
+    handle = y.register_hook(holds([y, cell]))
+    z.register_hook(holds([z]))
+    cell.extend((y, z))
+    return handle
+
+
+def shared_by_a_leaf(cell):
+    x = leaf()
+    handle = x.register_hook(holds(cell))
+    cell.extend((x, x * 2.0))
+    return handle
+
+
+@pytest.mark.parametrize(
+    "case, freed_by",
+    [
+        (case, way)
+        for case in (shared_by_tensor_and_node, shared_by_two_tensors, hooks_in_a_row, shared_by_a_leaf)
+        for way in ("backward", "del", "remove")
+        if (case, way) != (shared_by_a_leaf, "backward") and (case, way) != (hooks_in_a_row, "del")
+    ],
+)
 def test_shared_by_several_boxes(case, freed_by):
     alive, cell = started(lambda cell: cell.append(case(cell)))
     handle = cell.pop()
     if freed_by == "remove":
         handle.remove()
     if freed_by == "backward":
-        cell[1].sum().backward()
+        cell[-1 if case is hooks_in_a_row else 1].sum().backward()
     if freed_by == "del":
         del cell[-1]
     del cell, handle
@@ -359,7 +382,9 @@ def test_worker_threads_drop_what_their_graphs_let_go():
 def test_the_table_lists_what_is_tested():
     """Rows of the table in docs/memory.md name the tests' cases."""
     named = set(re.findall(r"`(\w+)`\s*\|?$", MEMORY.read_text(), re.MULTILINE))
-    cases = {case.__name__ for case in COLLECTED} | {"shared_by_tensor_and_node", "shared_by_two_tensors"}
+    cases = {case.__name__ for case in COLLECTED} | {
+        *("shared_by_tensor_and_node", "shared_by_two_tensors", "hooks_in_a_row", "shared_by_a_leaf")
+    }
     assert cases <= named
 
 

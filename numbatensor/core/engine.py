@@ -24,7 +24,7 @@ from numbatensor.core.graph import (
     release_saved,
     settle,
 )
-from numbatensor.core.memory import decref, exchange, free, incref, load, malloc, store
+from numbatensor.core.memory import claim, decref, exchange, free, incref, load, malloc, store
 from numbatensor.core.modes import anomaly, switch_grad
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
@@ -40,6 +40,7 @@ from numbatensor.core.records import (
     node_at,
     op_at,
     output_at,
+    state_at,
     tensor_at,
     visit_at,
 )
@@ -153,7 +154,11 @@ def add_grad(old, grad, recorded):
 @native
 def accumulate(node, output, grad, recorded):
     """Add to the gradient that is kept for a node's output. Takes the reference."""
-    while exchange(node + LOCK, 1):
+    mine = 1 + state_at(symbol("state")).forks
+    while claim(node + LOCK, mine, 0) == 0:
+        held = load(node + LOCK)
+        if held and held != mine and claim(node + LOCK, mine, held):
+            break  # a thread held it when this process was forked
         if gil_held():
             thread = save_thread()
             sched_yield()

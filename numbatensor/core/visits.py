@@ -10,7 +10,7 @@ from numba import njit
 from numbatensor.core.compiler import external, native, symbol
 from numbatensor.core.graph import EDGE, LEAF, SEQUENCE
 from numbatensor.core.memory import atomic_add, claim, decref, free, incref, load, malloc, memset, store
-from numbatensor.core.records import Node, Visit, call_at, edge_at, node_at, visit_at
+from numbatensor.core.records import Node, Visit, call_at, edge_at, node_at, state_at, visit_at
 
 VISIT = Visit.itemsize
 ARENA = 256  # visits in one piece of memory
@@ -37,6 +37,7 @@ def new_visit(c, call_address, node):
     c.room -= 1
     visit = visit_at(v)
     visit.node, visit.call, visit.grad, visit.keep, visit.pending, visit.next = node, call_address, 0, 0, 0, 0
+    visit.epoch = c.epoch
     visit.previous = visit.needed = visit.captured = visit.left = 0
     visit.grads, visit.kept = v + GRAD, v + KEEP
     outputs = node_at(node).outputs
@@ -94,9 +95,10 @@ def hold(c, call_address, node):
     old = node_at(node).visit
     if old:
         holder = visit_at(old)
-        if holder.call == call_address:
+        ours = holder.epoch == c.epoch  # else of a pass that began before a fork: of an outer one, or of a thread that is gone
+        if ours and holder.call == call_address:
             return old, False
-        if call_at(holder.call).thread != c.thread:
+        if ours and call_at(holder.call).thread != c.thread:
             if node_at(node).kind == LEAF:
                 return foreign_visit(call_address, node), False
             return 0, False
@@ -207,4 +209,5 @@ def start_call(call_address, retain, create_graph, accumulates, pruned, watch):
     c = call_at(call_address)
     c.thread, c.visits, c.ready, c.retain, c.create_graph = this_thread(), 0, 0, retain, create_graph
     c.accumulate, c.pruned, c.watch, c.arena, c.free, c.room, c.foreign = accumulates, pruned, watch, 0, 0, 0, 0
+    c.epoch = state_at(symbol("state")).forks
     c.number = atomic_add(symbol("state") + SEQUENCE, 1)
