@@ -4,6 +4,8 @@ A block starts with numba's MemInfo header, so that compiled user code can own i
 a locked free list (26 ns against 42); large ones are pooled by power of two, since fresh pages cost more than the work on them.
 """
 
+import ctypes
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -26,6 +28,11 @@ aligned_alloc = external("aligned_alloc", 2)
 madvise = external("madvise", 3, small=True)
 memset = external("memset", 3)
 memcpy = external("memcpy", 3)
+# What numba frees a block with: the functions above. Else it takes Python's, which are others under `python -X dev`.
+library = ctypes.CDLL(None)
+functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in ("malloc", "realloc", "free")]
+allocator = np.array([*functions, 0], np.int64)
+publish("allocator", allocator.ctypes.data)
 call_destructor = external("NRT_MemInfo_call_dtor", 1, types.none)
 
 
@@ -184,7 +191,7 @@ def counted(size, destructor):
             0,
             block + HEADER,
             size - HEADER,
-            0,
+            symbol("allocator"),
         )
     return block
 

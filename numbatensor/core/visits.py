@@ -95,7 +95,9 @@ def hold(c, call_address, node):
     old = node_at(node).visit
     if old:
         holder = visit_at(old)
-        ours = holder.epoch == c.epoch  # else of a pass that began before a fork: of an outer one, or of a thread that is gone
+        ours = (
+            holder.epoch == c.epoch
+        )  # else of a pass that began before a fork: of an outer one, or of a thread that is gone
         if ours and holder.call == call_address:
             return old, False
         if ours and call_at(holder.call).thread != c.thread:
