@@ -31,8 +31,8 @@ memcpy = external("memcpy", 3)
 # What numba frees a block with: the functions above. Else it takes Python's, which are others under `python -X dev`.
 library = ctypes.CDLL(None)
 functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in ("malloc", "realloc", "free")]
-allocator = np.array([*functions, 0], np.int64)
-publish("allocator", allocator.ctypes.data)
+used_allocator = np.array([*functions, 0], np.int64)
+publish("allocator", used_allocator.ctypes.data)
 call_destructor = external("NRT_MemInfo_call_dtor", 1, types.none)
 
 
