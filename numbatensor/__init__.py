@@ -12,6 +12,7 @@ from numbatensor import (
     publish,
     python_rules,
     refusals,
+    version_error,
 )
 from numbatensor.autograd.modes import (
     enable_grad,

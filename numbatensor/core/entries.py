@@ -8,6 +8,7 @@ from numbatensor.core.engine import deliver, leave, start_call, wanted
 from numbatensor.core.graph import (
     EDGE,
     HOOKED,
+    INTACT,
     SAVED,
     attach,
     check,
@@ -21,6 +22,7 @@ from numbatensor.core.graph import (
     save,
     settle,
     unpack,
+    verdict,
 )
 from numbatensor.core.handles import OBJECT
 from numbatensor.core.memory import (
@@ -71,6 +73,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
+from numbatensor.core.regions import release_saved_storage
 from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
     LEAF_LOCK,
@@ -89,6 +92,7 @@ from numbatensor.core.writes import bump, extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
 set_item = external("PyTuple_SetItem", 3, small=True)
+NEAR = 10_000  # nodes of a pass that an error looks through for the first
 
 
 @njit
@@ -450,7 +454,7 @@ def saved_alias(self, args, count):
 def release_slot(self, args, count):
     """(node, k): let go of what a node saved in slot k; a hook keeps it"""
     s = saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED)
-    decref(s.storage)
+    release_saved_storage(s.storage)
     s.storage = 0
     return none()
 
@@ -469,6 +473,23 @@ def unpack_saved(self, args, count):
     node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
     check(node, k)
     return box(unpack(node, k))
+
+
+@entry
+def verdict_of(self, args, count):
+    """(node, k, address of four words) -> whether what a node saved in slot k is stale: see `graph.verdict`"""
+    address = node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED
+    return from_long(verdict(address, as_long(argument(args, 2))) if saved_at(address).storage else INTACT)
+
+
+@entry
+def start_of_pass(self, args, count):
+    """(node) -> the node from which the pass that runs over a node started; None where none does, or the way is too long"""
+    v, steps = node_at(as_long(argument(args, 0))).visit, 0
+    while v and visit_at(v).chain and steps < NEAR:
+        v = visit_at(v).chain
+        steps += 1
+    return none() if v == 0 or steps == NEAR else box_node(visit_at(v).node)
 
 
 @njit

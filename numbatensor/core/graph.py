@@ -31,6 +31,7 @@ from numbatensor.core.table import AMBIGUOUS
 from numbatensor.core.tensors import blank, empty, forget_variable
 
 LEAF, NATIVE, FREED = 0, 1, 2
+INTACT = -1
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
 # hooks unpack, and what is called once `.grad` is complete.
 TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in range(5))
@@ -249,16 +250,25 @@ def attach(t, node):
 
 
 @njit
+def verdict(address, found):
+    """INTACT, or what `overwritten` gives where a saved value must not be read; it puts the write into the words from `found` on."""
+    s = saved_at(address)
+    if storage_at(s.storage).version == s.version:
+        return INTACT
+    result = overwritten(address, found)
+    return result if result or strict_versions() else INTACT
+
+
+@njit
 def check(node, k):
     """Fail if a saved value was overwritten."""
     address = node_at(node).saves + k * SAVED
     s = saved_at(address)
     if s.storage:
-        if storage_at(s.storage).version != s.version:
-            found = new_frame()
-            result = overwritten(address, found)
-            if result or strict_versions():
-                call_python("stale", node, k, result, found)
+        found = new_frame()
+        result = verdict(address, found)
+        if result != INTACT:
+            call_python("stale", node, k, result, found)
         if s.checksum:
             call_python("checksum", address, node)
 
