@@ -145,9 +145,10 @@ def in_layers(sizes, edges, layers):
         bend = (t - v) / 2
         points = [(u, v), (u, v + bend), (s, t - bend), (s, t)]
         curves.append((points, isinstance(b, int)))
-        if not isinstance(b, int):  # straight on through the layer
-            end = t + y[row[b]][1]
-            curves.append(([(s, t), (s, t), (s, end), (s, end)], False))
+    for k in row:
+        if not isinstance(k, int):  # straight on through the layer
+            s, (t, tall) = x[k] - left, y[row[k]]
+            curves.append(([(s, t), (s, t), (s, t + tall), (s, t + tall)], False))
     for a, b in edges:
         starts[a, b] = foot(a, x, y, row, sizes, left)
     return Layout(middles, curves, starts, right, top - ROW + MARGIN)

@@ -34,7 +34,7 @@ class VersionError(RuntimeError):
     """
 
     __module__ = "numbatensor.autograd"  # where users find it
-    __slots__ = ("node", "root", "slot")  # no part of what is pickled
+    __slots__ = ("__weakref__", "node", "root", "slot")  # no part of what is pickled
 
     def __init__(self, message, node=None, slot=None, root=None):
         super().__init__(message)
