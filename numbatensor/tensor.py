@@ -395,7 +395,7 @@ class Tensor(TensorBase):
 
     def copy_(self, source):
         """Overwrite the elements with those of another tensor, converted and broadcast."""
-        return written(self, as_operand(source), "copy_")
+        return written(self, as_operand(source), COPY)
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
@@ -403,18 +403,21 @@ class Tensor(TensorBase):
             raise RuntimeError(
                 f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
             )
-        return written(self, as_operand(value), "fill_")
+        return written(self, as_operand(value), FILL)
 
     def zero_(self):
         """Overwrite all elements with zero."""
-        return written(self, 0, "zero_")
+        return written(self, 0, ZERO)
 
 
-def written(out, source, name):
-    """out[...] = source, recorded as a copy, counted as a write by what has the name."""
+COPY, FILL, ZERO = map(writer, ("copy_", "fill_", "zero_"))
+
+
+def written(out, source, writer):
+    """out[...] = source, recorded as a copy, counted as a write of a writer."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
-    return entries.write_into(out, source, WRITERS.get(name) or WRITERS.setdefault(name, writer(name)))
+    return entries.write_into(out, source, writer)
 
 
 def moved(ndim, source, destination):
@@ -520,7 +523,6 @@ UFUNCS = {
     "greater": "gt",
     "greater_equal": "ge",
 }
-WRITERS: dict = {}
 functions: dict = {}  # by name; `publish.py` puts them here
 
 

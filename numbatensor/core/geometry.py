@@ -33,7 +33,8 @@ def take_geometry(self, args, number):
     elif x.node and node_at(x.node).kind == LEAF:  # it, and its gradient, have the old shape
         decref(x.node)
         x.node = 0
+    s.writer = as_long(argument(args, 2))
     mark(s)
-    count(as_long(argument(args, 2)), t, s.code, s.at, 1)
+    count(t, 1)
     x.seen = s.version
     return none()

@@ -25,7 +25,6 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
-from numbatensor.core.table import AMBIGUOUS
 from numbatensor.core.tensors import blank, empty
 
 LEAF, NATIVE, FREED = 0, 1, 2
@@ -129,8 +128,6 @@ def settle(t):
     """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
     if x.base and x.seen != storage_at(x.storage).version and needs_grad(x):
-        if is_ambiguous(x):
-            call_python("complain", AMBIGUOUS, 0, t, 0)
         call(late(REGENERATE), t)
 
 
