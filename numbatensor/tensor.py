@@ -181,10 +181,10 @@ class Tensor(TensorBase):
     def _set_data(self, value):
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-        if self._base is not None or not self.is_leaf:
-            raise RuntimeError("data can be set of leaves only, which are no views")
         if self.requires_grad and not value.dtype.is_floating_point:
             raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        if self._base is not None or not self.is_leaf:
+            raise RuntimeError("data can be set of leaves only, which are no views")
         entries.adopt(self, entries.detach(value))
 
     data = property(
@@ -207,7 +207,12 @@ class Tensor(TensorBase):
     def detach_(self):
         """Forget the history."""
         if self._base is not None:
-            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+            raise RuntimeError(
+                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, and "
+                "gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be called on "
+                "these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as "
+                "the solution."
+            )
         entries.drop_node(self)
         return self
 
