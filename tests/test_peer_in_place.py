@@ -72,7 +72,7 @@ m.squeeze_(); m._version
 m.resize_(2, 3); m._version
 m.resize_(3, 2); (m._version, m)
 m.resize_(2, 2); (m._version, m)
-m.resize_(7)[:6]
+m[0].clone().resize_(7)[:3]
 m[0].resize_(2)
 x.resize_(3)
 a.resize_(3)
@@ -81,7 +81,7 @@ m.set_(); (m._version, m)
 m.set_(w.detach()); m
 m.set_(L.zeros(2, dtype=L.float64))
 a.set_(w.detach())
-m[:, :2].add_(m[:, :2].t())
+s = m[:, :2].clone(); s.add_(s.t())
 m[:, :2].add_(m[:, 1:])
 m[:, :1].add_(m[:, 1:2]); m
 m.view(-1)[::2].add_(m.view(-1)[1::2]); m
