@@ -4,6 +4,7 @@ from numbatensor import (
     autograd,
     geometry,
     graph_nodes,
+    hooks,
     index_refusals,
     messages,
     methods,

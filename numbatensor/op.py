@@ -595,7 +595,7 @@ class Recorded(Op):
             n: v for n, v in {**inputs, **attributes}.items() if n in needs and not isinstance(v, native.TensorBase)
         }
         whiches = tuple(0 if n == "out" else 1 + names.index(n) for n, _ in saved)
-        handle = hold((names, wanted, [n for n, _ in saved], kept))
+        handle = hold((names, [n for n, _ in saved], kept))
         entries.record_python(
             self.address,
             out,

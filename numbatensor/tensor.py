@@ -1,6 +1,7 @@
 """The Tensor of Python: a thin box around one address, with the methods that are not declared ops."""
 
 import builtins
+import warnings
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from numbatensor.core.handles import hold
 from numbatensor.core.modes import INFERENCE, get_mode
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
-from numbatensor.core.records import RANK, Node, Storage, view_record
+from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.messages import strided
 from numbatensor.ops import views
@@ -145,10 +146,17 @@ class Tensor(TensorBase):
 
     def _boxed_grad(self):
         """The gradient that backward passes have accumulated; None before the first. The tensor keeps its box alive."""
-        address = entries.get(self, entries.NODE)
-        held = view_record(address, Node)["grad"] if address else 0
+        held = view_record(entries.grad_holder(self), Output)["grad"] if entries.get(self, entries.NODE) else 0
         if not held:
             self.__dict__.pop("_grad", None)
+            if not self.is_leaf:
+                warnings.warn(
+                    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+                    "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, "
+                    "use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the "
+                    "leaf Tensor instead.",
+                    stacklevel=2,
+                )
             return None
         made = entries.box_of(int(held))
         self.__dict__["_grad"] = made
@@ -170,7 +178,7 @@ class Tensor(TensorBase):
                 )
         self.__dict__.pop("_grad", None)
         if value is not None or entries.get(self, entries.NODE):
-            entries.set_node_grad(entries.grad_holder(self), value)
+            entries.set_kept_grad(entries.grad_holder(self), value)
 
     grad = property(
         native_function(address("get_grad_box"), _boxed_grad),
@@ -198,7 +206,13 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            view_record(entries.leaf_node(self), Node)["retains"] = 1
+            entries.leaf_node(self)  # a view's history is brought up to date
+            view_record(entries.grad_holder(self), Output)["retains"] = 1
+
+    retains_grad = property(
+        lambda self: not self.is_leaf and builtins.bool(view_record(entries.grad_holder(self), Output)["retains"]),
+        doc="Whether the gradient of a tensor that is not a leaf is kept.",
+    )
 
     def detach(self):
         """The same memory and version counter, without the history."""

@@ -20,7 +20,7 @@ LAYERS = [
     ["numbatensor.dtypes", "numbatensor.memory"],
     ["numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
-    ["numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
+    ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
     ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
     ["numbatensor.refusals", "numbatensor.index_refusals"],
     [

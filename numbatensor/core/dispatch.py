@@ -10,7 +10,7 @@ from numbatensor.core.memory import decref, incref, load
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
-from numbatensor.core.recording import reads, record, record_node, settle_all, wants_record
+from numbatensor.core.recording import reads, record_node, settle_all, wants_record
 from numbatensor.core.records import POINTWISE, STRUCTURED, Frame, arguments_at, frame_at, new_frame, op_at, tensor_at
 from numbatensor.core.table import (
     NEGATIVE_POWER,
@@ -158,8 +158,8 @@ def pointwise(op, arguments, out):
             copy_into(out, made)
             final = out
         bump(op + (a.tensors[0] != out and mixed & 1 == 0), out)  # one more: by `out=`
-    if wanted:
-        node = record(op, final, arguments, dtype, out)
+    node = attempt(symbol("record"), op, final, arguments, dtype, out) if wanted else 0
+    if node > 0:
         if out:
             rebase(out, node)
         else:
@@ -171,6 +171,9 @@ def pointwise(op, arguments, out):
     for k in range(o.tensors):
         if mixed >> k & 1:
             decref(a.tensors[k])
+    if node == -1:
+        decref(final)
+        fail()
     return final
 
 

@@ -20,6 +20,8 @@ publish("mode_key", key.ctypes.data)
 
 # Nothing is recorded; any write to a storage makes what was saved of it stale; inference mode, where nothing is recorded either.
 NO_GRAD, STRICT, INFERENCE = 1, 2, 4
+# Tracebacks are noted; gradients are checked for NaN; what is saved goes through hooks.
+ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
 
 
 used = np.zeros(1, np.int64)  # bits that were set in any thread so far
@@ -57,6 +59,18 @@ def switch_grad(on):
     before = get_specific(here)
     set_specific(here, before & ~NO_GRAD if on else before | NO_GRAD)
     return before & NO_GRAD == 0
+
+
+@njit
+def anomaly():
+    """Whether this thread is in anomaly mode."""
+    return 1 if get_specific(load(symbol("mode_key"))) & ANOMALY else 0
+
+
+@njit
+def noticed():
+    """Whether Python is told of each new node of this thread."""
+    return get_specific(load(symbol("mode_key"))) & (ANOMALY | PACKING) != 0
 
 
 @entry

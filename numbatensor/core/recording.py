@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from numbatensor.core.compiler import native
+from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.graph import (
     ATTRIBUTE,
     NATIVE,
@@ -16,12 +16,28 @@ from numbatensor.core.graph import (
     save,
     settle,
 )
-from numbatensor.core.modes import grad_enabled, inference_used
+from numbatensor.core.memory import decref
+from numbatensor.core.modes import grad_enabled, inference_used, noticed
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python
 from numbatensor.core.records import SIZE, arguments_at, node_at, op_at, saved_at, storage_at, tensor_at
 from numbatensor.core.table import INFERENCE_SAVE
 from numbatensor.core.tensors import FLOAT32, itemsize_of
+
+
+@njit
+def told(node):
+    """A new node, once Python has noticed it where it wants to; takes and gives the reference."""
+    if noticed() and attempt(symbol("notice"), node) == -1:
+        decref(node)
+        fail()
+    return node
+
+
+@native
+def notice(node):
+    """Tell Python of a new node: it notes a traceback, or sends what is saved through hooks."""
+    return call_python("notice_node", node)
 
 
 @native
@@ -90,7 +106,7 @@ def record(op, out, arguments, dtype, in_place):
                 s.which, s.checksum = k, 0
                 put_number(address + NUMBER, dtype, a.kinds[k - 1], a.numbers[k - 1])
             slot += 1
-    return node
+    return told(node)
 
 
 @njit
@@ -148,7 +164,7 @@ def record_node(op, out, arguments):
     if attributes:
         x, y = tensor_at(a.tensors[0]), tensor_at(out)
         keep_attributes(node, a, o.operands, x, x.numel / y.numel if y.numel else 0.0)
-    return node
+    return told(node)
 
 
 @native
@@ -156,3 +172,6 @@ def record_call(op, out, arguments):
     """Give the result of an op that is not pointwise its node."""
     attach(out, record_node(op, out, arguments))
     return out
+
+
+assert notice  # reached through its symbol

@@ -15,11 +15,11 @@ from numba import njit
 
 from numbatensor.core.compiler import external, native
 from numbatensor.core.memory import atomic_add, call_destructor, exchange, free, load, malloc, memcpy, store, take
-from numbatensor.core.records import FIELDS, RANK, Storage, at, on_stack, saved_at, storage_at, tensor_at, words
+from numbatensor.core.records import RANK, Storage, at, on_stack, saved_at, storage_at, tensor_at, words
 
 SAVE = (1 << 32) + 1  # of a reference count: one owner that is a save
 FIRST, MOST = 64, 1 << 18  # words of a log at first, and at most (2 MiB: 26,000 writes of contiguous memory)
-LOG_LOCK = FIELDS[Storage]["log_lock"]
+LOG_LOCK = Storage.fields["log_lock"][1]
 STEPS = 512  # pairs of parts that a comparison looks at before it takes two regions for overlapping
 
 # A log: all writes that made a version above `since`, up to `last`, are in it. `used` of its `room` words are taken.

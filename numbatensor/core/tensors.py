@@ -5,6 +5,7 @@ from numba import njit
 from numbatensor.core.compiler import c_function, native, symbol
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
+    FIELD,
     LARGE,
     LARGEST,
     STORAGES,
@@ -13,17 +14,20 @@ from numbatensor.core.memory import (
     atomic_add,
     counted,
     decref,
+    exchange,
     free,
     free_large,
     incref,
     memset,
     note_bytes,
+    take,
 )
 from numbatensor.core.modes import inference_bit
 from numbatensor.core.python import call_python
-from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, storage_at, tensor_at
+from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, node_at, storage_at, tensor_at
 
 STORAGE, TENSOR = Storage.itemsize, Tensor.itemsize
+LEAF_LOCK = FIELD["leaf_lock"]
 FLOAT32, FLOAT64, BOOL = 6, 7, 0
 
 
@@ -43,11 +47,23 @@ def free_storage(payload, size, info):
     return 0
 
 
+@njit
+def forget_variable(node, t):
+    """A leaf's node outlives its tensor, or the tensor gets another."""
+    if node_at(node).variable == t:
+        here = symbol("state")
+        take(here + LEAF_LOCK)
+        node_at(node).variable = 0
+        exchange(here + LEAF_LOCK, 0)
+
+
 @c_function
 def free_tensor(payload, size, info):
     """A tensor dies: it lets go of its storage, node and base."""
     t = tensor_at(payload - HEADER)
     atomic_add(symbol("state") + TENSORS, -1)
+    if t.node:
+        forget_variable(t.node, payload - HEADER)
     decref(t.storage)
     decref(t.node)
     decref(t.base)
