@@ -140,6 +140,28 @@ x[0], x[1] = x[1], x[0]; x
 x[:, 1:] *= 2; x * x
 m += w; m
 x -= x.mean(); x * x
+i = inference(lambda: L.ones(3)); i.add_(1)
+i = inference(lambda: L.ones(3)); i.mul_(w)
+i = inference(lambda: L.ones(3)); i[1:].zero_()
+i = inference(lambda: L.ones(3)); i[0] = 1.0
+i = inference(lambda: L.ones(3)); L.add(m[0], 1, out=i)
+i = inference(lambda: L.ones(3)); i.unsqueeze_(0)
+i = inference(lambda: L.ones(3)); i.set_()
+i = inference(lambda: L.ones(3)); i._version
+i = inference(lambda: L.ones(3)); i.requires_grad_()
+i = inference(lambda: L.ones(3)); i.requires_grad_(False)
+i = inference(lambda: L.ones(3)); w * i
+i = inference(lambda: L.ones(3)); x @ i
+i = inference(lambda: L.ones(3)); x.mul_(i)
+i = inference(lambda: L.ones(3)); x.add_(i); x
+i = inference(lambda: L.ones(3)); w + i
+i = inference(lambda: L.ones(3)); (i.is_inference(), i[1:].is_inference(), i.clone().is_inference(), (i + 1).is_inference())
+i = inference(lambda: L.ones(3)); m.copy_(i); m
+i = inference(lambda: L.ones(3, requires_grad=True)); (i.requires_grad, i + 1)
+inference(lambda: x.mul_(2)); (x._version, x.requires_grad, x + 0)
+inference(lambda: a.add_(1)); (a._version, a * 1)
+v = inference(lambda: m[0]); (v.is_inference(), v._version, v.add_(1)._version)
+y = x * x; inference(lambda: x.add_(1)); y
 """
 SETTLED = "whether a view is a leaf does not hang on whether somebody has looked at its grad_fn"
 KEPT = "an operand that the write overwrites is copied where a rule reads it"
