@@ -15,6 +15,7 @@ from numba import njit
 
 from numbatensor.core.compiler import external, native
 from numbatensor.core.memory import atomic_add, call_destructor, exchange, free, load, malloc, memcpy, store, take
+from numbatensor.core.python import argument, as_long, entry, from_long
 from numbatensor.core.records import RANK, Storage, at, on_stack, saved_at, storage_at, tensor_at, words
 
 SAVE = (1 << 32) + 1  # of a reference count: one owner that is a save
@@ -336,3 +337,13 @@ def overwritten(saved, found):
         store(found + 16, s.code)
         store(found + 24, s.at)
     return result
+
+
+@entry
+def is_overwritten(self, args, count):
+    """(address of a saved value) -> whether a write has touched it since it was saved, or may have"""
+    saved, found = as_long(argument(args, 0)), new_region()
+    v = saved_at(saved)
+    if v.storage == 0 or storage_at(v.storage).version == v.version:
+        return from_long(0)
+    return from_long(1 if overwritten(saved, found) else 0)
