@@ -4,7 +4,7 @@ import pytest
 
 import numbatensor as nt
 from numbatensor.core.records import Node, Saved, view_record
-from numbatensor.core.regions import is_overwritten
+from numbatensor.core.write_log import is_overwritten
 
 MATRIX = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
 

@@ -25,9 +25,9 @@ from numbatensor.core.records import (
     storage_at,
     tensor_at,
 )
-from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
 from numbatensor.core.tensors import blank, empty, forget_variable
+from numbatensor.core.write_log import hold_saved, overwritten, release_saved_storage
 
 LEAF, NATIVE, FREED = 0, 1, 2
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that

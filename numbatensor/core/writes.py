@@ -10,10 +10,11 @@ from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import frame_at, new_frame, node_at, storage_at, tensor_at
-from numbatensor.core.regions import SAVE, describe, meet, new_region, note_write
+from numbatensor.core.regions import describe, meet, new_region
 from numbatensor.core.sites import mark
 from numbatensor.core.table import COPY_SHAPE, INFERENCE_WRITE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
 from numbatensor.core.tensors import FLOAT32, empty, same_shape, shape_of
+from numbatensor.core.write_log import SAVE, note_write
 
 REBASE_VIEW = LATE.index("rebase_view")
 
