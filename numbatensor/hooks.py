@@ -5,6 +5,7 @@ Where a node has hooks, its `slow` word says so to the engine, which calls the f
 
 import collections
 import itertools
+import os
 import threading
 import traceback
 import weakref
@@ -14,6 +15,8 @@ from numbatensor.core.handles import hold
 from numbatensor.core.modes import ANOMALY, PACKING, get_mode, set_mode
 from numbatensor.core.python import TensorBase, callback
 from numbatensor.core.records import Node, Saved, view_record
+
+PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class Hooks(collections.OrderedDict):
@@ -208,25 +211,52 @@ def pack(node, k, functions):
     slowed(node, graph.UNPACKED)
 
 
-def unpacked(node, k):
-    """What a node saved in slot k, with its history."""
-    extras = entries.extras_of(node)
-    if extras is None or k not in extras.packed:
-        return entries.unpack_saved(node, k)
-    unpacker, value = extras.packed[k]
+def unpack(packed):
+    """What a hook makes of what was packed."""
+    unpacker, value = packed
     made = unpacker(value)
     if not isinstance(made, TensorBase):
         raise TypeError(
             f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(made).__name__}"
         )
-    return entries.with_history(node, k, made)
+    return made
+
+
+def unpacked(node, k):
+    """What a node saved in slot k, with its history."""
+    extras = entries.extras_of(node)
+    if extras is None or k not in extras.packed:
+        return entries.unpack_saved(node, k)
+    return entries.with_history(node, k, unpack(extras.packed[k]))
+
+
+@callback
+def fill_slots(node):
+    """Unpack what hooks have packed, for a native rule."""
+    for k, packed in extras_of(node).packed.items():
+        made = unpack(packed)
+        if not entries.fill_slot(node, k, made):
+            raise RuntimeError(
+                f"unpack_hook gave a tensor of {made.dtype.name} {list(made.shape)}, which is not what was saved: its shape and dtype "
+                "must be those of what the pack_hook got"
+            )
+    return 0
+
+
+@callback
+def empty_slots(node):
+    """A native rule has run: let go of what was unpacked."""
+    for k in extras_of(node).packed:
+        entries.release_slot(node, k)
+    return 0
 
 
 @callback
 def notice_node(node):
     """A node was made in anomaly mode, or while what is saved goes through hooks."""
     if get_mode() & ANOMALY:
-        extras_of(node).metadata["traceback_"] = traceback.format_stack()
+        frames = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(PACKAGE)]
+        extras_of(node).metadata["traceback_"] = traceback.format_list(frames)
     if get_mode() & PACKING and packers():
         record, functions = view_record(node, Node), packers()[-1]
         set_mode(PACKING, 0)
