@@ -12,6 +12,7 @@ import numpy as np
 from numbatensor.core.calls import BOOL, INT, LIST, REST, TENSOR
 from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
+from numbatensor.core.sites import writer
 from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
 from numbatensor.tensor import Tensor, as_operand, functions, tensor, written
@@ -43,7 +44,7 @@ class Slow:
     """The Python behind an op's native functions."""
 
     def __init__(self, op):
-        self.op = op
+        self.op, self.writer = op, writer(op.name + "_")
 
         def declined(*args):
             shown = ", ".join(type(a).__name__ for a in args)
@@ -110,7 +111,7 @@ class Slow:
 
     def written(self, *args, **given):
         """The in-place form of an op with another dtype: no gradient flows to what it overwrites."""
-        return written(args[0], self.function(*args, **given), self.op.name + "_")
+        return written(args[0], self.function(*args, **given), self.writer)
 
     def operator(self, x, y):
         """Called where the native function declines an operator's operands."""
