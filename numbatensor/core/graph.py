@@ -5,7 +5,7 @@ from numba import njit
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.memory import FIELD, atomic_add, bits, counted, decref, free, incref, store
 from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
@@ -45,7 +45,7 @@ FIRST, LOCK, SIDE = (
     Output.itemsize,
 )  # the first output's record is the end of the node's
 NUMBER = Saved.fields["number"][1]
-SEQUENCE, HOOKED = FIELD["sequence"], FIELD["hooked"]
+SEQUENCE, FREED_NODES, HOOKED = FIELD["sequence"], FIELD["freed_nodes"], FIELD["hooked"]
 
 
 @njit
@@ -99,7 +99,7 @@ def free_node(payload, size, info):
                     node_at(parent).next_free = head
                     head = parent
         n.inputs = 0
-        atomic_add(symbol("state") + NODES, -1)
+        atomic_add(symbol("state") + FREED_NODES, 1)
         if node != first:
             free(node)
         if head == 0:
@@ -127,7 +127,6 @@ def new_node(kind, op, inputs, saved, words, t):
     for k in range(saved):
         s = saved_at(n.saves + k * SAVED)
         s.storage = 0
-    atomic_add(symbol("state") + NODES, 1)
     n.sequence = atomic_add(symbol("state") + SEQUENCE, 1)
     return address
 

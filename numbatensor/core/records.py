@@ -190,14 +190,13 @@ Call = np.dtype(
 
 State = np.dtype(
     words(
-        "tensors",
-        "storages",
-        "nodes",
+        "tensors",  # and storages, from bit 32 on: one atomic addition counts a new tensor with a storage of its own
+        "sequence",
+        "freed_nodes",
         "bytes",
         "peak",
         "pooled",
-        "sequence",
-        "serial",
+        "passes",
         "released",
         "release_lock",
         "asked",
