@@ -12,6 +12,7 @@ import numpy as np
 from numbatensor.core.calls import BOOL, INT, LIST, REST, TENSOR
 from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
+from numbatensor.hollow import hollow
 from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
 from numbatensor.tensor import Tensor, as_operand, functions, tensor, written
@@ -45,13 +46,20 @@ class Slow:
     def __init__(self, op):
         self.op = op
 
-        def declined(*args):
+        def declined(*args, in_place=False, out=None):
+            inner = hollow(args)
+            if inner is not None and out is None:
+                return inner.perform(op, args, in_place)
+            if inner is not None or hollow((out,)):
+                raise RuntimeError(f"vmap: {op.name} takes no out= here: let it make a new tensor")
             shown = ", ".join(type(a).__name__ for a in args)
             raise TypeError(f"{op.name}(): unsupported operand types: {shown}")
 
-        self.fast, self.fast_in_place = (
-            native_function(CODE[code], declined, op.address, named=True) for code in ("call_op", "call_in_place")
-        )
+        def declined_in_place(*args):
+            return declined(*args, in_place=True)
+
+        self.fast = native_function(CODE["call_op"], declined, op.address, named=True)
+        self.fast_in_place = native_function(CODE["call_in_place"], declined_in_place, op.address, named=True)
 
     def ordered(self, args, given):
         """The arguments in their order, by position, name or default."""

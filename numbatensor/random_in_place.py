@@ -9,6 +9,7 @@ from numbatensor import dtypes
 from numbatensor.core import entries
 from numbatensor.core.random import any_improper, write_random
 from numbatensor.generator import address_of
+from numbatensor.hollow import Hollow, running
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
 from numbatensor.tensor import Tensor
@@ -27,6 +28,8 @@ C_NAMES = {
 
 def overwrite(op, x, generator, a, b, p=None):
     """Fill x, any strides, from a generator: counted as one write, recorded as one that lets no gradient through."""
+    if running.levels:
+        return running.levels[-1].overwrite(lambda y, q: overwrite(op, y, generator, a, b, q), x, p)
     return write_random(op.address, x, address_of(generator), a, b, None if p is None else packed(p, x), p)
 
 
@@ -168,7 +171,7 @@ def probability(p):
 def probabilities(p):
     """A tensor of probabilities, checked."""
     floating("bernoulli", p.dtype)
-    if any_improper(ops.bernoulli.address, p.detach().contiguous()):
+    if not isinstance(p, Hollow) and any_improper(ops.bernoulli.address, p.detach().contiguous()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
     return p
 

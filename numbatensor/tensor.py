@@ -11,6 +11,7 @@ from numbatensor.core.handles import hold
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Node, Storage, view_record
+from numbatensor.hollow import EmptyBox, hollow
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -408,7 +409,13 @@ def written(out, source):
     """out[...] = source, recorded as a copy, counted as a write."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
-    return entries.write_into(out, source)
+    try:
+        return entries.write_into(out, source)
+    except EmptyBox:
+        inner = hollow((out, source))
+        if inner is None:
+            raise
+        return inner.write(out, source)
 
 
 def moved(ndim, source, destination):

@@ -18,6 +18,7 @@ LAYERS = [
     ["kernels_cpu", "kernels_cuda"],
     ["numbatensor.core"],
     ["numbatensor.dtypes", "numbatensor.memory"],
+    ["numbatensor.hollow"],
     ["numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
     ["numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
@@ -39,6 +40,7 @@ LAYERS = [
         "numbatensor.serialization",
         "numbatensor.graph",
     ],
+    ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]

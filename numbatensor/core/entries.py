@@ -361,9 +361,12 @@ def run_backward(self, args, count):
     """
     roots, seeds, captured = argument(args, 0), argument(args, 1), argument(args, 4)
     capture = captured != symbol("none")
+    n = tuple_size(roots)
+    for k in range(n):
+        unboxed(tuple_item(roots, k))  # fails for an empty box, before there is anything to give back
+        unboxed(tuple_item(seeds, k))
     call_record = new_call()
     start_call(call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), 0 if capture else 1)
-    n = tuple_size(roots)
     words = malloc(16 * n + 16)
     for k in range(n):
         store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))

@@ -1,0 +1,33 @@
+"""Tensors without elements of their own: their box is empty, native code declines them, and their class says what ops on them do.
+
+Nothing here costs a tensor that has elements anything: what native code does not take comes to Python anyway (`publish.py`).
+"""
+
+import threading
+
+
+class EmptyBox(RuntimeError):
+    """A box that holds no tensor came to native code that needs one."""
+
+
+class Hollow:
+    """What marks a class of such tensors. It has methods ``perform(op, values, in_place)``, ``join(op, tensors, dim)``,
+    ``write(out, source)`` and ``kept(function)``: a function of shape and dtype alone, applied to what is inside."""
+
+
+def hollow(values):
+    """The first of some values that is hollow, or None."""
+    for v in values:
+        if isinstance(v, Hollow):
+            return v
+    return None
+
+
+class Running(threading.local):
+    """The transforms that this thread is inside of, outermost first; each has a method ``draw(maker, shape)`` for random numbers."""
+
+    def __init__(self):
+        self.levels = []
+
+
+running = Running()
