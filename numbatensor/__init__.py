@@ -130,6 +130,7 @@ for name in (
 clip = clamp
 absolute = functions["abs"]
 swapaxes = swapdims = functions["transpose"]
+import numbatensor.autograd.functional  # noqa: E402
 from numbatensor import nn, optim, utils  # noqa: E402
 
 LAZY = {"func": "numbatensor.func", "vmap": "numbatensor.func"}  # 3 ms that most programs need not spend

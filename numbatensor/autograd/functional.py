@@ -70,6 +70,15 @@ def gradients(outputs, inputs, vectors, create_graph, retain_graph=None):
     return autograd.grad(known, inputs, given, retain_graph=retain_graph, create_graph=create_graph, allow_unused=True)
 
 
+FLAT = (
+    "The gradient with respect to input {k} is independent of the inputs of the user-provided function. This is not allowed in strict "
+    "mode."
+)
+STRAIGHT = (
+    "While computing the hessian, found that the jacobian of the user-provided function with respect to input {k} is independent of the "
+    "input. This is not allowed in strict mode. You should ensure that your function is twice differentiable and that the jacobian "
+    "depends on the inputs (this would be violated by a linear function for example)."
+)
 INDEPENDENT = (
     "The output of the user-provided function is independent of input {k}. This is not allowed in strict mode."
 )
@@ -104,12 +113,19 @@ def called(func, inputs, name):
 
 def scalar(outputs, many, name):
     """The one number that a function for second derivatives has to give."""
-    if many or outputs[0].numel() != 1:
-        what = "a tuple" if many else f"a Tensor of {outputs[0].numel()} elements"
-        raise RuntimeError(
-            f"The function given to {name} should return a single Tensor"
-            + (f", not {what}" if many else " with a single element.")
-        )
+    if many:
+        raise RuntimeError(f"The function given to {name} should return a single Tensor")
+    if outputs[0].numel() != 1:
+        raise RuntimeError(f"The Tensor returned by the function given to {name} should contain a single element")
+
+
+def check_slopes(slopes, strict, text):
+    """Fail, if `strict`, for first derivatives that cannot be differentiated again."""
+    for k, g in enumerate(slopes):
+        if strict and g is None:
+            raise RuntimeError(INDEPENDENT.format(k=k))
+        if strict and not g.requires_grad:
+            raise RuntimeError(text.format(k=k))
 
 
 def vjp(func, inputs, v=None, create_graph=False, strict=False):
@@ -157,7 +173,8 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
         outputs, many_out = called(func, inputs, "jvp")
         check_outputs(outputs, strict)
         seeds = tuple(creation.zeros_like(x).requires_grad_() for x in outputs)
-        slopes = filled(gradients(outputs, inputs, seeds, True), inputs, strict, INDEPENDENT)
+        slopes = gradients(outputs, inputs, seeds, True)
+        check_slopes(slopes, strict, FLAT)
         found = filled(gradients(slopes, seeds, v, create_graph), outputs, strict, TRICK, create_graph)
     return (
         one_or_all(finished(outputs, create_graph), many_out),
@@ -246,7 +263,8 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
         scalar(outputs, several, "hessian")
         check_outputs(outputs, strict)
         found = gradients(outputs, given, (creation.ones_like(outputs[0]),), True)
-        return filled(found, given, strict, INDEPENDENT, strict)
+        check_slopes(found, strict, STRAIGHT)
+        return filled(found, given, False, INDEPENDENT)
 
     made = jacobian(slope, inputs, create_graph, strict, vectorize, outer_jacobian_strategy)
     return made if many else made[0][0]
@@ -261,9 +279,8 @@ def vhp(func, inputs, v=None, create_graph=False, strict=False):
         outputs, several = called(func, inputs, "vhp")
         scalar(outputs, several, "vhp")
         check_outputs(outputs, strict)
-        slopes = filled(
-            gradients(outputs, inputs, (creation.ones_like(outputs[0]),), True), inputs, strict, INDEPENDENT
-        )
+        slopes = gradients(outputs, inputs, (creation.ones_like(outputs[0]),), True)
+        check_slopes(slopes, strict, STRAIGHT)
         found = filled(gradients(slopes, inputs, v, create_graph), inputs, strict, CONSTANT, create_graph)
     return finished(outputs, create_graph)[0], one_or_all(finished(found, create_graph), many)
 
@@ -280,10 +297,9 @@ def hvp(func, inputs, v=None, create_graph=False, strict=False):
         outputs, several = called(func, inputs, "hvp")
         scalar(outputs, several, "hvp")
         check_outputs(outputs, strict)
-        slopes = filled(
-            gradients(outputs, inputs, (creation.ones_like(outputs[0]),), True), inputs, strict, INDEPENDENT
-        )
+        slopes = gradients(outputs, inputs, (creation.ones_like(outputs[0]),), True)
+        check_slopes(slopes, strict, STRAIGHT)
         seeds = tuple(creation.zeros_like(x).requires_grad_() for x in inputs)
-        twice = filled(gradients(slopes, inputs, seeds, True), inputs, strict, CONSTANT)
+        twice = gradients(slopes, inputs, seeds, True)
         found = filled(gradients(twice, seeds, v, create_graph), inputs, strict, TWICE, create_graph)
     return finished(outputs, create_graph)[0], one_or_all(finished(found, create_graph), many)

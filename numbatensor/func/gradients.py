@@ -79,11 +79,11 @@ def vjp(func, *primals, has_aux=False):
     -------
     tuple
         ``(output, vjp_fn)`` or ``(output, vjp_fn, aux)``. ``vjp_fn(cotangents)`` takes what has the structure of the output and gives
-        what has the structure of the inputs: a tuple, or a single tree if there is one input.
+        a tuple of what has the structure of the inputs.
     """
     api = "vjp(f, *primals)"
     with Differentiation() as inputs:
-        given, structure = inputs.replace(primals, 0 if len(primals) == 1 else tuple(range(len(primals))))
+        given, structure = inputs.replace(primals, tuple(range(len(primals))))
         outputs, aux = with_aux(func(*given), has_aux, api)
         leaves, form = tensors_of(outputs, api)
         for x in leaves:

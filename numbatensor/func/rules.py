@@ -129,7 +129,7 @@ def joined(op, level, tensors, dim):
     return Batched(tried(op, (tensors, dim), lambda: op([full(t, level) for t in tensors], d)), level)
 
 
-warned = set()
+warned: set[str] = set()
 
 
 def looped(op, level, *values, in_place=False):
