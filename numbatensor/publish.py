@@ -44,7 +44,7 @@ class Slow:
     """The Python behind an op's native functions."""
 
     def __init__(self, op):
-        self.op = op
+        self.op, self.accepts = op, [builtins.int(a) for a in op.row["accepts"]]
 
         def declined(*args, in_place=False, out=None):
             inner = hollow(args)
@@ -64,8 +64,7 @@ class Slow:
     def ordered(self, args, given):
         """The arguments in their order, by position, name or default."""
         op = self.op
-        accepts = [builtins.int(a) for a in op.row["accepts"]]
-        values = []
+        accepts, values = self.accepts, []
         for k, parameter in enumerate(op.parameters):
             names = (op.names[k], op.inputs[k], op.aliases[k], ARRAY_API.get(op.names[k]))
             found = [n for n in names if n in given]
@@ -84,6 +83,8 @@ class Slow:
                 raise TypeError(f'{op.name}() missing 1 required positional arguments: "{op.names[k]}"')
             else:
                 value = parameter.default
+            if accepts[k] & REST and type(value) is builtins.int:
+                value = (value,)
             values.append(plain(accepts[k], value, op, op.names[k]))
         if len(args) > len(op.parameters):
             raise TypeError(f"{op.name}() takes {len(op.parameters)} positional arguments but {len(args)} were given")

@@ -1,6 +1,11 @@
 """`nt.func` and `nt.autograd.functional`: gradients of gradients and of batches, Jacobians, modules as functions, errors; and PyTorch."""
 
 import collections
+import doctest
+import pathlib
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -455,9 +460,6 @@ def test_functional_errors(number):
 
 
 def test_loaded_when_first_used():
-    import subprocess
-    import sys
-
     code = "import sys, numbatensor as nt; print('numbatensor.func' in sys.modules, nt.func.vmap is nt.vmap, hasattr(nt, 'nothing'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
@@ -507,3 +509,13 @@ def test_against_pytorch(name):
     for a, b in zip(flat(ours, nt.Tensor), flat(theirs, torch.Tensor), strict=True):
         assert tuple(a.shape) == tuple(b.shape)
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_documentation():
+    """The page does what it shows."""
+    page = pathlib.Path(__file__).parents[1] / "docs" / "func.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    tour = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "func", str(page), 0)
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(tour)
+    tour.globs.clear()
+    assert results.attempted > 20 and results.failed == 0

@@ -1,6 +1,5 @@
 """A tensor that stands for one entry of a batch: what the function sees that `vmap` maps."""
 
-from numbatensor.core.calls import INT, LIST
 from numbatensor.hollow import Hollow, running
 from numbatensor.tensor import Size, Tensor, wrap_dim, written
 
@@ -45,10 +44,6 @@ class Batched(Hollow, Tensor):
     def perform(self, op, values, in_place=False):
         """An op on tensors of which some are Batched."""
         level = innermost(values)
-        lists = [
-            isinstance(v, int) and a & LIST and not a & INT for v, a in zip(values, op.row["accepts"], strict=False)
-        ]
-        values = [(v,) if one else v for v, one in zip(values, lists, strict=True)]
         rule = op.batching or KINDS.get(type(op)) or KINDS[None]
         return rule(op, level, *values, in_place=True) if in_place else rule(op, level, *values)
 
@@ -217,7 +212,10 @@ def at(x, level):
 
 def innermost(values):
     """The innermost vmap that maps any of some values."""
-    level = max((v.level for v in values if isinstance(v, Batched)), key=lambda one: one.number)
+    level = None
+    for v in values:
+        if isinstance(v, Batched) and (level is None or v.level.number > level.number):
+            level = v.level
     if level not in running.levels:
         raise RuntimeError(
             f"a tensor is used that stands for an entry of a batch (level {level.number}), but that vmap has ended: return what is "

@@ -41,9 +41,9 @@ def grad_and_value(func, argnums=0, has_aux=False):
                     "the vjp or jacrev APIs instead?"
                 )
             out = inputs.inside(value)
-            outside = inputs.connected([out])
-            retain = has_aux or inputs.reaching([out])
-            found = inputs.pulled([out], [creation.ones_like(out)], outside, retain)
+            reaching = inputs.reaching([out])
+            outside = inputs.outer and reaching
+            found = inputs.pulled([out], [creation.ones_like(out)], outside, reaching or has_aux)
             made = inputs.tree(found, structure)
             value = value if outside else value.detach()
             return made, (value, inputs.released(aux)) if has_aux else value

@@ -1,10 +1,11 @@
 """Jacobians and Hessians.
 
-Their rows come from one backward pass each, over one graph. Passes run natively: for ten small ops one takes about as long as a single
-op on batched tensors does, and nothing is computed or kept more than once, as it would be if the function itself ran for a batch of rows.
+Their rows come from one backward pass each, over one graph. Passes run natively: of a function of five small ops one takes about 8 us,
+less than two ops on batched tensors do; and the function itself runs once, not for a batch of rows.
 """
 
 import functools
+import math
 
 from numbatensor import creation, joining
 from numbatensor.func.differentiation import Differentiation, tensors_of, with_aux
@@ -14,14 +15,10 @@ from numbatensor.func.trees import unflatten
 
 def directions(x, inputs):
     """For each element of an entry of x, a tensor like x that is 1 there, in all entries, and 0 elsewhere."""
-    lead = len(inputs.levels)
-    n = 1
-    for m in inputs.shape(x):
-        n *= m
-    for k in range(n):
-        made = creation.zeros((*x.shape[:lead], n), dtype=x.dtype)
-        made.select(lead, k).fill_(1)
-        yield made.reshape(x.shape)
+    lead, shape = len(inputs.levels), inputs.shape(x)
+    n = math.prod(shape)
+    rows = creation.eye(n, dtype=x.dtype).reshape(n, *[1] * lead, *shape)
+    return rows.expand(n, *x.shape).unbind(0) if n else ()
 
 
 def assembled(rows, x, y, inputs, dim):

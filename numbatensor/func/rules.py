@@ -61,8 +61,11 @@ def pointwise(op, level, *values, in_place=False):
                 )
         op.slow.fast_in_place(*[aligned(v, level, out.ndim) for v in values])
         return out
-    ndim = max(v.ndim for v in values if isinstance(v, Tensor))
-    return Batched(op.fast(*[aligned(v, level, ndim) for v in agreed(op, level, values)]), level)
+    ranks = [v.ndim for v in values if isinstance(v, Tensor)]
+    if 0 in ranks:
+        values = agreed(op, level, values)
+    ndim = max(ranks)
+    return Batched(op.fast(*[aligned(v, level, ndim) for v in values]), level)
 
 
 def reduction(op, level, x, dim, keepdim, *more):
