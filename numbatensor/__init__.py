@@ -4,7 +4,9 @@ import importlib
 
 from numbatensor import (
     autograd,
+    geometry,
     graph_nodes,
+    hooks,
     index_refusals,
     messages,
     methods,
@@ -13,7 +15,14 @@ from numbatensor import (
     python_rules,
     refusals,
 )
-from numbatensor.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from numbatensor.autograd.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from numbatensor.core import sites
 from numbatensor.core.threads import get_num_threads, set_num_threads
 from numbatensor.creation import (

@@ -154,12 +154,12 @@ def setitem(self, index, value):
     """Overwrite elements that an index names."""
     if type(index) is int:
         target = views.select(self, 0, index)
-        written(target, without_leading(as_operand(value), target.ndim))
+        written(target, without_leading(as_operand(value), target.ndim), "__setitem__")
         return
     x, tensors, first = located(self, items_of(self, index))
     if not tensors:
         target = x if x is not self else self.as_strided(self.shape, self.stride())
-        written(target, without_leading(as_operand(value), target.ndim))
+        written(target, without_leading(as_operand(value), target.ndim), "__setitem__")
         return
     put(x, tensors, first, as_operand(value), ops.index_put)
 

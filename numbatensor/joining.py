@@ -5,7 +5,10 @@ import builtins
 import numpy as np
 
 from numbatensor.core import entries
+from numbatensor.core.graph import FUNCTION, MULTIPLE, OUTPUT
+from numbatensor.core.modes import get_grad
 from numbatensor.hollow import Hollow
+from numbatensor.messages import MANY
 from numbatensor.ops import arranging
 from numbatensor.tensor import Tensor, as_operand, wrap_dim
 
@@ -60,7 +63,8 @@ def split(tensor, split_size_or_sections, dim=0):
             f"split_sizes={list(sizes)}"
         )
     starts = np.cumsum([0, *sizes]).tolist()
-    return restricted(tensor.narrow(dim, s, k) for s, k in zip(starts[:-1], sizes, strict=True))
+    views = [tensor.narrow(dim, s, k) for s, k in zip(starts[:-1], sizes, strict=True)]
+    return restricted(views, "Split" if isinstance(split_size_or_sections, int) else "SplitWithSizes")
 
 
 def chunk(input, chunks, dim=0):
@@ -79,14 +83,13 @@ def unbind(input, dim=0):
     dim = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
-    return restricted(input.select(dim, k) for k in range(input.shape[dim]))
+    return restricted([input.select(dim, k) for k in range(input.shape[dim])], "Unbind")
 
 
-def restricted(views):
+def restricted(views, name):
     """Views that came out of one call: they must not be written in place."""
-    made = tuple(views)
-    for v in made:
-        if isinstance(v, Hollow):
-            continue
-        entries.set_restriction(v, 1)
-    return made
+    if get_grad():
+        for k, v in enumerate(views):
+            if not isinstance(v, Hollow):
+                entries.set_restriction(v, MULTIPLE | MANY.index(name) << FUNCTION | k << OUTPUT)
+    return tuple(views)

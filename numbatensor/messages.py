@@ -6,11 +6,12 @@ import hashlib
 import numpy as np
 
 from numbatensor.core import entries, sites
+from numbatensor.core.graph import CHAINED, FUNCTION, INFERENCE_VIEW, KIND, MULTIPLE, NO_GRAD_VIEW, OP, OUTPUT
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
 from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
 from numbatensor.hollow import EmptyBox
-from numbatensor.op import BY_ADDRESS
+from numbatensor.op import BY_ADDRESS, BY_INDEX
 
 LONG = {
     "bool": "Bool",
@@ -93,17 +94,61 @@ def freed(a, b, c):
     )
 
 
-def restricted(op, out, why):
-    if why == 1:
-        raise RuntimeError(
-            "Output 0 of Split is a view and is being modified inplace. This view is the output of a function that returns multiple views. "
-            "Such functions do not allow the output views to be modified inplace. You should replace the inplace operation by an "
-            "out-of-place one."
-        )
+MANY = (None, "Unbind", "Split", "SplitWithSizes")
+OUT_OF_PLACE = (
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified "
+    "inplace. You should replace the inplace operation by an out-of-place one."
+)
+CLARIFY = (
+    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
+    "inplace either both inside the {} block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be "
+    "tracked)."
+)
+MADE_IN = {
+    NO_GRAD_VIEW: ("no_grad mode", "with grad mode enabled", "no_grad"),
+    INFERENCE_VIEW: ("inference mode", "in normal mode", "inference_mode"),
+}
+
+
+def restricted(op, out, c):
+    """A view that must not be written in place."""
+    word = int(view_record(out, Tensor)["restriction"])
+    kind, many, index = word & KIND, word >> FUNCTION & 3, word >> OP & 0xFFFFFF
+    name = MANY[many] or (BY_INDEX[index - 1].node_name().removesuffix("Backward0") if index else "")
+    if kind == MULTIPLE:
+        raise RuntimeError(f"Output {word >> OUTPUT} of {name} is a view and is being modified inplace. {OUT_OF_PLACE}")
+    mode, where, block = MADE_IN[kind]
+    subject = f"Output 0 of {name} is a view of a view which" if word & CHAINED else "A view"
     raise RuntimeError(
-        "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
-        "error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad "
-        "block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked)."
+        f"{subject} was created in {mode} and is being modified inplace {where}. {CLARIFY.format(block)}"
+    )
+
+
+def ambiguous(op, view, c):
+    """A view made without recording, whose base is recorded and was written."""
+    mode, where, block = MADE_IN[int(view_record(view, Tensor)["restriction"]) & KIND]
+    raise RuntimeError(
+        f"A view was created in {mode} and its base or another view of its base has been modified inplace {where}. "
+        f"{CLARIFY.format(block)}"
+    )
+
+
+def inference_write(op, out, c):
+    raise RuntimeError(
+        "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before "
+        "doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+    )
+
+
+def inference_version(a, b, c):
+    raise RuntimeError("Inference tensors do not track version counter.")
+
+
+def inference_save(a, b, c):
+    raise RuntimeError(
+        "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
+        "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+        "instead of `torch.inference_mode()`."
     )
 
 
@@ -156,6 +201,10 @@ REPORTS = (
     copy_shape,
     zero_division,
     negative_power,
+    inference_write,
+    inference_save,
+    ambiguous,
+    inference_version,
 )
 
 
@@ -172,24 +221,40 @@ def has_zero(tensor):
     return int(not entries.box_of(tensor).array().all())
 
 
+def writer_name(word):
+    """Who wrote a storage, as code to look for."""
+    op = BY_ADDRESS.get(word & ~1)
+    if op:
+        return f"`{op.name}(..., out=)`" if word & 1 else f"`{op.name}_`"
+    return f"`{sites.writers[word]}`" if word in sites.writers else "a write"
+
+
+NOT_REACHED = ("", "", " The log of writes does not reach back to that: any write counts.")
+STRICT = " It left what was saved as it was, but strict_versions is on: any write counts."
+
+
 @callback
-def stale(node, k):
-    """Raise the error of a saved value that was overwritten: who saved it where, and who wrote it where."""
+def stale(node, k, result, found):
+    """Raise the error of a saved value that was overwritten: who saved it where, and who wrote it where.
+
+    `result` is what `overwritten` gave, and `found` the address of the words that it put down.
+    """
     n = view_record(node, Node)
     s = view_record(int(n["saves"]) + k * Saved.itemsize, Saved)
     storage = view_record(int(s["storage"]), Storage)
+    version, writer, code, at = (ctypes.c_int64 * 4).from_address(found)
     op = BY_ADDRESS[int(n["op"])]
     names = op.inputs
     name = "its output" if s["which"] == 0 else f"`{names[int(s['which']) - 1]}`"
     shape = [int(m) for m in s["shape"][: s["ndim"]]]
-    writer = BY_ADDRESS.get(int(storage["writer"]))
-    written = f"`{writer.name}_`" if writer else "a write"
+    done = "has overwritten it since" if result == 1 else "has written to its storage since"
     raise RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {op.node_name().removesuffix('Backward0')}, is at "
         f"version {int(storage['version'])}; expected version {int(s['version'])} instead. "
         f"{op.name} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
-        f"{written} at {sites.describe(int(storage['code']), int(storage['at']))} has overwritten it since. Clone it before the in-place call."
+        f"{writer_name(writer)} at {sites.describe(code, at)} {done}, making version {version}. Clone it before the in-place call."
+        f"{STRICT if result == 0 else NOT_REACHED[result]}"
     )
 
 

@@ -32,7 +32,7 @@ def in_place(function):
             raise RuntimeError(
                 f"result type {long_name(made.dtype.code)} can't be cast to the desired output type {long_name(self.dtype.code)}"
             )
-        return written(self, made)
+        return written(self, made, function.__name__ + "_")
 
     method.__name__ = method.__qualname__ = function.__name__ + "_"
     method.__doc__ = f"`{function.__name__}`, written into the tensor."

@@ -32,6 +32,7 @@ from numbatensor.trace import OPERATIONS, Traced, trace
 
 OPS: dict = OPERATIONS
 BY_ADDRESS: dict = {}
+BY_INDEX: dict = {}
 NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
 ALL, NUMERIC, INTEGRAL, FLOATING = 0b11111111, 0b11111110, 0b00111111, 0b11000000
 PUBLIC = {"x": "input", "y": "other"}  # the mathematics' names, and PyTorch's
@@ -109,7 +110,7 @@ class Op:
         self.row = TABLE[index]
         self.row["index"], self.row["kind"], self.row["dtypes"], self.row["cost"] = index, self.kind, ALL, 1
         self.address = TABLE.ctypes.data + index * Row.itemsize
-        OPS[self.name] = BY_ADDRESS[self.address] = self
+        OPS[self.name] = BY_ADDRESS[self.address] = BY_INDEX[index] = self
         if self.name not in RESERVED:
             publish("op_" + self.name, self.address)
         self.describe_parameters()
@@ -609,7 +610,7 @@ class Recorded(Op):
             n: v for n, v in {**inputs, **attributes}.items() if n in needs and not isinstance(v, native.TensorBase)
         }
         whiches = tuple(0 if n == "out" else 1 + names.index(n) for n, _ in saved)
-        handle = hold((names, wanted, [n for n, _ in saved], kept))
+        handle = hold((names, [n for n, _ in saved], kept))
         entries.record_python(
             self.address,
             out,

@@ -119,7 +119,7 @@ class Slow:
 
     def written(self, *args, **given):
         """The in-place form of an op with another dtype: no gradient flows to what it overwrites."""
-        return written(args[0], self.function(*args, **given))
+        return written(args[0], self.function(*args, **given), self.op.name + "_")
 
     def operator(self, x, y):
         """Called where the native function declines an operator's operands."""

@@ -1,11 +1,13 @@
 """Gradient rules run as functions of Tensors: under `create_graph`, and where a rule is Python's alone."""
 
 import ctypes
+import warnings
 
-from numbatensor.core import entries
-from numbatensor.core.handles import table
+from numbatensor.core import entries, graph
+from numbatensor.core.modes import ANOMALY, CHECK_NAN, get_mode
 from numbatensor.core.python import callback
-from numbatensor.core.records import Attribute, Edge, Node, Saved, view_record
+from numbatensor.core.records import Attribute, Node, Saved, view_record
+from numbatensor.hooks import after_rule, unpacked
 from numbatensor.op import BY_ADDRESS, Joined, needs_of, plain, undone
 
 
@@ -22,49 +24,95 @@ def attributes_of(record, op):
     return found
 
 
+def saved_of(node, record, op):
+    """What a node saved, by name."""
+    known = attributes_of(record, op) if record["attributes"] else {}
+    for k in range(int(record["saved"])):
+        which = int(view_record(int(record["saves"]) + k * Saved.itemsize, Saved)["which"])
+        known["out" if which == 0 else op.inputs[which - 1]] = unpacked(node, k)
+    return known
+
+
 @callback
 def run_rule(node, call):
     """Run a node's rules as functions of Tensors, and deliver what they give."""
     record = view_record(node, Node)
+    watch = get_mode() & ANOMALY
+    grads = tuple(entries.visit_grad(call, node, k) for k in range(int(record["outputs"])))
+    wanted = [bool(entries.wants_gradient(call, node, i)) for i in range(int(record["inputs"]))]
+    try:
+        made = gradients(node, record, grads, wanted)
+        if watch and get_mode() & CHECK_NAN:
+            check_nan(node, made)
+    except Exception:
+        if watch:
+            blame(node)
+        raise
+    if record["slow"] & graph.POSTHOOKS:
+        made = after_rule(node, made, grads)
+    for i, grad in enumerate(made):
+        if wanted[i] and grad is not None:
+            entries.give_gradient(call, node, i, grad)
+    return 0
+
+
+def gradients(node, record, grads, wanted):
+    """The gradients of a node's inputs, None where they are not wanted."""
     op = BY_ADDRESS[int(record["op"])]
-    grad = entries.visit_grad(node, 0)
     if isinstance(op, Joined):
-        return split(node, call, record, grad)
-    if record["handle"]:
-        names, wanted, saved, known = table[int(record["handle"])]
-        known = {**known, **{name: entries.unpack_saved(node, k) for k, name in enumerate(saved)}}
+        return split(record, grads[0], wanted)
+    state = entries.state_of(node)
+    if state is not None and not isinstance(state, tuple):  # of a custom function
+        return state.gradients(node, grads, wanted)
+    if state is None:
+        names, known = op.inputs, saved_of(node, record, op)
     else:
-        names = op.inputs
-        known = attributes_of(record, op) if record["attributes"] else {}
-        for k in range(int(record["saved"])):
-            which = int(view_record(int(record["saves"]) + k * Saved.itemsize, Saved)["which"])
-            known["out" if which == 0 else names[which - 1]] = entries.unpack_saved(node, k)
-        wanted = names[: int(record["inputs"])]
-    for i, name in enumerate(names):
-        if name not in wanted or name not in op.rules or not edge(record, i):
+        names, saved, kept = state
+        known = {**kept, **{name: unpacked(node, k) for k, name in enumerate(saved)}}
+    made = []
+    for name, want in zip(names, wanted, strict=False):
+        if not want or name not in op.rules:
+            made.append(None)
             continue
         rule = op.formulas.get(name, op.rules[name])
         if rule is undone:
-            made = undone(grad, known["input_shape"], [known[n] for n in op.inputs[1:]], op)
+            made.append(undone(grads[0], known["input_shape"], [known[n] for n in op.inputs[1:]], op))
         else:
-            made = rule(grad, *[known[n] for n in needs_of(rule)])
-        if made is not None:
-            entries.give_gradient(call, node, i, made)
-    return 0
+            made.append(rule(grads[0], *[known[n] for n in needs_of(rule)]))
+    return tuple(made)
 
 
-def split(node, call, record, grad):
-    """The rules of a join: each input's gradient is its part."""
-    n = int(record["inputs"])
-    dim, new, *lengths = (ctypes.c_int64 * (2 + n)).from_address(int(record["attributes"]))
-    start = 0
-    for i, length in enumerate(lengths):
-        if edge(record, i):
-            entries.give_gradient(call, node, i, grad.select(dim, start) if new else grad.narrow(dim, start, length))
+def split(record, grad, wanted):
+    """The gradients of a join: each input's is its part."""
+    dim, new, *lengths = (ctypes.c_int64 * (2 + len(wanted))).from_address(int(record["attributes"]))
+    start, made = 0, []
+    for want, length in zip(wanted, lengths, strict=True):
+        part = (grad.select(dim, start) if new else grad.narrow(dim, start, length)) if want else None
+        made.append(part)
         start += length
-    return 0
+    return tuple(made)
 
 
-def edge(record, i):
-    """The node that the gradient of input i flows to, or 0."""
-    return int(view_record(int(record["edges"]) + i * Edge.itemsize, Edge)["node"])
+def check_nan(node, made):
+    """Fail where a rule gave NaN."""
+    for i, grad in enumerate(made):
+        if grad is not None and bool((grad != grad).any()):
+            raise RuntimeError(f"Function '{entries.node_box(node).name()}' returned nan values in its {i}th output.")
+
+
+def blame(node):
+    """Warn where the forward call was of a node whose rule failed."""
+    extras = entries.extras_of(node)
+    lines = extras.metadata.get("traceback_") if extras else None
+    name = entries.node_box(node).name()
+    if lines:
+        warnings.warn(
+            f"Error detected in {name}. Traceback of forward call that caused the error:\n{''.join(lines)}",
+            stacklevel=2,
+        )
+    else:
+        warnings.warn(
+            f"Error detected in {name}. No forward pass information available. Enable detect anomaly during forward pass for more "
+            "information.",
+            stacklevel=2,
+        )

@@ -1,6 +1,7 @@
 """The Tensor of Python: a thin box around one address, with the methods that are not declared ops."""
 
 import builtins
+import warnings
 
 import numpy as np
 
@@ -8,9 +9,11 @@ from numbatensor import dtypes, graph_nodes, printing
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.handles import hold
+from numbatensor.core.modes import INFERENCE, get_mode
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
-from numbatensor.core.records import RANK, Node, Storage, view_record
+from numbatensor.core.records import RANK, Output, Storage, view_record
+from numbatensor.core.sites import writer
 from numbatensor.hollow import EmptyBox, hollow
 from numbatensor.messages import strided
 from numbatensor.ops import views
@@ -117,7 +120,11 @@ class Tensor(TensorBase):
         """Whether the elements are floats."""
         return self.dtype.is_floating_point
 
+    is_inference = reader("get_flag", entries.INFERENCE)
+
     def _set_requires_grad(self, value):
+        if value and self.is_inference() and not get_mode() & INFERENCE:
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if value and not self.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if not value and not self.is_leaf:
@@ -140,10 +147,17 @@ class Tensor(TensorBase):
 
     def _boxed_grad(self):
         """The gradient that backward passes have accumulated; None before the first. The tensor keeps its box alive."""
-        address = entries.get(self, entries.NODE)
-        held = view_record(address, Node)["grad"] if address else 0
+        held = view_record(entries.grad_holder(self), Output)["grad"] if entries.get(self, entries.NODE) else 0
         if not held:
             self.__dict__.pop("_grad", None)
+            if not self.is_leaf:
+                warnings.warn(
+                    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+                    "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, "
+                    "use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the "
+                    "leaf Tensor instead.",
+                    stacklevel=2,
+                )
             return None
         made = entries.box_of(int(held))
         self.__dict__["_grad"] = made
@@ -165,7 +179,7 @@ class Tensor(TensorBase):
                 )
         self.__dict__.pop("_grad", None)
         if value is not None or entries.get(self, entries.NODE):
-            entries.set_node_grad(entries.grad_holder(self), value)
+            entries.set_kept_grad(entries.grad_holder(self), value)
 
     grad = property(
         native_function(address("get_grad_box"), _boxed_grad),
@@ -193,7 +207,13 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            view_record(entries.leaf_node(self), Node)["retains"] = 1
+            entries.leaf_node(self)  # a view's history is brought up to date
+            view_record(entries.grad_holder(self), Output)["retains"] = 1
+
+    retains_grad = property(
+        lambda self: not self.is_leaf and builtins.bool(view_record(entries.grad_holder(self), Output)["retains"]),
+        doc="Whether the gradient of a tensor that is not a leaf is kept.",
+    )
 
     def detach(self):
         """The same memory and version counter, without the history."""
@@ -390,7 +410,7 @@ class Tensor(TensorBase):
 
     def copy_(self, source):
         """Overwrite the elements with those of another tensor, converted and broadcast."""
-        return written(self, as_operand(source))
+        return written(self, as_operand(source), "copy_")
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
@@ -398,24 +418,24 @@ class Tensor(TensorBase):
             raise RuntimeError(
                 f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
             )
-        return written(self, as_operand(value))
+        return written(self, as_operand(value), "fill_")
 
     def zero_(self):
         """Overwrite all elements with zero."""
-        return written(self, 0)
+        return written(self, 0, "zero_")
 
 
-def written(out, source):
-    """out[...] = source, recorded as a copy, counted as a write."""
+def written(out, source, name):
+    """out[...] = source, recorded as a copy, counted as a write by what has the name."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
     try:
-        return entries.write_into(out, source)
+        return entries.write_into(out, source, WRITERS.get(name) or WRITERS.setdefault(name, writer(name)))
     except EmptyBox:
         inner = hollow((out, source))
         if inner is None:
             raise
-        return inner.write(out, source)
+        return inner.write(out, source, name)
 
 
 def moved(ndim, source, destination):
@@ -521,6 +541,7 @@ UFUNCS = {
     "greater": "gt",
     "greater_equal": "ge",
 }
+WRITERS: dict = {}
 functions: dict = {}  # by name; `publish.py` puts them here
 
 

@@ -14,15 +14,53 @@ counter = itertools.count()
 
 
 class Memory:
-    """A flat buffer, and how often it was written."""
+    """A flat buffer, and its writes: for each the cells that were written, and those of the tensor that was written to."""
 
     def __init__(self, values):
-        self.values, self.version = np.array(values, np.float64).reshape(-1), 0
+        self.values, self.writes = np.array(values, np.float64).reshape(-1), []
+
+    @property
+    def version(self):
+        return len(self.writes)
+
+
+class Save:
+    """Cells of a memory at a version. `same`: the step that saved them wrote them too."""
+
+    def __init__(self, memory, index, version=None, same=False):
+        self.memory, self.index, self.same = memory, index, same
+        self.version = memory.version if version is None else version
+
+    def overwritten(self, strict):
+        """YES, NO, or MAYBE where it takes more than boxes over steps that divide each other to tell."""
+        later = self.memory.writes[self.version :]
+        if strict:
+            return YES if later else NO
+        if any(np.intersect1d(self.index, cells).size for cells, _ in later):
+            return YES
+        return MAYBE if any(hard_to_tell(self.index, region) for _, region in later) else NO
+
+
+YES, MAYBE, NO = "yes", "maybe", "no"
+
+
+def hard_to_tell(x, y):
+    """Whether two sets of cells cannot be told apart by extent, nor by digits in the mixed base of their steps."""
+    if x.size == 0 or y.size == 0 or x.max() < y.min() or y.max() < x.min():
+        return False
+    steps = sorted({step for i in (x, y) for step in steps_of(i)} - {0})
+    nested = all(b % a == 0 for a, b in zip(steps, steps[1:], strict=False))
+    return not nested or np.intersect1d(x, y).size > 0
+
+
+def steps_of(index):
+    """Distances between neighbours in each dimension."""
+    return {abs(int(d)) for k in range(index.ndim) if index.shape[k] > 1 for d in [np.diff(index, axis=k).flat[0]]}
 
 
 class Node:
     """A step of a history. `edges`: (node, function from this node's gradient to that node's, whether it can be other than zero).
-    `saves`: (memory, version, whether this very step wrote it)."""
+    `saves`: what the step saved."""
 
     def __init__(self, size, edges=(), saves=(), keeps=False):
         self.size, self.edges, self.saves, self.number = size, edges, saves, next(counter)
@@ -97,16 +135,19 @@ def apply(values, inputs, slopes, saves=(), recording=True, keeps=False):
     wanted = [(x, slope) for x, slope in zip(inputs, slopes, strict=True) if x.requires_grad]
     if recording and wanted:
         edges = [edge(x, out.index, slope) for x, slope in wanted]
-        kept = [(m, m.version, False) for m in (out.memory if s == "out" else s.memory for s in saves)]
+        kept = [Save(s.memory, s.index) for s in (out if s == "out" else s for s in saves)]
         out.history.node = Node(out.index.size, edges, kept, keeps)
     return out
 
 
-def write(x, values, inputs, slopes, own, saves=(), recording=True):
-    """Overwrite a tensor. `own`: the gradient of its old elements, or None where the result does not hang on them."""
+def write(x, values, inputs, slopes, own, saves=(), recording=True, region=None):
+    """Overwrite a tensor. `own`: the gradient of its old elements, or None where the result does not hang on them.
+
+    `region`: the cells of the tensor that x is a part of, where that part is named by index.
+    """
     wanted = [(y, slope) for y, slope in zip(inputs, slopes, strict=True) if y.requires_grad]
     before, cells = x.history.node, x.index
-    kept = [(s.memory, s.memory.version, s.memory is x.memory) for s in saves if s != "out"]
+    kept = [Save(s.memory, s.index, same=s.memory is x.memory) for s in saves if s != "out"]
     if recording and (wanted or x.requires_grad):
         edges = [edge(y, cells, slope) for y, slope in wanted]
         if before is not None:
@@ -119,11 +160,11 @@ def write(x, values, inputs, slopes, own, saves=(), recording=True):
             covered = own is None and np.unique(cells).size == before.size
             edges.append((before, pull, not covered))
         if "out" in saves:
-            kept.append((x.memory, x.memory.version + 1, False))
+            kept.append(Save(x.memory, cells, x.memory.version + 1))
         x.history.node = Node(before.size if before else x.memory.values.size, edges, kept, keeps=True)
         x.history.leaf = False
     x.memory.values[cells] = values
-    x.memory.version += 1
+    x.memory.writes.append((cells, cells if region is None else region))
 
 
 def reached(root, dead):
@@ -137,18 +178,19 @@ def reached(root, dead):
     return found
 
 
-def verdict(x):
+def verdict(x, strict=False):
     """Whether a backward pass from a tensor must fail: it does if a value it uses was overwritten, or freed.
 
     Where only a zero gradient leads to the value, or the write that saved it overwrote it, PyTorch fails, and a right gradient will do too.
+    `strict`: any write to the memory counts, as in PyTorch.
     """
     sure = reached(x.history.node, dead=False)
     result = PASSES
     for node in reached(x.history.node, dead=True):
-        stale = [same for memory, version, same in node.saves if memory.version != version]
-        if node in sure and (not all(stale) or (node.freed == 2 and node.saves)):
+        found = [(save.overwritten(strict), save.same) for save in node.saves]
+        if node in sure and ((YES, False) in found or (node.freed == 2 and node.saves)):
             return FAILS
-        if stale or (node.freed and node.keeps):
+        if any(stale != NO for stale, _ in found) or (node.freed and node.keeps):
             result = EITHER
     return result
 

@@ -21,7 +21,7 @@ LAYERS = [
     ["numbatensor.hollow"],
     ["numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
-    ["numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
+    ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
     ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
     ["numbatensor.refusals", "numbatensor.index_refusals"],
     [
@@ -30,6 +30,7 @@ LAYERS = [
         "numbatensor.joining",
         "numbatensor.linear_algebra",
         "numbatensor.functional",
+        "numbatensor.geometry",
         "numbatensor.methods",
     ],
     [

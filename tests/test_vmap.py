@@ -506,8 +506,8 @@ def test_native_code_refuses_what_it_does_not_know():
             lambda: entries.get(a, 0),
             lambda: entries.shape_tuple(a),
             lambda: entries.to_dtype(a, 7),
-            lambda: entries.run_backward((a,), (a,), 0, 0, None),
-            lambda: entries.write_into(a, a),
+            lambda: entries.run_backward((a,), (a,), 0, 0, None, 1),
+            lambda: entries.write_into(a, a, 0),
             lambda: entries.address_of(a),
             lambda: nt.save(a, "/nowhere"),
         ):

@@ -11,7 +11,7 @@ from numbatensor.core.compiler import external, native, publish, symbol
 from numbatensor.core.dispatch import perform, perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
-from numbatensor.core.graph import needs_grad
+from numbatensor.core.graph import LEAF, needs_grad, output_of
 from numbatensor.core.memory import decref, load, store
 from numbatensor.core.python import (
     ROW,
@@ -31,7 +31,7 @@ from numbatensor.core.python import (
     tuple_size,
     unboxed,
 )
-from numbatensor.core.records import RANK, arguments_at, new_arguments, new_frame, node_at, op_at, tensor_at
+from numbatensor.core.records import RANK, arguments_at, new_arguments, new_frame, node_at, op_at, output_at, tensor_at
 
 # The kinds of objects that an argument can be (`Op.accepts`); REST: a list may also be given number by number.
 TENSOR, BOOL, INT, FLOAT, NONE, LIST, REST = (1 << k for k in range(7))
@@ -245,10 +245,13 @@ def call_backward(function, args, count, names):
 @native
 def get_grad_box(function, args, count):
     """``x.grad``, where its box lives; else Python makes it, and keeps it."""
-    node = tensor_at(unboxed(argument(args, 0))).node
-    if node == 0 or node_at(node).grad == 0:
+    x = tensor_at(unboxed(argument(args, 0)))
+    if x.node == 0:
         return none()
-    seen = tensor_at(node_at(node).grad).box
+    kept = output_at(output_of(x.node, x.output_nr))
+    if kept.grad == 0:
+        return none() if kept.retains or node_at(x.node).kind == LEAF else 1
+    seen = tensor_at(kept.grad).box
     if seen == 0 or load(seen) <= 0:
         return 1
     add_reference(seen)

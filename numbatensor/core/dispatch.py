@@ -4,13 +4,13 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, convert, copy_into
-from numbatensor.core.graph import attach, needs_grad, node_of, settle
+from numbatensor.core.graph import attach, needs_grad, node_of
 from numbatensor.core.iterate import POINTERS, VARIANT, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
-from numbatensor.core.recording import reads, record, record_node, wants_record
+from numbatensor.core.recording import reads, record_node, settle_all, wants_record
 from numbatensor.core.records import POINTWISE, STRUCTURED, Frame, arguments_at, frame_at, new_frame, op_at, tensor_at
 from numbatensor.core.table import (
     NEGATIVE_POWER,
@@ -109,11 +109,9 @@ def pointwise(op, arguments, out):
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
     kernel = kernel_of(op, dtype)
-    if wanted:
-        for k in range(o.tensors):
-            if a.tensors[k]:
-                settle(a.tensors[k])
+    writer = op
     if out:
+        writer += a.tensors[0] != out  # written by `out=`
         y = tensor_at(out)
         if not same_shape(y, frame_at(frame)):
             call_python("complain", OUT_SHAPE, op, out, frame)
@@ -125,6 +123,8 @@ def pointwise(op, arguments, out):
                 call_python("complain", OVERLAP, op, out, a.tensors[k])
         if y.dtype != result:
             conversion(y.dtype, result)
+    if wanted:
+        settle_all(op, arguments)
     if mixed:
         for k in range(o.tensors):
             if mixed >> k & 1:
@@ -159,9 +159,9 @@ def pointwise(op, arguments, out):
         if made != out:
             copy_into(out, made)
             final = out
-        bump(op, out)
-    if wanted:
-        node = record(op, final, arguments, dtype, out)
+        bump(writer, out)
+    node = attempt(symbol("record"), op, final, arguments, dtype, out) if wanted else 0
+    if node > 0:
         if out:
             rebase(out, node)
         else:
@@ -173,6 +173,9 @@ def pointwise(op, arguments, out):
     for k in range(o.tensors):
         if mixed >> k & 1:
             decref(a.tensors[k])
+    if node == -1:
+        decref(final)
+        fail()
     return final
 
 
@@ -209,9 +212,7 @@ def write_structured(op, arguments, out):
         if a.tensors[k] and overlaps(tensor_at(out), tensor_at(a.tensors[k])):
             call_python("complain", OVERLAP, op, out, a.tensors[k])
     if wanted:
-        for k in range(o.tensors):
-            if a.tensors[k]:
-                settle(a.tensors[k])
+        settle_all(op, arguments)
     decref(call(runner(op), op, arguments, out))
     bump(op, out)
     if wanted:
@@ -237,7 +238,7 @@ def perform_into(op, arguments, out, in_place):
         return write_structured(op, arguments, out)
     if in_place:
         made = perform(op, arguments)
-        failed = attempt(symbol("write"), out, made) == -1
+        failed = attempt(symbol("write"), out, made, op) == -1
         decref(made)
         if failed:
             fail()
@@ -256,6 +257,6 @@ def perform_into(op, arguments, out, in_place):
         call_python("complain", OUT_DTYPE, dtype, y.dtype, 0)
     copy_into(out, made)
     decref(made)
-    bump(op, out)
+    bump(op + 1, out)
     incref(out)
     return out

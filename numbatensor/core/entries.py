@@ -4,9 +4,39 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.conversions import convert
-from numbatensor.core.engine import GRADS, deliver, leave, start_call
-from numbatensor.core.graph import EDGE, attach, check, link, needs_grad, new_node, node_of, save, settle, unpack
-from numbatensor.core.memory import decref, empty_pool, free, incref, load, malloc, store
+from numbatensor.core.engine import deliver, leave, start_call, wanted
+from numbatensor.core.graph import (
+    EDGE,
+    HOOKED,
+    SAVED,
+    attach,
+    check,
+    give_history,
+    is_ambiguous,
+    link,
+    needs_grad,
+    new_node,
+    node_of,
+    output_of,
+    save,
+    settle,
+    unpack,
+)
+from numbatensor.core.handles import OBJECT
+from numbatensor.core.memory import (
+    atomic_add,
+    claim,
+    decref,
+    empty_pool,
+    exchange,
+    free,
+    incref,
+    load,
+    malloc,
+    store,
+    take,
+)
+from numbatensor.core.modes import anomaly
 from numbatensor.core.python import (
     PAYLOAD,
     TYPE,
@@ -15,6 +45,7 @@ from numbatensor.core.python import (
     as_float,
     as_long,
     box,
+    box_node,
     call_python,
     entry,
     from_long,
@@ -24,19 +55,37 @@ from numbatensor.core.python import (
     tuple_size,
     unboxed,
 )
+from numbatensor.core.recording import told
 from numbatensor.core.records import (
     RANK,
+    block_at,
+    call_at,
     edge_at,
     frame_at,
     new_call,
     new_frame,
     node_at,
+    output_at,
+    saved_at,
     storage_at,
     tensor_at,
     visit_at,
 )
-from numbatensor.core.tensors import alias, blank, empty, is_packed, itemsize_of, new_storage, same_shape, zero
-from numbatensor.core.writes import extent, rebase, write, write_number
+from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
+from numbatensor.core.tensors import (
+    LEAF_LOCK,
+    alias,
+    blank,
+    empty,
+    forget_variable,
+    is_packed,
+    itemsize_of,
+    new_storage,
+    same_shape,
+    zero,
+)
+from numbatensor.core.visits import GRADS, find_visit
+from numbatensor.core.writes import bump, extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
 set_item = external("PyTuple_SetItem", 3, small=True)
@@ -113,8 +162,9 @@ def adopt(self, args, count):
     x, y = tensor_at(old), tensor_at(new)
     y.requires_grad = x.requires_grad
     if x.node and x.dtype == y.dtype and same_shape(x, y):  # `.grad`, and the graphs that lead to it, stay
-        y.node = x.node
-        incref(y.node)
+        y.node, x.node = x.node, 0
+        if node_at(y.node).variable == old:
+            node_at(y.node).variable = new
     x.box, y.box = 0, obj
     store(obj + PAYLOAD, new)
     store(other + PAYLOAD, 0)
@@ -137,15 +187,15 @@ def to_dtype(self, args, count):
 
 @entry
 def write_into(self, args, count):
-    """(out, x): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
-    out, obj = unboxed(argument(args, 0)), argument(args, 1)
+    """(out, x, writer): out[...] = x, a tensor or number: recorded where that is wanted, and counted"""
+    out, obj, writer = unboxed(argument(args, 0)), argument(args, 1), as_long(argument(args, 2))
     kind = load(obj + TYPE)
     if kind == symbol("type_float"):
-        write_number(out, 3, as_float(obj))
+        write_number(out, 3, as_float(obj), writer)
     elif kind == symbol("type_int") or kind == symbol("type_bool"):
-        write_number(out, 2, as_long(obj))
+        write_number(out, 2, as_long(obj), writer)
     else:
-        write(out, unboxed(obj))
+        write(out, unboxed(obj), writer)
     add_reference(argument(args, 0))
     return argument(args, 0)
 
@@ -186,12 +236,14 @@ def field(x, which):
     if which == 2:
         return t.dtype
     if which == 3:
-        return 1 if needs_grad(t) else 0
+        return 1 if needs_grad(t) and not is_ambiguous(t) else 0
     if which == 4:
         return t.data
     if which == 5:
         return t.contiguous
     if which == 6:
+        if storage_at(t.storage).inference:
+            call_python("complain", INFERENCE_VERSION, 0, 0, 0)
         return storage_at(t.storage).version
     if which == 7:
         return t.node
@@ -203,12 +255,27 @@ def field(x, which):
         return t.storage
     if which == 11:
         return t.restriction
-    return t.seen
+    if which == 12:
+        return t.seen
+    return 1 if storage_at(t.storage).inference else 0
 
 
-NDIM, NUMEL, DTYPE, REQUIRES_GRAD, DATA, CONTIGUOUS, VERSION, NODE, OUTPUT_NR, BASE, STORAGE, RESTRICTION, SEEN = range(
-    13
-)
+(
+    NDIM,
+    NUMEL,
+    DTYPE,
+    REQUIRES_GRAD,
+    DATA,
+    CONTIGUOUS,
+    VERSION,
+    NODE,
+    OUTPUT_NR,
+    BASE,
+    STORAGE,
+    RESTRICTION,
+    SEEN,
+    INFERENCE,
+) = range(14)
 
 
 @entry
@@ -234,7 +301,10 @@ def set_restriction(self, args, count):
 @entry
 def drop_node(self, args, count):
     """(x): forget the history"""
-    x = tensor_at(unboxed(argument(args, 0)))
+    t = unboxed(argument(args, 0))
+    x = tensor_at(t)
+    if x.node:
+        forget_variable(x.node, t)
     decref(x.node)
     x.node = x.requires_grad = 0
     return none()
@@ -260,39 +330,78 @@ def leaf_node(self, args, count):
 
 @entry
 def grad_holder(self, args, count):
-    """(x) -> address of the node that holds `.grad`, made if need be"""
+    """(x) -> address of the record that holds `.grad`, of a node's output; made if need be"""
     t = unboxed(argument(args, 0))
     x = tensor_at(t)
     if x.node == 0:
         x.node = new_node(0, 0, 0, 0, 0, t)
-    return from_long(x.node)
+        node_at(x.node).variable = t
+    return from_long(output_of(x.node, x.output_nr))
 
 
 @entry
-def set_node_grad(self, args, count):
-    """(node, tensor or None)"""
-    n = node_at(as_long(argument(args, 0)))
-    old = n.grad
-    n.grad = 0
+def set_kept_grad(self, args, count):
+    """(output record, tensor or None)"""
+    o = output_at(as_long(argument(args, 0)))
+    old = o.grad
+    o.grad = 0
     if is_tensor(argument(args, 1)):
-        n.grad = unboxed(argument(args, 1))
-        incref(n.grad)
+        o.grad = unboxed(argument(args, 1))
+        incref(o.grad)
     decref(old)
     return none()
 
 
 @entry
-def own_node(self, args, count):
-    """(node): one more owner"""
-    incref(as_long(argument(args, 0)))
+def node_box(self, args, count):
+    """(address) -> the object that shows a node"""
+    return box_node(as_long(argument(args, 0)))
+
+
+@entry
+def node_address(self, args, count):
+    """(node) -> its address; 0 where the garbage collector has taken it"""
+    return from_long(load(argument(args, 0) + PAYLOAD))
+
+
+@entry
+def leaf_variable(self, args, count):
+    """(node) -> the tensor of a leaf's node, or None if it is gone"""
+    n, here = node_at(as_long(argument(args, 0))), symbol("state")
+    take(here + LEAF_LOCK)
+    t = n.variable
+    owners = block_at(t).refcount if t else 0
+    while owners > 0 and claim(t, owners + 1, owners) == 0:
+        owners = block_at(t).refcount
+    exchange(here + LEAF_LOCK, 0)
+    return box(t) if owners > 0 else none()
+
+
+@entry
+def extras_of(self, args, count):
+    """(node) -> what is kept beside it, or None"""
+    handle = node_at(as_long(argument(args, 0))).extras
+    found = load(handle + OBJECT) if handle else symbol("none")
+    add_reference(found)
+    return found
+
+
+@entry
+def set_extras(self, args, count):
+    """(node, handle)"""
+    n = node_at(as_long(argument(args, 0)))
+    n.extras = as_long(argument(args, 1))
+    atomic_add(symbol("state") + HOOKED, 1)
     return none()
 
 
 @entry
-def disown_node(self, args, count):
-    """(node): one owner less"""
-    decref(as_long(argument(args, 0)))
-    return none()
+def state_of(self, args, count):
+    """(node) -> the state of its Python rule, or None"""
+    handle = node_at(as_long(argument(args, 0))).state
+    found = load(handle + OBJECT) if handle else symbol("none")
+    add_reference(found)
+    return found
 
 
 @entry
@@ -305,6 +414,9 @@ def record_python(self, args, count):
         argument(args, 3),
         argument(args, 4),
     )
+    for k in range(tuple_size(saved)):
+        if storage_at(tensor_at(unboxed(tuple_item(saved, k))).storage).inference:
+            call_python("complain", INFERENCE_SAVE, 0, 0, 0)
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
         obj = tuple_item(inputs, i)
@@ -314,12 +426,41 @@ def record_python(self, args, count):
     for k in range(tuple_size(saved)):
         t = unboxed(tuple_item(saved, k))
         save(node, k, t, as_long(tuple_item(whiches, k)), storage_at(tensor_at(t).storage).version)
-    node_at(node).handle = as_long(argument(args, 5))
+    node_at(node).state = as_long(argument(args, 5))
+    atomic_add(symbol("state") + HOOKED, 1)
+    told(node)
     if as_long(argument(args, 6)):
         rebase(out, node)
     else:
         attach(out, node)
     return none()
+
+
+@entry
+def saved_alias(self, args, count):
+    """(node, k) -> what a node saved in slot k, outside of the graph"""
+    node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
+    t = unpack(node, k)
+    made = alias(t)
+    decref(t)
+    return box(made)
+
+
+@entry
+def release_slot(self, args, count):
+    """(node, k): let go of what a node saved in slot k; a hook keeps it"""
+    s = saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED)
+    decref(s.storage)
+    s.storage = 0
+    return none()
+
+
+@entry
+def with_history(self, args, count):
+    """(node, k, x) -> x, as the tensor that a node saved in slot k"""
+    node, t = as_long(argument(args, 0)), alias(unboxed(argument(args, 2)))
+    give_history(node, saved_at(node_at(node).saves + as_long(argument(args, 1)) * SAVED), t)
+    return box(t)
 
 
 @entry
@@ -330,17 +471,87 @@ def unpack_saved(self, args, count):
     return box(unpack(node, k))
 
 
+@njit
+def grad_slot(call_record, node, k):
+    """Where the running pass keeps the gradient of a node's output, or 0."""
+    v = find_visit(call_at(call_record), call_record, node)
+    return load(v + GRADS) + 8 * k if v else 0
+
+
 @entry
 def visit_grad(self, args, count):
-    """(node, output_nr) -> the gradient that reached an output of a node in the running pass, or None"""
-    v = node_at(as_long(argument(args, 0))).visit
-    if v == 0:
-        return none()
-    g = load(load(v + GRADS) + 8 * as_long(argument(args, 1)))
+    """(call, node, k) -> the gradient that reached output k of a node in the running pass, or None"""
+    slot = grad_slot(as_long(argument(args, 0)), as_long(argument(args, 1)), as_long(argument(args, 2)))
+    g = load(slot) if slot else 0
     if g == 0:
         return none()
     incref(g)
     return box(g)
+
+
+@entry
+def grad_is_alone(self, args, count):
+    """(call, node, k) -> whether nothing but the running pass, and one box, holds the gradient of an output and its memory"""
+    g = load(grad_slot(as_long(argument(args, 0)), as_long(argument(args, 1)), as_long(argument(args, 2))))
+    alone = block_at(g).refcount == 2 and block_at(tensor_at(g).storage).refcount == 1
+    return from_long(1 if alone else 0)
+
+
+@entry
+def kept_grad(self, args, count):
+    """(call, leaf) -> the gradient that a leaf got in this pass, noted for its hooks"""
+    call_record = as_long(argument(args, 0))
+    g = visit_at(find_visit(call_at(call_record), call_record, as_long(argument(args, 1)))).keep
+    if g == 0:
+        return none()
+    incref(g)
+    return box(g)
+
+
+@entry
+def set_visit_grad(self, args, count):
+    """(call, node, k, tensor or None): replace the gradient of output k of a node in the running pass"""
+    slot, obj = (
+        grad_slot(as_long(argument(args, 0)), as_long(argument(args, 1)), as_long(argument(args, 2))),
+        argument(args, 3),
+    )
+    if slot:
+        old = load(slot)
+        store(slot, 0)
+        if is_tensor(obj):
+            incref(unboxed(obj))
+            store(slot, unboxed(obj))
+        decref(old)
+    return none()
+
+
+@entry
+def pass_number(self, args, count):
+    """(call) -> a number that no other pass has"""
+    return from_long(call_at(as_long(argument(args, 0))).number)
+
+
+@entry
+def in_pass(self, args, count):
+    """(call, node) -> whether the running pass brings a gradient to a node"""
+    call_record, node = as_long(argument(args, 0)), as_long(argument(args, 1))
+    reached = find_visit(call_at(call_record), call_record, node) and wanted(call_at(call_record), call_record, node)
+    return from_long(1 if reached else 0)
+
+
+@entry
+def count_write(self, args, count):
+    """(x): a write that nobody saw"""
+    bump(0, unboxed(argument(args, 0)))
+    return none()
+
+
+@entry
+def wants_gradient(self, args, count):
+    """(call, node, i) -> whether the running pass uses the gradient of input i of a node"""
+    call_record, node, i = as_long(argument(args, 0)), as_long(argument(args, 1)), as_long(argument(args, 2))
+    parent = edge_at(node_at(node).edges + i * EDGE).node
+    return from_long(1 if wanted(call_at(call_record), call_record, parent) else 0)
 
 
 @entry
@@ -353,43 +564,54 @@ def give_gradient(self, args, count):
     return none()
 
 
+@native
+def captured_grads(call_record, captured):
+    """A tuple: of each of the captured tensors, the gradient that this pass found, or None."""
+    n = tuple_size(captured)
+    made = new_tuple(n)
+    for k in range(n):
+        t = tensor_at(unboxed(tuple_item(captured, k)))
+        v = find_visit(call_at(call_record), call_record, t.node) if t.node else 0
+        g = load(visit_at(v).kept + 8 * t.output_nr) if v else 0
+        if g:
+            incref(g)
+            set_item(made, k, box(g))
+        else:
+            set_item(made, k, none())
+    return made
+
+
 @entry
 def run_backward(self, args, count):
-    """(roots, seeds, retain, create_graph, captured): one pass; gives the gradients of the captured (node, output_nr) pairs, a tuple
+    """(roots, seeds, retain, create_graph, captured, accumulate): one pass
 
-    `captured` is a tuple of tensors, or None to add to the leaves' `.grad`.
+    `captured`: a tuple of tensors, to whose gradients the pass is restricted, or None. Where it does not `accumulate` to the `.grad` of
+    leaves, it gives the gradients of the captured tensors.
     """
     roots, seeds, captured = argument(args, 0), argument(args, 1), argument(args, 4)
-    capture = captured != symbol("none")
-    n = tuple_size(roots)
+    pruned = captured != symbol("none")
+    accumulates = as_long(argument(args, 5))
+    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
     for k in range(n):
         unboxed(tuple_item(roots, k))  # fails for an empty box, before there is anything to give back
         unboxed(tuple_item(seeds, k))
     call_record = new_call()
-    start_call(call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), 0 if capture else 1)
-    words = malloc(16 * n + 16)
+    start_call(
+        call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), accumulates, 1 if pruned else 0, anomaly()
+    )
+    words = malloc(8 * (2 * n + asked) + 8)
     for k in range(n):
         store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))
         store(words + 8 * (n + k), load(tuple_item(seeds, k) + PAYLOAD))
-    failed = attempt(symbol("backward_many"), call_record, words, words + 8 * n, n) == -1
+    for k in range(asked):
+        store(words + 8 * (2 * n + k), tensor_at(unboxed(tuple_item(captured, k))).node)
+    failed = attempt(symbol("backward_many"), call_record, words, words + 8 * n, n, words + 16 * n, asked) == -1
     free(words)
-    made = 0
-    if not failed and capture:
-        made = new_tuple(tuple_size(captured))
-        for k in range(tuple_size(captured)):
-            t = tensor_at(unboxed(tuple_item(captured, k)))
-            g = 0
-            if t.node:
-                v = node_at(t.node).visit
-                if v and visit_at(v).call == call_record:
-                    g = load(load(v + GRADS) + 8 * t.output_nr)
-            if g:
-                incref(g)
-                set_item(made, k, box(g))
-            else:
-                add_reference(symbol("none"))
-                set_item(made, k, symbol("none"))
+    made = attempt(symbol("captured_grads"), call_record, captured) if pruned and not failed else 0
     leave(call_record)
-    if failed:
+    if failed or made == -1:
         fail()
     return made if made else none()
+
+
+assert captured_grads  # reached through its symbol

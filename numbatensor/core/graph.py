@@ -6,31 +6,63 @@ from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
     HEADER,
     Attribute,
     Edge,
     Node,
+    Output,
     Saved,
     attribute_at,
     edge_at,
     frame_at,
     new_frame,
     node_at,
+    output_at,
     saved_at,
     storage_at,
     tensor_at,
 )
+from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
-from numbatensor.core.tensors import blank, empty
+from numbatensor.core.table import AMBIGUOUS
+from numbatensor.core.tensors import blank, empty, forget_variable
 
 LEAF, NATIVE, FREED = 0, 1, 2
-FREE, MULTIPLE, NO_GRAD_VIEW = range(3)  # why a view must not be written in place
+# What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
+# hooks unpack, and what is called once `.grad` is complete.
+TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in range(5))
+# Why a view must not be written in place: a kind, whether it is for being a view of such a view, which of the functions of many
+# outputs it came from (`messages.MANY`) or 1 + its op's index, and which output it is.
+FREE, MULTIPLE, NO_GRAD_VIEW, INFERENCE_VIEW = range(4)
+KIND, CHAINED, FUNCTION, OP, OUTPUT = 15, 16, 5, 8, 32  # a mask, a bit, and the first bits of the others
 REGENERATE = LATE.index("regenerate")
 NODE, EDGE, SAVED, ATTRIBUTE = Node.itemsize, Edge.itemsize, Saved.itemsize, Attribute.itemsize
+FIRST, LOCK, SIDE = (
+    Node.fields["retains"][1],
+    Node.fields["lock"][1],
+    Output.itemsize,
+)  # the first output's record is the end of the node's
 NUMBER = Saved.fields["number"][1]
-SEQUENCE = FIELD["sequence"]
+SEQUENCE, HOOKED = FIELD["sequence"], FIELD["hooked"]
+
+
+@njit
+def output_of(node, k):
+    """The record of a node's output k."""
+    if k == 0:
+        return node + FIRST
+    return node_at(node).more + (k - 1) * SIDE
+
+
+@njit
+def let_go(handle):
+    """A node lets go of its Python object."""
+    if handle:
+        atomic_add(symbol("state") + HOOKED, -1)
+        release_handle(handle)
 
 
 @njit
@@ -39,12 +71,11 @@ def release_saved(n):
     for k in range(n.saved):
         s = saved_at(n.saves + k * SAVED)
         if s.storage:
-            decref(s.storage)
+            release_saved_storage(s.storage)
             s.storage = 0
     n.saved = 0
-    if n.handle:
-        release_handle(n.handle)
-        n.handle = 0
+    let_go(n.state)
+    n.state = 0
 
 
 @c_function
@@ -56,8 +87,9 @@ def free_node(payload, size, info):
     while True:
         n = node_at(node)
         release_saved(n)
-        decref(n.grad)
-        n.grad = 0
+        let_go(n.extras)
+        for k in range(n.outputs):
+            decref(output_at(output_of(node, k)).grad)
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
             parent = e.node
@@ -86,7 +118,8 @@ def new_node(kind, op, inputs, saved, words, t):
     n.kind, n.op, n.inputs, n.saved, n.outputs = kind, op, inputs, saved, 1
     n.edges, n.saves = address + NODE, address + NODE + inputs * EDGE
     n.attributes = n.saves + saved * SAVED if words else 0
-    n.grad = n.retains = n.lock = n.visit = n.next_free = n.handle = n.code = n.at = 0
+    n.grad = n.retains = n.lock = n.visit = n.next_free = n.state = n.extras = n.slow = n.box = n.code = n.at = 0
+    n.more = n.variable = 0
     n.dtype, n.itemsize, n.ndim = x.dtype, x.itemsize, x.ndim
     for i in range(x.ndim):
         n.shape[i] = x.shape[i]
@@ -104,9 +137,16 @@ def new_node(kind, op, inputs, saved, words, t):
 def needs_grad(x):
     """Whether ops on a tensor are recorded: a view's base may have become part of the graph since the view was made."""
     return x.requires_grad != 0 or (
-        x.base != 0
+        x.base != 0 and x.seen != storage_at(x.storage).version and tensor_at(x.base).requires_grad != 0
+    )
+
+
+@njit
+def is_ambiguous(x):
+    """Whether a view was made without recording, and its base, which is recorded, was written since."""
+    return (
+        x.restriction & KIND > MULTIPLE
         and x.seen != storage_at(x.storage).version
-        and x.restriction != NO_GRAD_VIEW
         and tensor_at(x.base).requires_grad != 0
     )
 
@@ -115,7 +155,9 @@ def needs_grad(x):
 def settle(t):
     """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
-    if x.base and x.seen != storage_at(x.storage).version and needs_grad(x) and (x.node or x.requires_grad == 0):
+    if x.base and x.seen != storage_at(x.storage).version and needs_grad(x):
+        if is_ambiguous(x):
+            call_python("complain", AMBIGUOUS, 0, t, 0)
         call(late(REGENERATE), t)
 
 
@@ -127,6 +169,7 @@ def node_of(t):
         return 0
     if x.node == 0:
         x.node = new_node(LEAF, 0, 0, 0, 0, t)
+        node_at(x.node).variable = t
     return x.node
 
 
@@ -147,10 +190,10 @@ def link(node, i, t):
 
 @njit
 def save(node, k, t, which, version):
-    """Save a tensor in slot k: its storage at a version, and its geometry. `which`: 0 the output, else 1 + the input."""
+    """Save a tensor in slot k: its storage at a version, and its geometry. `which`: 1 + the input, or minus the output."""
     address = node_at(node).saves + k * SAVED
     s, x = saved_at(address), tensor_at(t)
-    incref(x.storage)
+    hold_saved(x.storage)
     s.storage, s.version, s.data, s.dtype, s.itemsize = x.storage, version, x.data, x.dtype, x.itemsize
     s.ndim, s.numel, s.contiguous, s.which, s.checksum = x.ndim, x.numel, x.contiguous, which, 0
     for i in range(x.ndim):
@@ -181,10 +224,23 @@ def keep_attributes(node, a, operands, x, count):
     b.kind, b.value = 3, bits(count)
 
 
+@native
+def leave_node(t, node):
+    """A tensor gets another node: what its old one retained goes along, and a leaf's node is no longer its own."""
+    x, n = tensor_at(t), node_at(node)
+    old = output_at(output_of(x.node, x.output_nr))
+    if old.retains:
+        n.retains, n.grad, old.retains, old.grad = 1, old.grad, 0, 0
+    forget_variable(x.node, t)
+    return 0
+
+
 @njit
 def attach(t, node):
     """Make a node the history of a tensor; takes the reference."""
     x = tensor_at(t)
+    if x.node:
+        leave_node(t, node)
     decref(x.node)
     x.node, x.output_nr, x.requires_grad = node, 0, 1
     x.seen = storage_at(x.storage).version
@@ -199,15 +255,32 @@ def check(node, k):
     s = saved_at(address)
     if s.storage:
         if storage_at(s.storage).version != s.version:
-            call_python("stale", node, k)
+            found = new_frame()
+            result = overwritten(address, found)
+            if result or strict_versions():
+                call_python("stale", node, k, result, found)
         if s.checksum:
             call_python("checksum", address, node)
+
+
+@njit
+def give_history(node, s, t):
+    """Make a tensor part of the graph in the place of a saved value."""
+    x = tensor_at(t)
+    if s.which <= 0:
+        incref(node)
+        x.node, x.output_nr, x.requires_grad = node, -s.which, 1
+    elif s.which <= node_at(node).inputs:
+        e = edge_at(node_at(node).edges + (s.which - 1) * EDGE)
+        if e.node:
+            incref(e.node)
+            x.node, x.output_nr, x.requires_grad = e.node, e.output_nr, 1
 
 
 @native
 def unpack(node, k):
     """What a node saved in slot k, as a tensor with its history; `check` comes first."""
-    n, s = node_at(node), saved_at(node_at(node).saves + k * SAVED)
+    s = saved_at(node_at(node).saves + k * SAVED)
     if s.storage == 0:
         f = new_frame()
         frame_at(f).ndim = 0
@@ -222,12 +295,5 @@ def unpack(node, k):
         x.shape[i] = s.shape[i]
         x.strides[i] = s.strides[i]
     x.seen = storage_at(s.storage).version
-    if s.which == 0:
-        incref(node)
-        x.node, x.requires_grad = node, 1
-    else:
-        e = edge_at(n.edges + (s.which - 1) * EDGE)
-        if e.node:
-            incref(e.node)
-            x.node, x.output_nr, x.requires_grad = e.node, e.output_nr, 1
+    give_history(node, s, t)
     return t

@@ -1,31 +1,50 @@
-"""Python objects that native memory depends on, held in one Python table and named by handles.
+"""Python objects that native memory depends on, each named by a handle: two words, the second the object's address.
 
-Native memory never owns a `PyObject*`: its destructors may run without the GIL. They put the handle on a list, and ask the
-interpreter (`Py_AddPendingCall`, which needs no GIL) to drain it; `drop_handles` lets the objects go.
+A handle owns a reference. Native destructors may run without the GIL, so they do not drop it: they put the handle on a list, and
+ask the interpreter (`Py_AddPendingCall`, which needs no GIL) to drain it.
 """
 
 from numba import njit
 
-from numbatensor.core.compiler import attempt, c_function, external, native, symbol
-from numbatensor.core.memory import FIELD, exchange, free, load, malloc, state, store, take
-from numbatensor.core.python import call_python, callback, entry, from_long
+from numbatensor.core.compiler import c_function, external, native, symbol
+from numbatensor.core.memory import FIELD, exchange, free, load, malloc, store, take
+from numbatensor.core.python import add_reference, argument, as_long, drop_reference, entry, from_long, none
 from numbatensor.core.records import state_at
 
 RELEASED, LOCK = FIELD["released"], FIELD["release_lock"]
-table: dict[int, object] = {}
+OBJECT = 8  # offset in a handle
 add_pending = external("Py_AddPendingCall", 2, small=True)
 
 
+@njit
+def next_released():
+    """The next released handle, or 0."""
+    here = symbol("state")
+    take(here + LOCK)
+    s = state_at(here)
+    handle = s.released
+    if handle:
+        s.released = load(handle)
+    exchange(here + LOCK, 0)
+    return handle
+
+
 @native
-def ask_python(unused):
-    return call_python("drop_handles", 0)
+def drop_released(unused):
+    """Drop the objects whose handles were released; what dropping them releases joins the list. Needs the GIL."""
+    state_at(symbol("state")).asked = 0
+    handle = next_released()
+    while handle:
+        drop_reference(load(handle + OBJECT))
+        free(handle)
+        handle = next_released()
+    return 0
 
 
 @c_function
 def drain(argument):
     """What the interpreter runs at its next safe point."""
-    attempt(symbol("ask_python"), argument)
-    return 0
+    return drop_released(0)
 
 
 @njit
@@ -34,45 +53,35 @@ def release_handle(handle):
     here = symbol("state")
     take(here + LOCK)
     s = state_at(here)
-    first = s.released == 0
     store(handle, s.released)
     s.released = handle
+    ask = s.asked == 0
+    s.asked = 1
     exchange(here + LOCK, 0)
-    if first:
-        add_pending(symbol("drain"), 0)
+    if ask and add_pending(symbol("drain"), 0):
+        s.asked = 0  # the interpreter's queue is full: the next release asks again
 
 
 @entry
-def take_released(self, args, count):
-    """The next released handle, or 0; frees it."""
-    here = symbol("state")
-    take(here + LOCK)
-    s = state_at(here)
-    handle = s.released
-    if handle:
-        s.released = load(handle)
-    exchange(here + LOCK, 0)
-    if handle:
-        free(handle)
+def drop_handles(self, args, count):
+    """() drop the objects whose handles were released"""
+    drop_released(0)
+    return none()
+
+
+@entry
+def hold(self, args, count):
+    """(object) -> handle that keeps it alive, for native memory to own"""
+    handle = malloc(16)
+    add_reference(argument(args, 0))
+    store(handle, 0)
+    store(handle + OBJECT, argument(args, 0))
     return from_long(handle)
 
 
 @entry
-def new_handle(self, args, count):
-    """A word that names an object."""
-    return from_long(malloc(16))
-
-
-@callback
-def drop_handles(unused=0):
-    """Drop the objects whose handles were released."""
-    while state["released"][0]:
-        table.pop(take_released(), None)
-    return 0
-
-
-def hold(value):
-    """The handle of an object, for native memory to own."""
-    handle = new_handle()
-    table[handle] = value
-    return handle
+def object_of(self, args, count):
+    """(handle) -> the object"""
+    found = load(as_long(argument(args, 0)) + OBJECT)
+    add_reference(found)
+    return found

@@ -153,12 +153,16 @@ def joined(op, parts, count, dim, out):
     for k in range(3):
         a.tensors[k], a.kinds[k] = 0, 2
     a.numbers[0], a.numbers[1], a.numbers[2] = parts, count, dim
-    made = call(runner(op), op, arguments, out)
-    x, new = tensor_at(made), op_at(op).trait
     wanted = False
     for k in range(count):
         wanted |= needs_grad(tensor_at(load(parts + 8 * k)))
-    if out or not wanted or x.dtype < FLOAT32 or not grad_enabled():
+    wanted = wanted and out == 0 and grad_enabled()
+    if wanted:
+        for k in range(count):
+            settle(load(parts + 8 * k))
+    made = call(runner(op), op, arguments, out)
+    x, new = tensor_at(made), op_at(op).trait
+    if not wanted or x.dtype < FLOAT32:
         return made
     node = new_node(NATIVE, op, count, 0, 2 + count, made)
     place = node_at(node).attributes
@@ -168,7 +172,6 @@ def joined(op, parts, count, dim, out):
     for k in range(count):
         part = load(parts + 8 * k)
         t = tensor_at(part)
-        settle(part)
         link(node, k, part)
         length = 1
         if new == 0:

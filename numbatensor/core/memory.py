@@ -50,6 +50,17 @@ def exchange(typingctx, address, value):
 
 
 @intrinsic
+def claim(typingctx, address, new, old):
+    """Replace a word if it is `old`; whether it was."""
+
+    def codegen(context, builder, signature, args):
+        found = builder.cmpxchg(builder.inttoptr(args[0], word.as_pointer()), args[2], args[1], "acq_rel", "monotonic")
+        return builder.zext(builder.extract_value(found, 1), word)
+
+    return i64(i64, i64, i64), codegen
+
+
+@intrinsic
 def load(typingctx, address):
     """The word at an address."""
     return i64(i64), lambda context, builder, signature, args: builder.load(

@@ -1,4 +1,4 @@
-"""What is true for one thread: whether it records gradients. Kept under a pthread key, which compiled code reads in 2 ns."""
+"""What is true for one thread, as bits of a word under a pthread key, which compiled code reads in 2 ns."""
 
 import ctypes
 
@@ -18,13 +18,28 @@ if ctypes.CDLL(None).pthread_key_create(ctypes.byref(made), None):
 key = np.array([made.value], np.int64)
 publish("mode_key", key.ctypes.data)
 
-NO_GRAD = 1
+# Nothing is recorded; any write to a storage makes what was saved of it stale; inference mode, where nothing is recorded either.
+NO_GRAD, STRICT, INFERENCE = 1, 2, 4
+# Tracebacks are noted; gradients are checked for NaN; what is saved goes through hooks.
+ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
 
 
 @njit
 def grad_enabled():
     """Whether this thread records."""
-    return get_specific(load(symbol("mode_key"))) & NO_GRAD == 0
+    return get_specific(load(symbol("mode_key"))) & (NO_GRAD | INFERENCE) == 0
+
+
+@njit
+def strict_versions():
+    """Whether any write to a storage makes what was saved of it stale."""
+    return get_specific(load(symbol("mode_key"))) & STRICT != 0
+
+
+@njit
+def inference_bit():
+    """Other than 0 in inference mode."""
+    return get_specific(load(symbol("mode_key"))) & INFERENCE
 
 
 @njit
@@ -36,10 +51,31 @@ def switch_grad(on):
     return before & NO_GRAD == 0
 
 
+@njit
+def anomaly():
+    """Whether this thread is in anomaly mode."""
+    return 1 if get_specific(load(symbol("mode_key"))) & ANOMALY else 0
+
+
+@njit
+def noticed():
+    """Whether Python is told of each new node of this thread."""
+    return get_specific(load(symbol("mode_key"))) & (ANOMALY | PACKING) != 0
+
+
 @entry
-def set_grad(self, args, count):
-    """Record, or not, on this thread; gives what was before."""
-    return from_long(1 if switch_grad(as_long(argument(args, 0)) != 0) else 0)
+def set_mode(self, args, count):
+    """(mask, bits): replace the bits of this thread's mode that are in the mask; gives the mode before"""
+    here, mask = load(symbol("mode_key")), as_long(argument(args, 0))
+    before = get_specific(here)
+    set_specific(here, before & ~mask | as_long(argument(args, 1)) & mask)
+    return from_long(before)
+
+
+@entry
+def get_mode(self, args, count):
+    """() -> this thread's mode"""
+    return from_long(get_specific(load(symbol("mode_key"))))
 
 
 @entry

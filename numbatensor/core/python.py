@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels_cpu.pointers import on_stack
+from numbatensor.core import collection
 from numbatensor.core.compiler import (
     address,
     address_of,
@@ -28,14 +29,15 @@ from numbatensor.core.compiler import (
     symbol,
     word,
 )
-from numbatensor.core.memory import decref, load, store
-from numbatensor.core.records import tensor_at
+from numbatensor.core.memory import decref, incref, load, store
+from numbatensor.core.records import node_at, tensor_at
 
 TYPE, PAYLOAD = 8, 16  # offsets in every object: its type; what the two types below add
 NATIVE, ROW, WRAPPED = 24, 32, 40  # offsets in a NativeFunction
 
 alloc_object = external("PyType_GenericAlloc", 2)
 get_slot = external("PyType_GetSlot", 2)
+untrack = external("PyObject_GC_UnTrack", 1, types.none)
 is_subtype = external("PyType_IsSubtype", 2, small=True)
 drop_reference = external("Py_DecRef", 1, types.none)
 add_reference = external("Py_IncRef", 1, types.none)
@@ -89,10 +91,14 @@ CALLBACKS = (
     "complain",
     "refused",
     "run_rule",
+    "run_tensor_hooks",
+    "run_prehooks",
+    "run_posthooks",
+    "forget_hooks",
+    "notice_node",
     "stale",
     "checksum",
     "keep_code",
-    "drop_handles",
     "load_late",
     "has_zero",
 )
@@ -185,7 +191,9 @@ class Member(ctypes.Structure):
 
 # Numbers of the stable ABI (CPython's typeslots.h, object.h and descrobject.h).
 SLOTS = {
+    "tp_clear": 51,
     "tp_dealloc": 52,
+    "tp_traverse": 71,
     "tp_descr_get": 54,
     "tp_call": 50,
     "tp_members": 72,
@@ -198,7 +206,7 @@ SLOTS = {
     "nb_negative": 30,
     "nb_power": 33,
 }
-DEFAULT, BASE, VECTORCALL, METHOD = 1 << 18, 1 << 10, 1 << 11, 1 << 17
+DEFAULT, BASE, COLLECTED, VECTORCALL, METHOD = 1 << 18, 1 << 10, 1 << 14, 1 << 11, 1 << 17
 READONLY, OBJECT, SIZE = 1, 6, 19
 
 
@@ -216,7 +224,8 @@ def make_type(name, basicsize, flags, slots, members=()):
 
 @c_function
 def free_box(obj):
-    """A box dies: its tensor loses an owner."""
+    """A tensor's box dies: the tensor loses an owner."""
+    untrack(obj)
     tensor, kind = load(obj + PAYLOAD), load(obj + TYPE)
     if tensor:
         if tensor_at(tensor).box == obj:
@@ -227,9 +236,31 @@ def free_box(obj):
     return 0
 
 
-TensorBase = make_type("numbatensor.TensorBase", 24, DEFAULT | BASE, {"tp_dealloc": address(free_box)})
+@c_function
+def free_node_box(obj):
+    """A node's box dies: the node loses an owner."""
+    untrack(obj)
+    node, kind = load(obj + PAYLOAD), load(obj + TYPE)
+    if node:
+        node_at(node).box = 0
+        decref(node)
+    call_free(get_slot(kind, 74), obj)
+    drop_reference(kind)
+    return 0
+
+
+def box_type(name, dealloc, traverse, clear):
+    """The C type of a box: an object around one address, which the garbage collector sees through."""
+    slots = {"tp_dealloc": dealloc, "tp_traverse": traverse, "tp_clear": clear}
+    return make_type(name, 24, DEFAULT | BASE | COLLECTED, {k: address(v) for k, v in slots.items()})
+
+
+TensorBase = box_type("numbatensor.TensorBase", free_box, collection.traverse_tensor, collection.clear_tensor)
+NodeBase = box_type("numbatensor.NodeBase", free_node_box, collection.traverse_node, collection.clear_node)
 tensor_class = np.array([id(TensorBase), id(TensorBase)])  # the base, and the class that new boxes get
 publish("tensor_class", tensor_class.ctypes.data)
+node_class = np.array([id(NodeBase)])  # the class that new boxes of nodes get
+publish("node_class", node_class.ctypes.data)
 
 
 @njit
@@ -252,6 +283,21 @@ def box(tensor):
     if obj:
         store(obj + PAYLOAD, tensor)
         t.box = obj
+    return obj
+
+
+@native
+def box_node(node):
+    """The box of a node, of which the caller keeps its own reference: the living one, or a new one."""
+    n = node_at(node)
+    if n.box:
+        add_reference(n.box)
+        return n.box
+    obj = alloc_object(load(symbol("node_class")), 0)
+    if obj:
+        incref(node)
+        store(obj + PAYLOAD, node)
+        n.box = obj
     return obj
 
 

@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from numbatensor.core.compiler import native
+from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.graph import (
     ATTRIBUTE,
     NATIVE,
@@ -16,10 +16,58 @@ from numbatensor.core.graph import (
     save,
     settle,
 )
-from numbatensor.core.modes import grad_enabled
+from numbatensor.core.memory import decref
+from numbatensor.core.modes import grad_enabled, noticed
 from numbatensor.core.promotion import put_number
+from numbatensor.core.python import call_python
 from numbatensor.core.records import SIZE, arguments_at, node_at, op_at, saved_at, storage_at, tensor_at
+from numbatensor.core.table import INFERENCE_SAVE
 from numbatensor.core.tensors import FLOAT32, itemsize_of
+
+
+@njit
+def told(node):
+    """A new node, once Python has noticed it where it wants to; takes and gives the reference."""
+    if noticed() and attempt(symbol("notice"), node) == -1:
+        decref(node)
+        fail()
+    return node
+
+
+@native
+def notice(node):
+    """Tell Python of a new node: it notes a traceback, or sends what is saved through hooks."""
+    return call_python("notice_node", node)
+
+
+@native
+def check_saves(op, arguments):
+    """Fail where the wanted rules would save a tensor of inference mode."""
+    o, a = op_at(op), arguments_at(arguments)
+    wanted = 0
+    for k in range(o.tensors):
+        if a.tensors[k] and o.rule_kind[k] and needs_grad(tensor_at(a.tensors[k])):
+            wanted |= o.saves[k]
+    for k in range(o.tensors):
+        t = a.tensors[k]
+        if t and wanted >> (k + 1) & 1 and storage_at(tensor_at(t).storage).inference:
+            call_python("complain", INFERENCE_SAVE, 0, 0, 0)
+    return 0
+
+
+@njit
+def settle_all(op, arguments):
+    """Make the arguments ready to be recorded, before anything is written."""
+    o, a = op_at(op), arguments_at(arguments)
+    inference = 0
+    for k in range(o.tensors):
+        t = a.tensors[k]
+        if t:
+            if o.rule_kind[k]:
+                settle(t)
+            inference |= storage_at(tensor_at(t).storage).inference
+    if inference:
+        check_saves(op, arguments)
 
 
 @native
@@ -61,7 +109,7 @@ def record(op, out, arguments, dtype, in_place):
                 s.which, s.checksum = k, 0
                 put_number(address + NUMBER, dtype, a.kinds[k - 1], a.numbers[k - 1])
             slot += 1
-    return node
+    return told(node)
 
 
 @njit
@@ -88,10 +136,10 @@ def wants_record(o, a, out):
 def record_node(op, out, arguments):
     """A node for the result of an op that is not pointwise: saved tensors, and the attributes that the wanted rules read."""
     o, a = op_at(op), arguments_at(arguments)
+    settle_all(op, arguments)
     wanted = 0
     for k in range(o.tensors):
         if a.tensors[k] and o.rule_kind[k] and needs_grad(tensor_at(a.tensors[k])):
-            settle(a.tensors[k])
             wanted |= o.saves[k]
     count, attributes = wanted & 1, wanted >> SIZE
     for k in range(o.operands):
@@ -119,7 +167,7 @@ def record_node(op, out, arguments):
     if attributes:
         x, y = tensor_at(a.tensors[0]), tensor_at(out)
         keep_attributes(node, a, o.operands, x, x.numel / y.numel if y.numel else 0.0)
-    return node
+    return told(node)
 
 
 @native
@@ -127,3 +175,6 @@ def record_call(op, out, arguments):
     """Give the result of an op that is not pointwise its node."""
     attach(out, record_node(op, out, arguments))
     return out
+
+
+assert notice  # reached through its symbol

@@ -30,8 +30,13 @@ def words(*names):
 Block = np.dtype(header)
 
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
-# `writer`, `code` and `at` say who wrote last: op row, code object, instruction.
-Storage = np.dtype(header + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at"))
+# `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
+# something was saved (see regions.py), or 0. `inference`: made in inference mode.
+Storage = np.dtype(
+    header
+    + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
+    + words("inference")
+)
 
 # `node` and `output_nr`: where this tensor's gradient comes from; a leaf's node holds its `.grad`.
 # `base`: the tensor this is a view of. `seen`: the storage's version for which a view's node is right.
@@ -57,8 +62,13 @@ Tensor = np.dtype(
     + [("shape", "i8", RANK), ("strides", "i8", RANK)]
 )
 
-# `kind`: LEAF, NATIVE, FREED. `edges`, `saves`, `attributes`: addresses of what follows in the same block.
-# `grad`: of a leaf, or of a node whose tensor retains it. `visit`: this node's place in the backward pass that runs now.
+# What a node knows of one of its outputs. `grad`: the gradient that is kept, of a leaf or where the output `retains` it.
+Output = np.dtype(words("retains", "grad", "dtype", "itemsize", "ndim") + [("shape", "i8", RANK)])
+
+# `kind`: LEAF, NATIVE, FREED. `edges`, `saves`, `attributes`, `more`: addresses of what follows in the same block; `more` has the
+# outputs after the first, which ends this record. `visit`: this node's place in the backward pass that runs now. `box`: the
+# Python object that shows the node, not owned. `state`: handle of what its Python rule needs; `extras`: of its hooks and metadata;
+# `slow`: which of these the engine must ask (see `core/graph.py`). `variable`: of a leaf, its tensor, not owned.
 Node = np.dtype(
     header
     + words(
@@ -70,20 +80,20 @@ Node = np.dtype(
         "edges",
         "saves",
         "attributes",
-        "grad",
-        "retains",
+        "more",
         "lock",
         "visit",
         "sequence",
         "next_free",
-        "handle",
+        "state",
+        "extras",
+        "slow",
+        "box",
+        "variable",
         "code",
         "at",
-        "dtype",
-        "itemsize",
-        "ndim",
     )
-    + [("shape", "i8", RANK)]
+    + [(name, *field) for name, *field in Output.descr]
 )
 
 # Of one differentiable input: the node its gradient flows to, and which output of that node it is.
@@ -161,12 +171,21 @@ Arguments = np.dtype(
     + [("lists", "i8", 6 * RANK)]
 )
 
-# One node's place in one backward pass.
-Visit = np.dtype(words("node", "call", "grads", "grad", "pending", "next", "chain", "previous"))
+# One node's place in one backward pass. `grads`: address of the gradients of its outputs, which is `grad`'s where there is one output;
+# `kept`: of those that are captured or retained, in the same way. `needed`: whether a captured node lies below; `captured`: whether
+# it is one. `next`: in the list of those that are ready; `chain`: of all; `bucket`: of those that another thread's pass holds.
+Visit = np.dtype(
+    words("node", "call", "grads", "grad", "kept", "keep", "pending", "left", "needed", "captured")
+    + words("next", "chain", "previous", "bucket")
+)
 
-# One backward pass.
+# One backward pass. `pruned`: only what leads to captured nodes is run. `foreign`: hash table of visits of leaves that another thread's
+# pass holds. `watch`: anomaly mode. `number`: no other pass has it.
 Call = np.dtype(
-    words("thread", "visits", "ready", "retain", "create_graph", "accumulate", "arena", "free", "room", "keep")
+    words(
+        "thread", "visits", "ready", "retain", "create_graph", "accumulate", "pruned", "watch", "arena", "free", "room"
+    )
+    + words("foreign", "number")
 )
 
 State = np.dtype(
@@ -181,17 +200,15 @@ State = np.dtype(
         "serial",
         "released",
         "release_lock",
+        "asked",
+        "hooked",
+        "leaf_lock",
         "threads",
         "parallel_for",
         "pool_lock",
     )
     + [("pool", "i8", 48)]
 )
-
-FIELDS = {
-    dtype: {name: field[1] for name, field in dtype.fields.items()}
-    for dtype in (Storage, Tensor, Node, Saved, Op, Frame)
-}
 
 
 def at(dtype):
@@ -213,6 +230,7 @@ def at(dtype):
     storage_at,
     tensor_at,
     node_at,
+    output_at,
     edge_at,
     saved_at,
     op_at,
@@ -222,7 +240,7 @@ def at(dtype):
     visit_at,
     call_at,
     state_at,
-) = map(at, (Block, Storage, Tensor, Node, Edge, Saved, Op, Frame, Arguments, Attribute, Visit, Call, State))
+) = map(at, (Block, Storage, Tensor, Node, Output, Edge, Saved, Op, Frame, Arguments, Attribute, Visit, Call, State))
 
 
 def on_stack(dtype):

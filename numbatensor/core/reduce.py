@@ -18,8 +18,8 @@ from numbatensor.core.records import (
     frame_at,
     new_arguments,
     new_frame,
-    node_at,
     op_at,
+    output_at,
     state_at,
     tensor_at,
 )
@@ -373,9 +373,9 @@ def variance(op, arguments, out):
 
 
 @native
-def sum_to(grad, node):
-    """A gradient summed, or spread, to the shape of a node: the other side of broadcasting. Recorded where that is wanted."""
-    g, n = tensor_at(grad), node_at(node)
+def sum_to(grad, output):
+    """A gradient summed, or spread, to the shape of a node's output: the other side of broadcasting. Recorded where that is wanted."""
+    g, n = tensor_at(grad), output_at(output)
     arguments = new_arguments()
     a = arguments_at(arguments)
     lead = g.ndim - n.ndim

@@ -26,6 +26,9 @@ codes = np.zeros(CODES, np.int64)  # direct-mapped: the code objects seen last
 publish("library", library.ctypes.data)
 publish("codes", codes.ctypes.data)
 kept: dict = {}
+source_lines = np.ones(1, np.int64)  # whether lines are noted
+publish("source_lines", source_lines.ctypes.data)
+writers: dict = {}  # names of what writes without being an op, by address
 
 
 @njit
@@ -62,7 +65,7 @@ def find_frame(unused):
 def mark(record):
     """Note in a record's `code` and `at` the line that runs."""
     record.code = record.at = 0
-    if gil_held() == 0:
+    if load(symbol("source_lines")) == 0 or gil_held() == 0:
         return
     frame = find_frame(0)
     if frame == 0:
@@ -96,10 +99,17 @@ def register_library():
             library[k] = address
 
 
+def writer(name):
+    """The word by which a storage knows who wrote it, where that is no op."""
+    name = sys.intern(name)
+    writers[id(name)] = name
+    return id(name)
+
+
 def describe(code, at):
-    """`file.py:12` for a site, or "compiled code"."""
+    """`file.py:12` for a site, or what is known instead."""
     if code not in kept:
-        return "compiled code"
+        return "compiled code" if source_lines[0] or code else "a line that was not noted"
     found = kept[code]
     line = None
     for start, end, number in found.co_lines():

@@ -7,11 +7,13 @@ from numbatensor.core.compiler import attempt, call, external, fail, native, pub
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, incref
+from numbatensor.core.modes import inference_bit
 from numbatensor.core.packing import packed_as
+from numbatensor.core.python import call_python
 from numbatensor.core.records import at, on_stack, state_at, storage_at, tensor_at, words
-from numbatensor.core.sites import mark
-from numbatensor.core.table import conversion
+from numbatensor.core.table import INFERENCE_WRITE, conversion
 from numbatensor.core.tensors import same_shape
+from numbatensor.core.writes import bump, count
 
 assert copy_into and packed_as  # reached through their symbols
 ARRAYS, SETTINGS = 6, 10
@@ -106,12 +108,13 @@ def take_step(context):
         j.addresses[k] = x.data
     j.itemsize = p.itemsize
     s = storage_at(p.storage)
-    s.version += 1
-    s.writer = j.row
+    if s.inference and inference_bit() == 0:
+        call_python("complain", INFERENCE_WRITE, j.row, t, 0)
     if j.place == -1:
-        mark(s)
+        bump(j.row, t)
         j.code, j.place = s.code, s.at
-    s.code, s.at = j.code, j.place
+    else:
+        count(j.row, t, j.code, j.place, 0)
     if even and p.numel * j.cost < PARALLEL:
         return step_packed(context, p.numel)
     # the GIL may be let go: what another thread could drop is held

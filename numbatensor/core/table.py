@@ -27,8 +27,11 @@ CONVERSIONS = np.zeros((16, 16), np.int64)  # kernels out = x, by target and sou
 publish("conversions", CONVERSIONS.ctypes.data)
 
 # What complain() is told.
-NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED, RESTRICTED = range(10)
+NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO_GRAD_FN, FREED_GRAPH, RESTRICTED = (
+    range(10)
+)
 TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION, NEGATIVE_POWER = range(10, 16)
+INFERENCE_WRITE, INFERENCE_SAVE, AMBIGUOUS, INFERENCE_VERSION = range(16, 20)
 DIVIDES, RAISES = 1, 2  # traits of pointwise ops: what their second operand must not be, of integers
 FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
 RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`

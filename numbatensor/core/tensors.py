@@ -5,6 +5,7 @@ from numba import njit
 from numbatensor.core.compiler import c_function, native, symbol
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
+    FIELD,
     LARGE,
     LARGEST,
     STORAGES,
@@ -13,16 +14,20 @@ from numbatensor.core.memory import (
     atomic_add,
     counted,
     decref,
+    exchange,
     free,
     free_large,
     incref,
     memset,
     note_bytes,
+    take,
 )
+from numbatensor.core.modes import inference_bit
 from numbatensor.core.python import call_python
-from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, storage_at, tensor_at
+from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, node_at, storage_at, tensor_at
 
 STORAGE, TENSOR = Storage.itemsize, Tensor.itemsize
+LEAF_LOCK = FIELD["leaf_lock"]
 FLOAT32, FLOAT64, BOOL = 6, 7, 0
 
 
@@ -31,6 +36,8 @@ def free_storage(payload, size, info):
     """A storage dies: its memory goes back to where it came from, or its foreign owner is let go."""
     s = storage_at(payload - HEADER)
     atomic_add(symbol("state") + STORAGES, -1)
+    if s.log:
+        free(s.log)
     if s.owner:
         release_handle(s.owner)
     else:
@@ -40,11 +47,23 @@ def free_storage(payload, size, info):
     return 0
 
 
+@njit
+def forget_variable(node, t):
+    """A leaf's node outlives its tensor, or the tensor gets another."""
+    if node_at(node).variable == t:
+        here = symbol("state")
+        take(here + LEAF_LOCK)
+        node_at(node).variable = 0
+        exchange(here + LEAF_LOCK, 0)
+
+
 @c_function
 def free_tensor(payload, size, info):
     """A tensor dies: it lets go of its storage, node and base."""
     t = tensor_at(payload - HEADER)
     atomic_add(symbol("state") + TENSORS, -1)
+    if t.node:
+        forget_variable(t.node, payload - HEADER)
     decref(t.storage)
     decref(t.node)
     decref(t.base)
@@ -65,17 +84,8 @@ def new_storage(nbytes):
         if data == 0:
             free(s)
             return 0
-    r.version, r.data, r.nbytes, r.device, r.owner, r.aliases, r.writer, r.code, r.at = (
-        0,
-        data,
-        nbytes,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    )
+    r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
+    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = 0
     atomic_add(symbol("state") + STORAGES, 1)
     note_bytes(nbytes)
     return s

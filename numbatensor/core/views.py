@@ -10,20 +10,20 @@ from numba.extending import register_jitable
 from numbatensor.core.arguments import arguments_room, item, list_argument, number_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import copy_into
-from numbatensor.core.graph import NO_GRAD_VIEW
+from numbatensor.core.graph import CHAINED, INFERENCE_VIEW, KIND, NO_GRAD_VIEW, OP
 from numbatensor.core.memory import decref, incref, memset
-from numbatensor.core.modes import grad_enabled
+from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.python import call_python
 from numbatensor.core.recording import record_call
-from numbatensor.core.records import arguments_at, frame_at, new_arguments, new_frame, storage_at, tensor_at
+from numbatensor.core.records import arguments_at, frame_at, new_arguments, new_frame, op_at, storage_at, tensor_at
 from numbatensor.core.rules import add_each
 from numbatensor.core.table import NO_MEMORY, refuse
 from numbatensor.core.tensors import alias, blank, empty, is_packed, new_storage, zero
 
 
 @njit
-def finish_view(t, x):
-    """Complete a view's record: its size, its base, and what forbids to write it."""
+def finish_view(t, x, op):
+    """Complete the record of an op's view: its size, its base, and what forbids to write it."""
     y, b = tensor_at(t), tensor_at(x)
     y.numel = 1
     for i in range(y.ndim):
@@ -33,9 +33,11 @@ def finish_view(t, x):
     if base == 0:
         base = x
     incref(base)
-    y.base, y.seen, y.restriction = base, storage_at(y.storage).version, b.restriction
-    if not grad_enabled() and tensor_at(base).requires_grad:
-        y.restriction = NO_GRAD_VIEW
+    y.base, y.seen = base, storage_at(y.storage).version
+    if not grad_enabled():
+        y.restriction = INFERENCE_VIEW if inference_bit() else NO_GRAD_VIEW
+    elif b.restriction:
+        y.restriction = b.restriction & KIND | CHAINED | (1 + op_at(op).index) << OP
 
 
 def adapted(g, getters):
@@ -65,7 +67,7 @@ def view_runner(geometry, attributes):
         if not change(tensor_at(t), tensor_at(x), arguments):
             decref(t)
             refuse(op, arguments)
-        finish_view(t, x)
+        finish_view(t, x, op)
         return t
 
     return run
@@ -140,7 +142,7 @@ def same_memory(op, arguments, out):
     if not set_shape(y, b.numel, list_argument(arguments, 1)) or not strides_for_shape(y, b):
         decref(t)
         refuse(op, arguments)
-    finish_view(t, x)
+    finish_view(t, x, op)
     return t
 
 
@@ -168,7 +170,7 @@ def same_elements(op, arguments, out):
         decref(t)
         refuse(op, arguments)
     if strides_for_shape(y, b):
-        finish_view(t, x)
+        finish_view(t, x, op)
         return t
     made = attempt(symbol("contiguous_copy"), x)
     if made == -1:

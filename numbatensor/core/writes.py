@@ -4,14 +4,15 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, copy_into
-from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
+from numbatensor.core.graph import LEAF, NATIVE, attach, link, needs_grad, new_node, settle
 from numbatensor.core.memory import decref
-from numbatensor.core.modes import grad_enabled
+from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import frame_at, new_frame, node_at, storage_at, tensor_at
+from numbatensor.core.regions import SAVE, describe, meet, new_region, note_write
 from numbatensor.core.sites import mark
-from numbatensor.core.table import COPY_SHAPE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
+from numbatensor.core.table import COPY_SHAPE, INFERENCE_WRITE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
 from numbatensor.core.tensors import FLOAT32, empty, same_shape, shape_of
 
 REBASE_VIEW = LATE.index("rebase_view")
@@ -39,13 +40,6 @@ def extent(x):
 
 
 @njit
-def gcd(a, b):
-    while b:
-        a, b = b, a % b
-    return a
-
-
-@njit
 def overlaps(out, x):
     """Whether writing `out` could change elements of x that are still to be read: they share memory, and not element by element."""
     if out.storage != x.storage or out.numel == 0 or x.numel == 0:
@@ -56,47 +50,63 @@ def overlaps(out, x):
             same &= out.strides[i] == x.strides[i] or out.shape[i] == 1
         if same:
             return False
-    a, b = extent(out)
-    c, d = extent(x)
-    if b <= c or d <= a:
+    written, read = new_region(), new_region()
+    describe(written, out)
+    describe(read, x)
+    return meet(written, read) != 0
+
+
+@njit
+def is_leaf(x):
+    """Whether a tensor requires a gradient, and no recorded op made it, nor wrote its base since it became a leaf."""
+    if x.requires_grad == 0 or (x.node and node_at(x.node).kind != LEAF):
         return False
-    # all elements of each lie on a lattice; the two lattices may miss each other
-    step = 0
-    for i in range(out.ndim):
-        if out.shape[i] > 1:
-            step = gcd(step, abs(out.strides[i]))
-    for i in range(x.ndim):
-        if x.shape[i] > 1:
-            step = gcd(step, abs(x.strides[i]))
-    apart = (x.data - out.data) % step if step else 0
-    return step == 0 or apart < out.itemsize or step - apart < x.itemsize
+    return x.base == 0 or x.seen == storage_at(x.storage).version or tensor_at(x.base).requires_grad == 0
+
+
+@native
+def check_permission(op, out, wanted):
+    """Fail where a tensor must not be changed in place, whatever its geometry. `wanted`: the change is recorded."""
+    x = tensor_at(out)
+    if storage_at(x.storage).inference and inference_bit() == 0:
+        call_python("complain", INFERENCE_WRITE, op, out, 0)
+    if grad_enabled():
+        if x.base:
+            b = tensor_at(x.base)
+            if x.restriction and (wanted or x.requires_grad or b.requires_grad):
+                call_python("complain", RESTRICTED, op, out, 0)
+            if is_leaf(b) or is_leaf(x):
+                call_python("complain", LEAF_IN_PLACE, op, out, 1)
+        elif is_leaf(x):
+            call_python("complain", LEAF_IN_PLACE, op, out, 0)
+    return 0
 
 
 @native
 def check_write(op, out, wanted):
     """Fail unless a tensor may be written in place. `wanted`: the write is recorded."""
-    x = tensor_at(out)
-    if overlaps_itself(x):
+    check_permission(op, out, wanted)
+    if overlaps_itself(tensor_at(out)):
         call_python("complain", OVERLAP, op, out, 0)
-    if grad_enabled():
-        if x.base:
-            b = tensor_at(x.base)
-            if b.requires_grad and (b.node == 0 or node_at(b.node).kind == 0):
-                call_python("complain", LEAF_IN_PLACE, op, out, 1)
-            if x.restriction and (wanted or x.requires_grad or b.requires_grad):
-                call_python("complain", RESTRICTED, op, out, x.restriction)
-        elif x.requires_grad and (x.node == 0 or node_at(x.node).kind == 0):
-            call_python("complain", LEAF_IN_PLACE, op, out, 0)
     return 0
 
 
 @njit
-def bump(op, out):
-    """Count a write, and note who made it."""
+def count(writer, out, code, place, geometry_only):
+    """Count a write by a writer at a site, and note where it was while something is saved. All writes come through here."""
     s = storage_at(tensor_at(out).storage)
     s.version += 1
-    s.writer = op
+    s.writer, s.code, s.at = writer, code, place
+    if s.refcount > SAVE:
+        note_write(out, geometry_only)
+
+
+@njit
+def bump(writer, out):
+    """Count a write at the line that runs. `writer`: an op row, one more where the op wrote into `out=`, or `sites.writer`'s word."""
+    s = storage_at(tensor_at(out).storage)
     mark(s)
+    count(writer, out, s.code, s.at, 0)
 
 
 @native
@@ -110,8 +120,8 @@ def rebase(out, node):
 
 
 @native
-def write(out, source):
-    """out[...] = source, converted and broadcast: recorded as a copy where that is wanted, counted as a write."""
+def write(out, source, writer):
+    """out[...] = source, converted and broadcast: recorded as a copy where that is wanted, counted as a write of `writer`."""
     y, x, op = tensor_at(out), tensor_at(source), symbol("op_copy")
     wanted = 1 if y.dtype >= FLOAT32 and grad_enabled() and (needs_grad(x) or needs_grad(y)) else 0
     frame = new_frame()
@@ -132,7 +142,7 @@ def write(out, source):
         decref(apart)
     else:
         copy_into(out, source)
-    bump(op, out)
+    bump(writer, out)
     if wanted:
         node = new_node(NATIVE, op, 1, 0, 0, out)
         link(node, 0, source)
@@ -141,13 +151,13 @@ def write(out, source):
 
 
 @native
-def write_number(out, kind, value):
+def write_number(out, kind, value, writer):
     """out[...] = a Python number."""
     y, frame = tensor_at(out), new_frame()
     frame_at(frame).ndim = 0
     source = empty(frame, y.dtype)
     put_number(tensor_at(source).data, y.dtype, kind, value)
-    failed = attempt(symbol("write"), out, source) == -1
+    failed = attempt(symbol("write"), out, source, writer) == -1
     decref(source)
     if failed:
         fail()
