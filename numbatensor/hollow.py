@@ -12,7 +12,8 @@ class EmptyBox(RuntimeError):
 
 class Hollow:
     """What marks a class of such tensors. It has methods ``perform(op, values, in_place)``, ``join(op, tensors, dim)``,
-    ``write(out, source, name)`` and ``kept(function)``: a function of shape and dtype alone, applied to what is inside."""
+    ``write(out, source, name)``, ``custom(function, args)`` and ``kept(function)``: a function of shape and dtype alone, applied to what is
+    inside."""
 
 
 def hollow(values):

@@ -98,6 +98,16 @@ def test_graphs_outside():
     close(func.grad(f)(X), 3.0 * X)
 
 
+def test_inference_mode():
+    w = real(4).requires_grad_()
+    with nt.inference_mode():
+        for x in (X, nt.ones(4).double()):
+            g, value = func.grad_and_value(lambda a: (a * a * w).sum())(x)
+            close(g, 2.0 * x * w)
+            assert not g.requires_grad and not value.requires_grad
+            close(func.hessian(quadratic)(x), M + M.T)
+
+
 def test_unused_and_identity():
     close(func.grad(lambda x: nt.tensor(1.0).double())(X), np.zeros(4))
     close(func.grad(lambda x, y: x.sum(), argnums=(0, 1))(X, W)[1], np.zeros((3, 4)))

@@ -370,6 +370,54 @@ def test_writes_reach_what_is_mapped():
     check(f, [real(3, 2)], [0])
 
 
+def test_views_in_place():
+    def f(a):
+        b = a.clone().unsqueeze_(0).transpose_(0, 1)
+        return b.squeeze_(1).t_() * a.t()
+
+    check(f, [real(3, 2, 2)], [0])
+
+
+# custom functions
+
+
+class Twice(nt.autograd.Function):
+    """x + x, whose gradient says that it is 3 * x."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(ctx, x, k):
+        return x * 2.0, x + k
+
+    @staticmethod
+    def backward(ctx, grad, other):
+        return grad * 3.0 + other, None
+
+
+class Mapped(Twice):
+    generate_vmap_rule = False
+
+    @staticmethod
+    def vmap(info, in_dims, x, k):
+        assert info.batch_size == x.shape[0] and in_dims == (0, None)
+        return Mapped.apply(x, k), (0, 0)
+
+
+def test_custom_functions():
+    for function in (Twice, Mapped):
+        check(lambda a: function.apply(a * 1.0, 2.0), [real(3, 2)], [0])
+        check(lambda a: vmap(lambda b: function.apply(b, 1.0))(a), [real(3, 2, 4)], [0])
+        g = vmap(nt.func.grad(lambda a: function.apply(a, 1.0)[0].sum()))(real(3, 2))
+        assert g.tolist() == [[3, 3]] * 3
+    bare = type("Bare", (Twice,), {"generate_vmap_rule": False})
+    refused(
+        lambda a: bare.apply(a, 1.0), real(3, 2), text="You tried to vmap over Bare, but it does not have vmap support"
+    )
+    both = type("Both", (Mapped,), {"generate_vmap_rule": True})
+    refused(lambda a: both.apply(a, 1.0), real(3, 2), text="it has both generate_vmap_rule=True and an overriden vmap")
+
+
 # structures
 
 

@@ -68,6 +68,10 @@ class Batched(Hollow, Tensor):
         """A function that keeps shapes, applied to the whole batch."""
         return Batched(function(self.value), self.level)
 
+    def custom(self, function, args):
+        """A custom Function of tensors of which some are Batched."""
+        return KINDS["custom"](function, innermost(args), args)
+
     # what a tensor is asked
 
     shape = property(lambda self: Size(self.value.shape[1:]), doc="The size of each dimension, without the batch's.")
@@ -85,6 +89,10 @@ class Batched(Hollow, Tensor):
         lambda self: self.value.requires_grad, _set_requires_grad, doc="Whether operations are recorded."
     )
     grad = property(lambda self: None, doc="Entries of a batch have no gradient of their own: see `nt.func.grad`.")
+
+    def is_inference(self):
+        """Whether the batch was made under `inference_mode`."""
+        return self.value.is_inference()
 
     def dim(self):
         """The number of dimensions, without the batch's."""
@@ -205,6 +213,22 @@ for name in ("new_empty", "new_zeros", "new_ones", "new_full"):
     setattr(Batched, name, new_like(name))
 
 
+def in_place_view(name):
+    """``x.unsqueeze_(...)`` and the like: the entry shows another view of the batch."""
+    view = getattr(Tensor, name.rstrip("_"))
+
+    def method(self, *args, **kwargs):
+        self.value = view(self, *args, **kwargs).value
+        return self
+
+    method.__name__, method.__doc__ = name, view.__doc__
+    return method
+
+
+for name in ("transpose_", "swapaxes_", "swapdims_", "t_", "unsqueeze_", "squeeze_"):
+    setattr(Batched, name, in_place_view(name))
+
+
 def at(x, level):
     """Whether a vmap maps a value."""
     return isinstance(x, Batched) and x.level is level
@@ -262,4 +286,4 @@ def wrapped(x, levels):
     return x
 
 
-KINDS: dict = {}  # the rules by kind of op, None for all others; `rules.py` puts them here
+KINDS: dict = {}  # the rules by kind of op, None for all others; `rules.py` and `custom.py` put them here

@@ -5,8 +5,10 @@ has a history, the alias is a view of it, and the gradient that the inner transf
 an input becomes Batched in every vmap that runs, so that each entry has a gradient of its own.
 """
 
+import contextlib
+
 from numbatensor import autograd, creation, joining
-from numbatensor.autograd import enable_grad, is_grad_enabled
+from numbatensor.autograd import enable_grad, inference_mode, is_grad_enabled
 from numbatensor.func.batched import Batched, at, lifted, unwrapped, wrapped
 from numbatensor.func.trees import flatten, mapped, unflatten
 from numbatensor.hollow import running
@@ -28,14 +30,15 @@ class Differentiation:
 
     def __init__(self):
         self.levels, self.outer, self.inner = tuple(running.levels), is_grad_enabled(), []
-        self.mode = enable_grad()
+        self.modes = contextlib.ExitStack()
 
     def __enter__(self):
-        self.mode.__enter__()
+        self.modes.enter_context(inference_mode(False))
+        self.modes.enter_context(enable_grad())
         return self
 
     def __exit__(self, *error):
-        self.mode.__exit__(*error)
+        self.modes.__exit__(*error)
 
     def replace(self, args, argnums):
         """The arguments with aliases for those that are chosen, and the structure of these."""
@@ -57,6 +60,7 @@ class Differentiation:
         if not x.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         x = self.inside(x)
+        x = x.clone() if x.is_inference() else x
         x = x.expand(x.shape) if self.outer and x.requires_grad else x.detach().requires_grad_()
         self.inner.append(x)
         return wrapped(x, self.levels)

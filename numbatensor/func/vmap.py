@@ -4,13 +4,13 @@ import functools
 import itertools
 
 from numbatensor import joining
-from numbatensor.func import structured_rules, view_rules
+from numbatensor.func import custom, structured_rules, view_rules
 from numbatensor.func.batched import Batched, at, full
 from numbatensor.func.trees import flatten, spread, unflatten
 from numbatensor.hollow import running
 from numbatensor.tensor import Tensor, new, wrap_dim
 
-assert structured_rules and view_rules  # they register themselves
+assert custom and structured_rules and view_rules  # they register themselves
 numbers = itertools.count(1)
 ERROR_MODE = (
     "vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' randomness flags on vmap "
