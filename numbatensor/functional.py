@@ -123,7 +123,15 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
         return size.amin(dim, keepdim)
     if p == 1:
         return size.sum(dim, keepdim)
-    return (size ** float(p)).sum(dim, keepdim) ** (1.0 / p)
+    if p < 0:
+        return (size ** float(p)).sum(dim, keepdim) ** (1.0 / p)
+    return power_off_zero(power_off_zero(size, float(p)).sum(dim, keepdim), 1.0 / p)
+
+
+def power_off_zero(x, y):
+    """x to a positive power, with slope 0 where x is 0."""
+    zero = x == 0.0
+    return op["where"](zero, 0.0, op["where"](zero, 1.0, x) ** y)
 
 
 def clamp(input, min=None, max=None):

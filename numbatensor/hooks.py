@@ -5,6 +5,7 @@ Where a node has hooks, its `slow` word says so to the engine, which calls the f
 
 import collections
 import itertools
+import os
 import threading
 import traceback
 import weakref
@@ -14,6 +15,8 @@ from numbatensor.core.handles import hold
 from numbatensor.core.modes import ANOMALY, PACKING, get_mode, set_mode
 from numbatensor.core.python import TensorBase, callback
 from numbatensor.core.records import Node, Saved, view_record
+
+PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class Hooks(collections.OrderedDict):
@@ -226,7 +229,8 @@ def unpacked(node, k):
 def notice_node(node):
     """A node was made in anomaly mode, or while what is saved goes through hooks."""
     if get_mode() & ANOMALY:
-        extras_of(node).metadata["traceback_"] = traceback.format_stack()
+        frames = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(PACKAGE)]
+        extras_of(node).metadata["traceback_"] = traceback.format_list(frames)
     if get_mode() & PACKING and packers():
         record, functions = view_record(node, Node), packers()[-1]
         set_mode(PACKING, 0)

@@ -6,7 +6,17 @@ import hashlib
 import numpy as np
 
 from numbatensor.core import entries, sites
-from numbatensor.core.graph import CHAINED, FUNCTION, INFERENCE_VIEW, KIND, MULTIPLE, NO_GRAD_VIEW, OP, OUTPUT
+from numbatensor.core.graph import (
+    CHAINED,
+    CUSTOM_VIEW,
+    FUNCTION,
+    INFERENCE_VIEW,
+    KIND,
+    MULTIPLE,
+    NO_GRAD_VIEW,
+    OP,
+    OUTPUT,
+)
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
 from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
@@ -110,6 +120,13 @@ MADE_IN = {
 }
 
 
+CUSTOM = (
+    "This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle "
+    "view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. This behavior "
+    "is forbidden. You can fix this by cloning the output of the custom Function."
+)
+
+
 def restricted(op, out, c):
     """A view that must not be written in place."""
     word = int(view_record(out, Tensor)["restriction"])
@@ -117,6 +134,8 @@ def restricted(op, out, c):
     name = MANY[many] or (BY_INDEX[index - 1].node_name().removesuffix("Backward0") if index else "")
     if kind == MULTIPLE:
         raise RuntimeError(f"Output {word >> OUTPUT} of {name} is a view and is being modified inplace. {OUT_OF_PLACE}")
+    if kind == CUSTOM_VIEW:
+        raise RuntimeError(f"A view is being modified inplace. {CUSTOM}")
     mode, where, block = MADE_IN[kind]
     subject = f"Output 0 of {name} is a view of a view which" if word & CHAINED else "A view"
     raise RuntimeError(
@@ -126,7 +145,10 @@ def restricted(op, out, c):
 
 def ambiguous(op, view, c):
     """A view made without recording, whose base is recorded and was written."""
-    mode, where, block = MADE_IN[int(view_record(view, Tensor)["restriction"]) & KIND]
+    kind = int(view_record(view, Tensor)["restriction"]) & KIND
+    if kind == CUSTOM_VIEW:
+        raise RuntimeError(f"The base of a view, or another view of it, has been modified inplace. {CUSTOM}")
+    mode, where, block = MADE_IN[kind]
     raise RuntimeError(
         f"A view was created in {mode} and its base or another view of its base has been modified inplace {where}. "
         f"{CLARIFY.format(block)}"
@@ -233,6 +255,21 @@ NOT_REACHED = ("", "", " The log of writes does not reach back to that: any writ
 STRICT = " It left what was saved as it was, but strict_versions is on: any write counts."
 
 
+def saver(node, n, which):
+    """Who saved a value: its name, its name in the graph, and what it calls the value."""
+    op, state = BY_ADDRESS[int(n["op"])], entries.state_of(node)
+    if hasattr(state, "name"):  # a custom function
+        what = (
+            f"its output {-which}"
+            if which <= 0
+            else f"its argument {which - 1}"
+            if which <= n["inputs"]
+            else "a tensor"
+        )
+        return state.name.removesuffix("Backward"), state.name, what
+    return op.name, op.node_name().removesuffix("Backward0"), f"`{op.inputs[which - 1]}`" if which else "its output"
+
+
 @callback
 def stale(node, k, result, found):
     """Raise the error of a saved value that was overwritten: who saved it where, and who wrote it where.
@@ -243,16 +280,14 @@ def stale(node, k, result, found):
     s = view_record(int(n["saves"]) + k * Saved.itemsize, Saved)
     storage = view_record(int(s["storage"]), Storage)
     version, writer, code, at = (ctypes.c_int64 * 4).from_address(found)
-    op = BY_ADDRESS[int(n["op"])]
-    names = op.inputs
-    name = "its output" if s["which"] == 0 else f"`{names[int(s['which']) - 1]}`"
     shape = [int(m) for m in s["shape"][: s["ndim"]]]
+    op, shown, name = saver(node, n, int(s["which"]))
     done = "has overwritten it since" if result == 1 else "has written to its storage since"
     raise RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {op.node_name().removesuffix('Backward0')}, is at "
+        f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {shown}, is at "
         f"version {int(storage['version'])}; expected version {int(s['version'])} instead. "
-        f"{op.name} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
+        f"{op} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
         f"{writer_name(writer)} at {sites.describe(code, at)} {done}, making version {version}. Clone it before the in-place call."
         f"{STRICT if result == 0 else NOT_REACHED[result]}"
     )
@@ -268,10 +303,10 @@ def checksum(saved, node):
         s["checksum"] = found
     elif int(s["checksum"]) != found:
         n = view_record(node, Node)
-        op = BY_ADDRESS[int(n["op"])]
+        op, _, _ = saver(node, n, int(s["which"]))
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: memory that a NumPy array "
-            f"shares (storage version {int(storage['version'])}) was written after {op.name} saved it at "
+            f"shares (storage version {int(storage['version'])}) was written after {op} saved it at "
             f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it."
         )
     return 0

@@ -28,6 +28,7 @@ from numbatensor.core.records import Storage as StorageRecord
 from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import EmptyBox, Hollow, hollow
+from numbatensor.samples import REDUCED, reals, truths, whole
 from numbatensor.trace import OPERATIONS, Traced, trace
 
 OPS: dict = OPERATIONS
@@ -97,7 +98,8 @@ class Op:
     shown = None  # the name of the op's gradient, where it does not follow from the op's
     batching = None  # the rule of `vmap`, where it does not follow from the op's kind
 
-    def __init__(self, function, parameters=None, name=None):
+    def __init__(self, function, parameters=None, name=None, samples=None):
+        self.samples = samples  # of its arguments (see samples.py); or, in words, why there are none
         self.function, self.rules, self.needs, self.explain = function, {}, {}, None
         self.public, self.keywords, self.constants, self.formulas = True, {}, (), {}
         self.name = self.__name__ = name or function.__name__
@@ -237,7 +239,7 @@ class Pointwise(Op):
 
     kind = POINTWISE
 
-    def __init__(self, function, tensors, result, promotes, dtypes, masks, cost, trait):
+    def __init__(self, function, tensors, result, promotes, dtypes, masks, cost, trait, samples):
         self.tensors, self.masks = tensors, masks
         super().__init__(function)
         row = self.row
@@ -245,6 +247,12 @@ class Pointwise(Op):
         row["promotes"], row["dtypes"], row["cost"] = promotes, dtypes, cost
         row["masks"] = sum(1 << self.inputs.index(m) for m in masks)
         row["trait"] = trait
+        if samples is None:
+            samples = reals() if dtypes & FLOATING and not result else whole(0, 4)
+        if not isinstance(samples, list):
+            domains = samples if isinstance(samples, tuple) else [samples] * int(row["tensors"])
+            samples = [tuple(truths(*d.shape) if n in masks else d for n, d in zip(self.inputs, domains, strict=False))]
+        self.samples = samples
 
     def accepts(self, k, parameter):
         return ANY_NUMBER | (TENSOR if self.tensors is None or k < self.tensors else 0)
@@ -287,11 +295,25 @@ def same(grad):
     return grad
 
 
-def pointwise(function=None, *, tensors=None, result=None, promotes=False, dtypes=ALL, masks=(), cost=1, trait=0):
-    """Declare a pointwise op by its formula on numbers. `trait`: see `core/table.py`."""
-    if function is None:
-        return lambda f: Pointwise(f, tensors, result, promotes, dtypes, masks, cost, trait)
-    return Pointwise(function, tensors, result, promotes, dtypes, masks, cost, trait)
+def pointwise(
+    function=None,
+    *,
+    tensors=None,
+    result=None,
+    promotes=False,
+    dtypes=ALL,
+    masks=(),
+    cost=1,
+    trait=0,
+    samples=None,
+):
+    """Declare a pointwise op by its formula on numbers. `trait`: see `core/table.py`.
+
+    `samples`: the domain where the formula is real and smooth, if that is not all numbers; one for each operand, where they differ; or
+    a list of samples.
+    """
+    declared = lambda f: Pointwise(f, tensors, result, promotes, dtypes, masks, cost, trait, samples)
+    return declared if function is None else declared(function)
 
 
 def parameters_of(function):
@@ -306,12 +328,13 @@ class Reduction(Op):
     """
 
     def __init__(
-        self, function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more
+        self, function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more, samples
     ):
         parameter = inspect.Parameter
         named = [("x", TENSOR, parameter.empty), ("dim", DIMS, None), ("keepdim", FLAG, False), *more]
         kind = parameter.POSITIONAL_OR_KEYWORD
         super().__init__(function, [parameter(n, kind, default=d, annotation=a) for n, a, d in named])
+        self.samples = samples
         self.identity, self.term, self.finish, self.run = identity, term, finish, run
         self.row["dtypes"], self.row["trait"] = dtypes, needs_element
         for code in range(len(DTYPES)):
@@ -392,10 +415,11 @@ def reduction(
     needs_element=False,
     run=reduce.reduction,
     more=(),
+    samples=REDUCED,
 ):
     """Declare a reduction by the formula that combines two values. `more`: further parameters (name, kind, default)."""
     return lambda function: Reduction(
-        function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more
+        function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more, samples
     )
 
 
@@ -404,9 +428,9 @@ class View(Op):
 
     kind = VIEW
 
-    def __init__(self, function, overlaps, run):
+    def __init__(self, function, overlaps, run, samples):
         named = parameters_of(function)
-        super().__init__(function, named if run else named[1:])
+        super().__init__(function, named if run else named[1:], samples=samples)
         self.run = run
         self.row["trait"] = overlaps
         self.rules[self.inputs[0]] = undone
@@ -440,18 +464,16 @@ def undone(grad, input_shape, arguments, op):
     return OPS["placed"](grad, input_shape, tuple(packed), tuple(pattern.shape), entries.stride_tuple(pattern), offset)
 
 
-def view(function=None, *, overlaps=False, run=None):
+def view(*, samples, overlaps=False, run=None):
     """Declare a view by its function of geometry, or by native code (`run`)."""
-    if function is None:
-        return lambda f: View(f, overlaps, run)
-    return View(function, overlaps, run)
+    return lambda function: View(function, overlaps, run, samples)
 
 
 class Structured(Op):
     """An op with code of its own: a native function, and the kernels that it uses."""
 
-    def __init__(self, function, run, kernels, dtypes, writes):
-        super().__init__(function)
+    def __init__(self, function, run, kernels, dtypes, writes, samples):
+        super().__init__(function, samples=samples)
         self.run, self.kernels = run, kernels
         self.row["dtypes"], self.row["trait"] = dtypes, int(writes)
 
@@ -469,26 +491,24 @@ class Structured(Op):
 EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms
 
 
-def structured(function=None, *, run=None, kernels=(), dtypes=ALL, writes=0):
+def structured(*, samples, run=None, kernels=(), dtypes=ALL, writes=0):
     """Declare an op that `run`, a native function, computes; without it, one that is only ever recorded.
 
     `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms. `writes`: it can write in place into its
     first argument, if that is contiguous (1), or it always does (2).
     """
-    if function is None:
-        return lambda f: Structured(f, run, kernels, dtypes, writes)
-    return Structured(function, run, kernels, dtypes, writes)
+    return lambda function: Structured(function, run, kernels, dtypes, writes, samples)
 
 
 class Joined(Op):
     """Any number of tensors made one; the gradient of each is a part of the whole's."""
 
-    def __init__(self, name, doc, run, new):
+    def __init__(self, name, doc, run, new, samples):
         def function():
             raise NotImplementedError(f"{name} takes a sequence of tensors")
 
         function.__doc__ = doc
-        super().__init__(function, [], name)
+        super().__init__(function, [], name, samples)
         self.run = run
         self.row["trait"], self.row["rule_kind"][0] = new, rules.SPLIT
         self.public = False
@@ -578,12 +598,12 @@ def from_array(array):
 class Recorded(Op):
     """An op that Python runs and records itself: any number of inputs, attributes of any kind."""
 
-    def __init__(self, name, doc, inputs=()):
+    def __init__(self, name, doc, inputs=(), samples=None):
         def function():
             raise NotImplementedError(f"{name} is recorded, never run by the table")
 
         function.__doc__ = doc
-        super().__init__(function, [], name)
+        super().__init__(function, [], name, samples)
         self.inputs = list(inputs)
 
     def backward(self, **given):

@@ -87,22 +87,18 @@ x.norm(0)
     "wrong gradient": """
 L.logit(z)
 L.atan2(n, s)
-L.logaddexp(z, z)
 x.var(dim=0, correction=3)
-(x * 0).norm(3)
 zt.cumprod(1)
 zt.topk(2)[0]
 """,
     "wrong result": """
 F.gelu(z)
 z ** 0.5
-twice(L, L.abs, x)
 reversed(v)
 """,
     "raises": """
 L.floor_divide(x, X, out=X)
 i + 1j
-twice(L, lambda x: x.scatter(0, at, 0.5) ** 2, x)
 """,
 }
 

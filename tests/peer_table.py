@@ -292,6 +292,18 @@ TABLE["double backward"] = [f"twice(L, L.{name}, {d})" for name, d in DOMAINED.i
 TABLE["double backward"] += [
     f"twice(L, L.{name}, {'p' if name == 'pow' else 'x'}, y)" for name in BINARY if name != "floor_divide"
 ]
+TABLE["double backward"] += [f"twice(L, L.{name}, k)" for name in DOMAINED if name != "logit"]
+TABLE["double backward"] += [
+    f"twice(L, L.{name}, k, kk)" for name in BINARY if name not in ("floor_divide", "pow", "atan2")
+]
+TABLE["double backward"] += [
+    f"twice(L, lambda x: {e}, k)"
+    for e in split("""
+F.relu(x)  F.elu(x)  F.selu(x)  F.gelu(x)  F.silu(x)  F.softplus(x * 20)  F.mish(x)  x.clamp(-1, 1)  L.clamp_min(x, 0)  x ** 2  x ** 0  x ** 1
+x ** 3  x.abs()  x.prod()  x.cumprod(0)  x.amax()  x.max()  x.std()  x.sort()[0]  (x * 0).norm(p=1)  x.norm(p=3)
+""")
+]
+TABLE["double backward"] += [f"twice(L, lambda x: {e}, kt)" for e in ("x.prod(1)", "x.amax(1)", "x.norm(p=3, dim=1)")]
 TABLE["double backward"] += [
     f"twice(L, lambda x: {e}, x)"
     for e in """

@@ -6,10 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import numbatensor as nt
 from numbatensor.op import OPS, Pointwise
+from numbatensor.samples import draw
 
 ROOT = pathlib.Path(nt.__file__).parents[1]
 SOURCES = sorted(p for folder in ("numbatensor", "kernels_cpu", "kernels_cuda") for p in (ROOT / folder).rglob("*.py"))
@@ -19,7 +21,7 @@ LAYERS = [
     ["numbatensor.core"],
     ["numbatensor.dtypes", "numbatensor.memory"],
     ["numbatensor.hollow"],
-    ["numbatensor.trace", "numbatensor.op"],
+    ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
     ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
     ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
@@ -209,6 +211,25 @@ def test_float32_kernels_compute_in_float32():
 
 def test_every_op_is_documented():
     assert not [name for name, op in OPS.items() if not op.__doc__]
+
+
+def test_every_op_has_samples():
+    """Or says in words why it has none."""
+    assert not [name for name, op in OPS.items() if not op.samples]
+    lacking = {
+        name: {i for i in op.rules if not any(len(sample) > op.inputs.index(i) for sample in op.samples)}
+        for name, op in OPS.items()
+        if not isinstance(op.samples, str)
+    }
+    assert not any(lacking.values()), f"no sample reaches these rules: {lacking}"
+
+
+def test_samples_are_drawn_late():
+    """Nothing is drawn at import, and what is drawn is the same each time."""
+    for op in OPS.values():
+        if not isinstance(op.samples, str):
+            assert not any(isinstance(value, np.ndarray) for sample in op.samples for value in sample)
+            assert repr(draw(op.samples)) == repr(draw(op.samples))
 
 
 def test_every_op_has_a_rule_per_input():

@@ -9,6 +9,7 @@ from numbatensor.autograd.anomaly import (
 )
 from numbatensor.autograd.backward import backward, grad
 from numbatensor.autograd.function import Function, once_differentiable
+from numbatensor.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from numbatensor.autograd.modes import (
     enable_grad,
     inference_mode,
@@ -21,10 +22,13 @@ from numbatensor.autograd.modes import (
 
 __all__ = [
     "Function",
+    "GradcheckError",
     "backward",
     "detect_anomaly",
     "enable_grad",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
     "graph",
     "inference_mode",
     "is_anomaly_check_nan_enabled",

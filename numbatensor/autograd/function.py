@@ -6,6 +6,7 @@ import weakref
 
 from numbatensor.autograd.modes import enable_grad, no_grad
 from numbatensor.core import custom, entries
+from numbatensor.core.graph import CUSTOM_VIEW
 from numbatensor.core.handles import hold
 from numbatensor.core.modes import get_grad
 from numbatensor.core.tensors import FLOAT32
@@ -15,7 +16,7 @@ from numbatensor.messages import freed
 from numbatensor.op import Recorded
 from numbatensor.tensor import Tensor
 
-FUNCTION = Recorded("function", "A custom function.").internal().backward()
+FUNCTION = Recorded("function", "A custom function.", samples="its users write it").internal().backward()
 
 
 class Context:
@@ -277,7 +278,7 @@ def record(cls, ctx, args, outputs, made):
     state = State(cls, ctx, shapes, saved, described)
     for out, kind in zip(made, kinds, strict=True):
         if kind == custom.DIFFERENTIABLE and entries.get(out, entries.BASE):
-            entries.set_restriction(out, CUSTOM_VIEW)
+            entries.set_restriction(out, CUSTOM_VIEW)  # its history must not be made from its base's
     with enable_grad():
         custom.record_function(
             FUNCTION.address,
@@ -292,9 +293,6 @@ def record(cls, ctx, args, outputs, made):
     state.node = entries.get(first, entries.NODE)
     ctx._state, ctx.to_save = weakref.ref(state), ()
     ctx.dirty = ctx.non_differentiable = ()
-
-
-CUSTOM_VIEW = 3
 
 
 class Once(Function):

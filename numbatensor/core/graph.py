@@ -36,7 +36,7 @@ LEAF, NATIVE, FREED = 0, 1, 2
 TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in range(5))
 # Why a view must not be written in place: a kind, whether it is for being a view of such a view, which of the functions of many
 # outputs it came from (`messages.MANY`) or 1 + its op's index, and which output it is.
-FREE, MULTIPLE, NO_GRAD_VIEW, INFERENCE_VIEW = range(4)
+FREE, MULTIPLE, NO_GRAD_VIEW, INFERENCE_VIEW, CUSTOM_VIEW = range(5)
 KIND, CHAINED, FUNCTION, OP, OUTPUT = 15, 16, 5, 8, 32  # a mask, a bit, and the first bits of the others
 REGENERATE = LATE.index("regenerate")
 NODE, EDGE, SAVED, ATTRIBUTE = Node.itemsize, Edge.itemsize, Saved.itemsize, Attribute.itemsize

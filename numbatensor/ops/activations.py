@@ -6,9 +6,10 @@ from kernels_cpu import mathematics
 from numbatensor.op import FLOATING, pointwise
 from numbatensor.ops.elementary import exp, sigmoid, where
 from numbatensor.ops.transcendental import erf
+from numbatensor.samples import reals
 
 
-@pointwise(tensors=1, dtypes=FLOATING)
+@pointwise(tensors=1, dtypes=FLOATING, samples=[(reals(),), (reals(), 0.2)])
 def leaky_relu(x, negative_slope=0.01):
     """Each element, times a slope where it is negative."""
     return x if x > 0.0 else x * negative_slope
@@ -17,13 +18,14 @@ def leaky_relu(x, negative_slope=0.01):
 leaky_relu.backward(x=lambda grad, x, negative_slope: where(x > 0.0, grad, grad * negative_slope))
 
 
-@pointwise(tensors=1, dtypes=FLOATING, cost=5)
+@pointwise(tensors=1, dtypes=FLOATING, cost=5, samples=[(reals(),), (reals(), 0.5)])
 def elu(x, alpha=1.0):
     """Each element, or ``alpha * (exp(x) - 1)`` where it is negative."""
     return x if x > 0.0 else alpha * math.expm1(x)
 
 
 elu.backward(x=lambda grad, x, alpha: where(x > 0.0, grad, grad * alpha * exp(x)))
+elu.formula(x=lambda grad, x, alpha: where(x > 0.0, grad, grad * alpha * exp(where(x < 0.0, x, 0.0))))
 
 
 @pointwise(dtypes=FLOATING, cost=5)
@@ -33,6 +35,9 @@ def selu(x):
 
 
 selu.backward(x=lambda grad, x: where(x > 0.0, grad * 1.0507009873554805, grad * 1.7580993408473766 * exp(x)))
+selu.formula(
+    x=lambda grad, x: where(x > 0.0, grad * 1.0507009873554805, grad * 1.7580993408473766 * exp(where(x < 0.0, x, 0.0)))
+)
 
 
 @pointwise(dtypes=FLOATING, cost=5)
@@ -70,16 +75,21 @@ def gelu_tanh_slope(grad, x):
 gelu_tanh.backward(x=gelu_tanh_slope)
 
 
-@pointwise(tensors=1, dtypes=FLOATING, cost=8)
+@pointwise(tensors=1, dtypes=FLOATING, cost=8, samples=[(reals(),), (reals(), 2.0, 1.0)])
 def softplus(x, beta=1.0, threshold=20.0):
     """``log(1 + exp(beta * x)) / beta``, or x where ``beta * x`` is above a threshold."""
     return x if x * beta > threshold else mathematics.softplus(x * beta) / beta
 
 
 softplus.backward(x=lambda grad, x, beta, threshold: where(x * beta > threshold, grad, grad * sigmoid(x * beta)))
+softplus.formula(
+    x=lambda grad, x, beta, threshold: where(
+        x * beta > threshold, grad, grad * sigmoid(where(x * beta < threshold, x * beta, threshold))
+    )
+)
 
 
-@pointwise(tensors=1, dtypes=FLOATING)
+@pointwise(tensors=1, dtypes=FLOATING, samples=[(reals(),), (reals(), -0.5, 1.5)])
 def hardtanh(x, min_val=-1.0, max_val=1.0):
     """Each element, kept between two bounds."""
     return min_val if x < min_val else max_val if x > max_val else x

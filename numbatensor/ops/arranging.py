@@ -4,9 +4,16 @@ from kernels_cpu import index as kernels
 from numbatensor.core import arranging as natives
 from numbatensor.core import joining
 from numbatensor.op import DIMS, EXACT, INT, SIZES, TENSOR, Joined, structured
+from numbatensor.samples import floats
+
+TRIANGLES = [(floats(3, 3),), (floats(2, 2, 3), 1), (floats(3, 2), -1)]
 
 
-@structured(run=natives.flip, kernels=((kernels.turn, 2, EXACT),))
+@structured(
+    run=natives.flip,
+    kernels=((kernels.turn, 2, EXACT),),
+    samples=[(floats(2, 3), (0, -1)), (floats(2, 3), 1), (floats(3), ())],
+)
 def flip(x: TENSOR, dims: DIMS):
     """The tensor with the order of some dimensions turned around."""
 
@@ -14,7 +21,7 @@ def flip(x: TENSOR, dims: DIMS):
 flip.backward(x=lambda grad, dims: flip(grad, dims))
 
 
-@structured(run=natives.roll)
+@structured(run=natives.roll, samples=[(floats(2, 3), 1, 0), (floats(2, 3), (1, -2), (0, 1))])
 def roll(x: TENSOR, shifts: DIMS, dims: DIMS):
     """The tensor shifted along dimensions; what leaves one end enters the other."""
 
@@ -26,7 +33,9 @@ def back(shifts):
 roll.backward(x=lambda grad, shifts, dims: roll(grad, back(shifts), dims))
 
 
-@structured(run=natives.tile)
+@structured(
+    run=natives.tile, samples=[(floats(2, 3), (2, 1)), (floats(3), (2, 2)), (floats(2, 3), (2,)), (floats(), ())]
+)
 def tile(x: TENSOR, dims: SIZES):
     """The tensor repeated along each dimension; missing dimensions count once."""
 
@@ -43,12 +52,12 @@ def untile(grad, dims, input_shape):
 tile.backward(x=untile)
 
 
-@structured(run=natives.tril)
+@structured(run=natives.tril, samples=TRIANGLES)
 def tril(x: TENSOR, diagonal: INT = 0):
     """The lower triangle of each matrix; zeros above."""
 
 
-@structured(run=natives.triu)
+@structured(run=natives.triu, samples=TRIANGLES)
 def triu(x: TENSOR, diagonal: INT = 0):
     """The upper triangle of each matrix; zeros below."""
 
@@ -56,7 +65,19 @@ def triu(x: TENSOR, diagonal: INT = 0):
 tril.backward(x=lambda grad, diagonal: tril(grad, diagonal))
 triu.backward(x=lambda grad, diagonal: triu(grad, diagonal))
 
-cat = Joined("cat", "Tensors joined along a dimension.", joining.cat, new=False)
-stack = Joined("stack", "Tensors joined along a new dimension.", joining.stack, new=True)
+cat = Joined(
+    "cat",
+    "Tensors joined along a dimension.",
+    joining.cat,
+    new=False,
+    samples=[((floats(2, 3), floats(1, 3)), 0), ((floats(2, 1), floats(2, 2), floats(2, 3)), -1)],
+)
+stack = Joined(
+    "stack",
+    "Tensors joined along a new dimension.",
+    joining.stack,
+    new=True,
+    samples=[((floats(2, 3), floats(2, 3)), 0), ((floats(2), floats(2)), -1)],
+)
 for op in (flip, roll, tile, tril, triu):
     op.internal()

@@ -6,6 +6,7 @@ from kernels_cpu import mathematics
 from kernels_cpu.integers import magnitude, power
 from numbatensor.core.table import RAISES
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
+from numbatensor.samples import POSITIVE, QUOTIENTS, reals
 
 
 @pointwise
@@ -49,7 +50,7 @@ def mul(x, y):
 mul.backward(x=lambda grad, y: grad * y, y=lambda grad, x: grad * x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING)
+@pointwise(promotes=True, dtypes=FLOATING, samples=QUOTIENTS)
 def div(x, y):
     """Quotient of each pair of elements; of integers too, in the default dtype."""
     return x / y
@@ -76,7 +77,7 @@ def exp(x):
 exp.backward(x=lambda grad, out: grad * out)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=4)
+@pointwise(promotes=True, dtypes=FLOATING, cost=4, samples=POSITIVE)
 def log(x):
     """Natural logarithm of each element."""
     return math.log(x)
@@ -85,7 +86,7 @@ def log(x):
 log.backward(x=lambda grad, x: grad / x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=2)
+@pointwise(promotes=True, dtypes=FLOATING, cost=2, samples=POSITIVE)
 def sqrt(x):
     """Square root of each element."""
     return math.sqrt(x)
@@ -182,6 +183,15 @@ def relu(x):
     return x if x > 0 or x != x else 0
 
 
+@pointwise
+def nothing(x):
+    """Zero for each element."""
+    return 0
+
+
+nothing.internal().backward(x=lambda grad: nothing(grad))
+
+
 @pointwise(dtypes=FLOATING)
 def where_positive(x, y):
     """x where y is positive, else 0."""
@@ -190,7 +200,7 @@ def where_positive(x, y):
 
 where_positive.internal()
 relu.backward(x=lambda grad, out: where_positive(grad, out))
-where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad: grad * 0.0)
+where_positive.backward(x=lambda grad, y: where_positive(grad, y), y=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC)
@@ -205,11 +215,11 @@ def sign(x):
     return (x > 0) * 1.0 - (x < 0) * 1.0
 
 
-sign.backward(x=lambda grad: grad * 0.0)
+sign.backward(x=lambda grad: nothing(grad))
 abs.backward(x=lambda grad, x: grad * sign(x))
 
 
-@pointwise(dtypes=NUMERIC, cost=10, trait=RAISES)
+@pointwise(dtypes=NUMERIC, cost=10, trait=RAISES, samples=(POSITIVE, reals()))
 def pow(x, y):
     """Each element raised to a power; integers to integers."""
     return power(x, y)
@@ -219,3 +229,18 @@ pow.backward(
     x=lambda grad, x, y: where(y == 0.0, 0.0, grad * y * pow(x, y - 1.0)),
     y=lambda grad, out, x, y: where(x == 0.0, where(y >= 0.0, 0.0, grad * out * log(x)), grad * out * log(x)),
 )
+
+
+# A branch that `where` does not take still gets a gradient, of zero: 0 * inf would make it NaN. So nothing is infinite there.
+
+
+def pow_slope(grad, x, y):
+    return where(y == 0.0, 0.0, grad * y * pow(x, where(y == 0.0, 1.0, y) - 1.0))
+
+
+def pow_slope_of_exponent(grad, out, x, y):
+    flat = where(x == 0.0, y >= 0.0, False)
+    return where(flat, 0.0, grad * out * log(where(flat, 1.0, x)))
+
+
+pow.formula(x=pow_slope, y=pow_slope_of_exponent)

@@ -5,7 +5,11 @@ from kernels_cpu import nll
 from numbatensor.core import gather as gathering
 from numbatensor.core import index, masks
 from numbatensor.core import nll as likelihood
-from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, pointwise, same, structured
+from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, same, structured
+from numbatensor.ops.elementary import nothing
+from numbatensor.samples import floats, reals, truths, whole
+
+NONE = (None,) * 4  # the index tensors that are not given
 
 
 def moves(*factories):
@@ -13,29 +17,52 @@ def moves(*factories):
     return tuple((factory, 2, EXACT) for factory in factories)
 
 
-@structured(run=index.pick, kernels=moves(kernels.take))
+@structured(
+    run=index.pick,
+    kernels=moves(kernels.take),
+    samples=[
+        (floats(3, 2), [2, 0, 2]),
+        (floats(2, 3, 2), [[2, 0], [1, 1]], *NONE, 1),
+        (floats(2, 3), [1, 0, 1], [2, 0, 2]),
+        (floats(0, 2), []),
+    ],
+)
 def pick(
     x: TENSOR, i: TENSOR, j: OPTIONAL = None, k: OPTIONAL = None, m: OPTIONAL = None, n: OPTIONAL = None, first: INT = 0
 ):
     """``x[:, i, j]``: the elements at an index."""
 
 
-@structured(run=index.place, kernels=moves(kernels.add_at))
+@structured(
+    run=index.place,
+    kernels=moves(kernels.add_at),
+    samples=[(floats(3, 2), [2, 0, 2], *NONE, 0, (3, 2)), (floats(2, 1, 3), [[0, 2, 2]], *NONE, 1, (2, 3))],
+)
 def place(x: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTIONAL, first: INT, size: SIZES):
     """Zeros of a size, with x added at an index; repeated places add up."""
 
 
-@structured(run=index.replace, kernels=moves(kernels.put), writes=2)
+@structured(
+    run=index.replace,
+    kernels=moves(kernels.put),
+    writes=2,
+    samples=[(floats(3, 2), floats(2, 2), [2, 0], *NONE, 0), (floats(2, 3), floats(2, 2), [0, 2], *NONE, 1)],
+)
 def index_put(x: TENSOR, y: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTIONAL, first: INT):
     """x with y put at an index, in place."""
 
 
-@structured(run=index.add_at, kernels=moves(kernels.add_at), writes=2)
+@structured(
+    run=index.add_at,
+    kernels=moves(kernels.add_at),
+    writes=2,
+    samples=[(floats(3, 2), floats(3, 2), [2, 0, 2], *NONE, 0)],
+)
 def index_put_add(x: TENSOR, y: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTIONAL, first: INT):
     """x with y added at an index, in place; repeated places add up."""
 
 
-@structured(run=index.cleared_at, kernels=moves(kernels.put))
+@structured(run=index.cleared_at, kernels=moves(kernels.put), samples=[(floats(3, 2), [2, 0, 2], *NONE, 0)])
 def cleared_at(x: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTIONAL, first: INT):
     """A copy of x with zeros at an index."""
 
@@ -50,17 +77,24 @@ index_put.backward(
 index_put_add.backward(x=same, y=lambda grad, i, j, k, m, n, first: pick(grad, i, j, k, m, n, first))
 
 
-@structured(run=index.index_select, kernels=moves(kernels.take))
+@structured(
+    run=index.index_select, kernels=moves(kernels.take), samples=[(floats(3, 2), [2, 0, 2], 0), (floats(2, 3), [1], -1)]
+)
 def select_slices(x: TENSOR, index: TENSOR, dim: INT):
     """Slices of a dimension, by number."""
 
 
-@structured(run=index.index_select_grad, kernels=moves(kernels.add_at))
+@structured(run=index.index_select_grad, kernels=moves(kernels.add_at), samples=[(floats(3, 2), [2, 0, 2], (3, 2), 0)])
 def place_slices(x: TENSOR, index: TENSOR, size: SIZES, dim: INT):
     """Zeros of a size, with slices added at numbers of a dimension."""
 
 
-@structured(run=index.index_add, kernels=moves(kernels.add_at), writes=1)
+@structured(
+    run=index.index_add,
+    kernels=moves(kernels.add_at),
+    writes=1,
+    samples=[(floats(3, 2), [2, 0, 2], floats(3, 2), 0), (floats(2, 3), [1], floats(2, 1), 1)],
+)
 def add_slices(x: TENSOR, index: TENSOR, source: TENSOR, dim: INT):
     """A copy of x with slices added at numbers of a dimension."""
 
@@ -70,31 +104,38 @@ place_slices.backward(x=lambda grad, index, dim: select_slices(grad, index, dim)
 add_slices.backward(x=same, source=lambda grad, index, dim: select_slices(grad, index, dim))
 
 
-@pointwise
-def nothing(x):
-    """Zero for each element."""
-    return 0
-
-
-nothing.backward(x=lambda grad: nothing(grad))
-
-
-@structured(run=gathering.gather, kernels=moves(kernels.gather))
+@structured(
+    run=gathering.gather,
+    kernels=moves(kernels.gather),
+    samples=[(floats(3, 2), [[2, 0], [2, 1]], 0), (floats(2, 3), [[2], [0]], 1)],
+)
 def gather(x: TENSOR, index: TENSOR, dim: INT):
     """``out[i, j] = x[index[i, j], j]`` for dim 0, and so on."""
 
 
-@structured(run=gathering.gather_grad, kernels=moves(kernels.scatter_add))
+@structured(
+    run=gathering.gather_grad, kernels=moves(kernels.scatter_add), samples=[(floats(2, 2), [[2, 0], [2, 1]], (3, 2), 0)]
+)
 def gather_grad(x: TENSOR, index: TENSOR, size: SIZES, dim: INT):
     """Zeros of a size with ``out[index[i, j], j] += x[i, j]`` for dim 0, and so on."""
 
 
-@structured(run=gathering.scatter, kernels=moves(kernels.scatter), writes=1)
+@structured(
+    run=gathering.scatter,
+    kernels=moves(kernels.scatter),
+    writes=1,
+    samples=[(floats(3, 2), [[2, 0], [1, 1]], floats(2, 2), 0)],
+)
 def scatter(x: TENSOR, index: TENSOR, src: TENSOR, dim: INT):
     """A copy of x with ``out[index[i, j], j] = src[i, j]`` for dim 0, and so on."""
 
 
-@structured(run=gathering.scatter_add, kernels=moves(kernels.scatter_add), writes=1)
+@structured(
+    run=gathering.scatter_add,
+    kernels=moves(kernels.scatter_add),
+    writes=1,
+    samples=[(floats(3, 2), [[2, 0], [2, 1]], floats(2, 2), 0)],
+)
 def scatter_add(x: TENSOR, index: TENSOR, src: TENSOR, dim: INT):
     """A copy of x with ``out[index[i, j], j] += src[i, j]`` for dim 0, and so on."""
 
@@ -102,18 +143,24 @@ def scatter_add(x: TENSOR, index: TENSOR, src: TENSOR, dim: INT):
 gather.backward(x=lambda grad, index, dim, input_shape: gather_grad(grad, index, input_shape, dim))
 gather_grad.backward(x=lambda grad, index, dim: gather(grad, index, dim))
 scatter.backward(
-    x=lambda grad, index, dim: scatter(grad, index, nothing(grad), dim),
+    x=lambda grad, index, dim: scatter(grad, index, nothing(gather(grad, index, dim)), dim),
     src=lambda grad, index, dim: gather(grad, index, dim),
 )
 scatter_add.backward(x=same, src=lambda grad, index, dim: gather(grad, index, dim))
 
 
-@structured(run=masks.masked_select, kernels=moves(kernels.compress, kernels.count))
+@structured(
+    run=masks.masked_select, kernels=moves(kernels.compress, kernels.count), samples=[(floats(2, 3), truths(2, 3))]
+)
 def masked_select(x: TENSOR, mask: TENSOR):
     """The elements where a mask is true, as a vector."""
 
 
-@structured(run=masks.masked_scatter, kernels=moves(kernels.spread, kernels.count))
+@structured(
+    run=masks.masked_scatter,
+    kernels=moves(kernels.spread, kernels.count),
+    samples=[(floats(2, 3), truths(2, 3), floats(3)), (None, truths(2, 3), floats(3))],
+)
 def masked_scatter(x: OPTIONAL, mask: TENSOR, source: TENSOR):
     """A copy of x (None: zeros) whose elements where the mask is true come, in order, from a source."""
 
@@ -125,17 +172,30 @@ masked_scatter.backward(
 )
 
 
-@structured(run=masks.nonzero, kernels=moves(kernels.count, kernels.places))
+@structured(run=masks.nonzero, kernels=moves(kernels.count, kernels.places), samples=[(whole(0, 2),)])
 def nonzero(x: TENSOR):
     """The indices of the elements that are not zero, one row each."""
 
 
-@structured(run=likelihood.nll_loss, kernels=moves(nll.nll_loss), dtypes=FLOATING)
+@structured(
+    run=likelihood.nll_loss,
+    kernels=moves(nll.nll_loss),
+    dtypes=FLOATING,
+    samples=[(floats(3, 4), [1, 3, 0], None, -100, 0), (floats(3, 4), [1, 3, 1], reals(0.2, 1.0, (4,)), 3, 1)],
+)
 def nll_loss(x: TENSOR, target: TENSOR, weight: OPTIONAL, ignore_index: INT, reduction: INT):
     """Minus the log-probability of each target class; `reduction` is 0 for each, 1 for their mean, 2 for their sum."""
 
 
-@structured(run=likelihood.nll_loss_grad, kernels=moves(nll.nll_loss_grad), dtypes=FLOATING)
+@structured(
+    run=likelihood.nll_loss_grad,
+    kernels=moves(nll.nll_loss_grad),
+    dtypes=FLOATING,
+    samples=[
+        (floats(3), floats(3, 4), [1, 3, 0], None, -100, 0),
+        (floats(), floats(3, 4), [1, 3, 1], reals(0.2, 1.0, (4,)), 3, 1),
+    ],
+)
 def nll_loss_grad(grad: TENSOR, x: TENSOR, target: TENSOR, weight: OPTIONAL, ignore_index: INT, reduction: INT):
     """The gradient of `nll_loss`."""
 
@@ -148,7 +208,7 @@ nll_loss.backward(
 nll_loss_grad.backward(
     grad=lambda g, target, weight, ignore_index, reduction: nll_loss(g, target, weight, ignore_index, reduction)
 )
-for op in (pick, place, index_put, index_put_add, cleared_at, select_slices, place_slices, add_slices, nothing):
+for op in (pick, place, index_put, index_put_add, cleared_at, select_slices, place_slices, add_slices):
     op.internal()
 for op in (gather, gather_grad, scatter, scatter_add, masked_select, masked_scatter, nonzero, nll_loss, nll_loss_grad):
     op.internal()

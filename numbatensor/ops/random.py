@@ -14,7 +14,12 @@ class Distribution(Recorded):
     """An op whose kernels turn Philox words into elements. `kernels`: makers by numba type; the first one fills."""
 
     def __init__(self, function, kernels, dtypes, cost):
-        super().__init__(function.__name__, function.__doc__, inspect.signature(function).parameters)
+        super().__init__(
+            function.__name__,
+            function.__doc__,
+            inspect.signature(function).parameters,
+            samples="random: tests/test_random.py holds its moments and distribution",
+        )
         self.kernels = kernels
         self.row["dtypes"], self.row["cost"] = dtypes, cost
         self.backward(**{name: zeros_like for name in self.inputs})

@@ -11,6 +11,7 @@ from numbatensor.core.reduce import variance
 from numbatensor.op import FLOATING, NUMBER, boolean, reduction, summed, widened
 from numbatensor.ops.elementary import where
 from numbatensor.ops.views import spread
+from numbatensor.samples import REDUCED, floats
 
 
 def in_blocks(code):
@@ -53,6 +54,7 @@ def squared_distance(x, centre):
     dtypes=FLOATING,
     run=variance,
     more=(("correction", NUMBER, 1),),
+    samples=[*REDUCED, (floats(2, 3), 1, False, 0)],
 )
 def var(acc, x):
     """Variance along dimensions: the sum of squared distances to the mean, divided by ``count - correction``."""
@@ -67,6 +69,7 @@ def var(acc, x):
     dtypes=FLOATING,
     run=variance,
     more=(("correction", NUMBER, 1),),
+    samples=[*REDUCED, (floats(2, 3), 1, False, 0)],
 )
 def std(acc, x):
     """Standard deviation along dimensions: the square root of the variance."""
@@ -104,14 +107,22 @@ def euclidean_norm(acc, x):
 
 
 def euclidean_norm_rule(grad, out, x, input_shape, dim, keepdim):
-    long = spread(out, input_shape, dim, keepdim)
-    return where(long == 0.0, 0.0, x * (spread(grad, input_shape, dim, keepdim) / long))
+    return x * spread(grad / where(out == 0.0, math.inf, out), input_shape, dim, keepdim)
 
 
 euclidean_norm.backward(x=euclidean_norm_rule)
 
 
-@reduction(identity=1, accumulator=widened, outcome=summed)
+@reduction(
+    identity=1,
+    accumulator=widened,
+    outcome=summed,
+    samples=[
+        *REDUCED,
+        ([[0.0, 2.0, 0.0], [1.0, 3.0, 0.0], [1.0, 2.0, 3.0]], 1),
+        ([[[0.0, 2.0], [1.0, 2.0]], [[3.0, 0.0], [1.0, 1.0]]], (-1, 0), True),
+    ],
+)
 def prod(acc, x):
     """Product of the elements along dimensions."""
     return acc * x

@@ -14,7 +14,8 @@ from kernels_cpu.integers import (
 )
 from numbatensor.core.table import DIVIDES
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
-from numbatensor.ops.elementary import div, where
+from numbatensor.ops.elementary import div, nothing, where
+from numbatensor.samples import QUOTIENTS, reals
 
 
 @pointwise(dtypes=NUMERIC)
@@ -23,7 +24,7 @@ def floor(x):
     return rounded_down(x)
 
 
-floor.backward(x=lambda grad: grad * 0.0)
+floor.backward(x=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC)
@@ -32,7 +33,7 @@ def ceil(x):
     return rounded_up(x)
 
 
-ceil.backward(x=lambda grad: grad * 0.0)
+ceil.backward(x=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=NUMERIC)
@@ -41,7 +42,7 @@ def trunc(x):
     return cut(x)
 
 
-trunc.backward(x=lambda grad: grad * 0.0)
+trunc.backward(x=lambda grad: nothing(grad))
 
 
 @pointwise(dtypes=FLOATING)
@@ -56,44 +57,46 @@ def rint(x):
     return rounded(x)
 
 
-rint.internal().backward(x=lambda grad: grad * 0.0)
+rint.internal().backward(x=lambda grad: nothing(grad))
 frac.backward(x=same)
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def fmod(x, y):
     """Remainder of each quotient rounded towards zero: it has the sign of the dividend."""
     return remainder_of_truncated(x, y)
 
 
 fmod.backward(x=same, y=lambda grad, x, y: -grad * trunc(x / y))
+fmod.formula(y=lambda grad, x, y: -grad * truncated_divide(x, y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def remainder(x, y):
     """Remainder of each quotient rounded down: it has the sign of the divisor."""
     return remainder_of_rounded_down(x, y)
 
 
 remainder.backward(x=same, y=lambda grad, x, y: -grad * floor(x / y))
+remainder.formula(y=lambda grad, x, y: -grad * floor_divide(x, y))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def floor_divide(x, y):
     """Each quotient, rounded down."""
     return quotient_rounded_down(x, y)
 
 
-floor_divide.backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+floor_divide.backward(x=lambda grad: nothing(grad), y=lambda grad: nothing(grad))
 
 
-@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES)
+@pointwise(dtypes=NUMERIC, cost=5, trait=DIVIDES, samples=QUOTIENTS)
 def truncated_divide(x, y):
     """Each quotient, rounded towards zero."""
     return truncated_quotient(x, y)
 
 
-truncated_divide.internal().backward(x=lambda grad: grad * 0.0, y=lambda grad: grad * 0.0)
+truncated_divide.internal().backward(x=lambda grad: nothing(grad), y=lambda grad: nothing(grad))
 
 
 def with_mode(op, values, rounding_mode):
@@ -265,7 +268,7 @@ lerp.spelled(y="end").backward(
 )
 
 
-@pointwise(dtypes=NUMERIC, tensors=3)
+@pointwise(dtypes=NUMERIC, tensors=3, samples=[(reals(), reals(), reals()), (reals(), reals(), reals(), 2)])
 def addcmul(x, tensor1, tensor2, value=1):
     """x plus ``value`` times the product of each pair."""
     return x + value * tensor1 * tensor2
@@ -278,7 +281,9 @@ addcmul.backward(
 )
 
 
-@pointwise(dtypes=FLOATING, tensors=3)
+@pointwise(
+    dtypes=FLOATING, tensors=3, samples=[(reals(), reals(), reals(0.5, 2.0)), (reals(), reals(), reals(0.5, 2.0), 2)]
+)
 def addcdiv(x, tensor1, tensor2, value=1):
     """x plus ``value`` times the quotient of each pair."""
     return x + value * (tensor1 / tensor2)

@@ -1,5 +1,7 @@
 """Operations along one dimension: softmax, normalisation, scans, extrema, sorting."""
 
+import math
+
 import numpy as np
 
 from kernels_cpu import extremum, scan, softmax_grad, sort
@@ -7,11 +9,15 @@ from kernels_cpu import layer_norm as norm_kernels
 from kernels_cpu import softmax as softmax_kernels
 from numbatensor.core import norms, row_ops
 from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
-from numbatensor.ops.arranging import flip
+from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
-from numbatensor.ops.reductions import mean, sum
+from numbatensor.ops.reductions import mean, others, prod, sum
 from numbatensor.ops.transcendental import rsqrt
-from numbatensor.ops.views import spread
+from numbatensor.ops.views import spread, unpermute
+from numbatensor.samples import floats
+
+ALONG = [(floats(2, 3), 1), (floats(2, 3, 2), -2), (floats(), 0), (floats(0, 3), 1)]
+EXTREMA = [(floats(2, 3),), (floats(2, 3), 1), (floats(2, 3), 0, True)]
 
 
 def walks(*factories):
@@ -19,22 +25,32 @@ def walks(*factories):
     return tuple((factory, 3, EXACT) for factory in factories)
 
 
-@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.SOFTMAX), dtypes=FLOATING)
+@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.SOFTMAX), dtypes=FLOATING, samples=ALONG)
 def softmax(x: TENSOR, dim: INT):
     """Exponentials along a dimension, divided by their sum."""
 
 
-@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.LOG_SOFTMAX), dtypes=FLOATING)
+@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.LOG_SOFTMAX), dtypes=FLOATING, samples=ALONG)
 def log_softmax(x: TENSOR, dim: INT):
     """Logarithm of the softmax along a dimension."""
 
 
-@structured(run=row_ops.softmax_grad, kernels=walks(*softmax_grad.SOFTMAX_GRAD), dtypes=FLOATING)
+@structured(
+    run=row_ops.softmax_grad,
+    kernels=walks(*softmax_grad.SOFTMAX_GRAD),
+    dtypes=FLOATING,
+    samples=[(floats(2, 3), floats(2, 3), 1)],
+)
 def softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
     """``(grad - sum(grad * out)) * out``"""
 
 
-@structured(run=row_ops.softmax_grad, kernels=walks(*softmax_grad.LOG_SOFTMAX_GRAD), dtypes=FLOATING)
+@structured(
+    run=row_ops.softmax_grad,
+    kernels=walks(*softmax_grad.LOG_SOFTMAX_GRAD),
+    dtypes=FLOATING,
+    samples=[(floats(2, 3), floats(2, 3), 1)],
+)
 def log_softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
     """``grad - exp(out) * sum(grad)``"""
 
@@ -45,7 +61,12 @@ log_softmax.backward(x=lambda grad, out, dim: log_softmax_slope(grad, out, dim))
 log_softmax.formula(x=lambda grad, out, dim: grad - exp(out) * sum(grad, dim, True))
 
 
-@structured(run=row_ops.logsumexp, kernels=walks(*softmax_kernels.LOGSUMEXP), dtypes=FLOATING)
+@structured(
+    run=row_ops.logsumexp,
+    kernels=walks(*softmax_kernels.LOGSUMEXP),
+    dtypes=FLOATING,
+    samples=[*ALONG, (floats(2, 3), 1, True)],
+)
 def logsumexp(x: TENSOR, dim: INT, keepdim: FLAG = False):
     """Logarithm of the sum of exponentials along a dimension."""
 
@@ -57,12 +78,22 @@ logsumexp.backward(
 )
 
 
-@structured(run=norms.layer_norm, kernels=walks(norm_kernels.layer_norm), dtypes=FLOATING)
+@structured(
+    run=norms.layer_norm,
+    kernels=walks(norm_kernels.layer_norm),
+    dtypes=FLOATING,
+    samples=[(floats(2, 4), floats(4), floats(4), 4, 1e-5), (floats(2, 3, 4), None, None, 4, 1e-5)],
+)
 def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER):
     """The last dimension (of n elements) shifted and scaled to mean 0 and variance 1 (Ba et al., 2016), then by weight and bias."""
 
 
-@structured(run=norms.layer_norm_grad, kernels=walks(norm_kernels.layer_norm_grad), dtypes=FLOATING)
+@structured(
+    run=norms.layer_norm_grad,
+    kernels=walks(norm_kernels.layer_norm_grad),
+    dtypes=FLOATING,
+    samples=[(floats(2, 4), floats(2, 4), floats(4), 4, 1e-5)],
+)
 def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUMBER):
     """The gradient of what `layer_norm` normalises."""
 
@@ -71,6 +102,7 @@ def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUM
     run=norms.layer_norm_grad_weight,
     kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
     dtypes=FLOATING,
+    samples=[(floats(2, 4), floats(2, 4), 4, 1e-5)],
 )
 def layer_norm_slope_of_weight(grad: TENSOR, x: TENSOR, n: INT, eps: NUMBER):
     """The gradient of the weight of `layer_norm`."""
@@ -97,12 +129,12 @@ layer_norm.backward(
 layer_norm.formula(x=layer_norm_formula, weight=lambda grad, x, eps: grad * normalised(x, eps)[0])
 
 
-@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMSUM))
+@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMSUM), samples=ALONG)
 def cumsum(x: TENSOR, dim: INT):
     """Sum of the elements so far along a dimension."""
 
 
-@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMPROD))
+@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMPROD), samples=[*ALONG, ([[0.0, 2.0, 0.0], [1.0, 3.0, 0.0]], 1)])
 def cumprod(x: TENSOR, dim: INT):
     """Product of the elements so far along a dimension."""
 
@@ -130,22 +162,46 @@ cumsum.backward(x=lambda grad, dim: flip(cumsum(flip(grad, dim), dim), dim))
 cumprod.backward(x=cumprod_rule)
 
 
-@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMAX))
+def others_by_scans(grad, x, input_shape, dim, keepdim):
+    """`others`, with all derivatives where elements are zero: what comes before each element, times what comes after it."""
+    if x.numel() == 0 or not (x == 0.0).any():
+        return others(grad, x, input_shape, dim, keepdim)
+    dims = [dim] if isinstance(dim, int) else dim or range(x.ndim)
+    dims = [d % x.ndim for d in dims]
+    order = [d for d in range(x.ndim) if d not in dims] + dims
+    turned = x.permute(order)
+    rows = turned.reshape(-1, math.prod(input_shape[d] for d in dims))
+    m, n = rows.shape
+    one = from_array(np.ones((m, 1), x.dtype.numpy))
+    before = cumprod(cat((one, rows.narrow(1, 0, n - 1)), 1), 1)
+    after = flip(cumprod(cat((one, flip(rows.narrow(1, 1, n - 1), 1)), 1), 1), 1)
+    alone = unpermute((before * after).reshape(turned.shape), order)
+    return spread(grad, input_shape, dim, keepdim) * alone
+
+
+prod.formula(x=others_by_scans)
+
+
+@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMAX), samples=EXTREMA)
 def argmax(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
     """Index of the largest element, of all or along a dimension; the first of several, NaN before all."""
 
 
-@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMIN))
+@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMIN), samples=EXTREMA)
 def argmin(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
     """Index of the smallest element, of all or along a dimension; the first of several, NaN before all."""
 
 
-@structured(run=row_ops.argsort, kernels=walks(sort.argsort))
+@structured(run=row_ops.argsort, kernels=walks(sort.argsort), samples=[(floats(2, 3),), (floats(2, 3), 0, True)])
 def argsort(x: TENSOR, dim: INT = -1, descending: FLAG = False, stable: FLAG = False):
     """Indices that sort a dimension; equal elements stay in order, NaN counts as largest."""
 
 
-@structured(run=row_ops.topk_indices, kernels=walks(sort.topk_few, sort.topk_many))
+@structured(
+    run=row_ops.topk_indices,
+    kernels=walks(sort.topk_few, sort.topk_many),
+    samples=[(floats(2, 3), 2), (floats(3, 2), 1, 0, False)],
+)
 def topk_indices(x: TENSOR, k: INT, dim: INT = -1, largest: FLAG = True, sorted: FLAG = True):
     """Indices of the k largest or smallest elements of a dimension, in order."""
 

@@ -17,7 +17,7 @@ class Step(Op):
             """A step over parameter groups."""
             raise NotImplementedError(f"{name} runs over parameter groups")
 
-        super().__init__(function, [], name)
+        super().__init__(function, [], name, samples="runs over parameter groups: see tests/test_optim.py")
         self.factories = factories
 
     def compile(self, what, dtype):

@@ -4,19 +4,38 @@ from kernels_cpu.matmul import combination, product
 from numbatensor.core import products
 from numbatensor.op import EXACT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
+from numbatensor.samples import floats
 
 
-@structured(run=products.matmul, kernels={0: (product, 2, EXACT)}, dtypes=NUMERIC)
+@structured(
+    run=products.matmul,
+    kernels={0: (product, 2, EXACT)},
+    dtypes=NUMERIC,
+    samples=[(floats(2, 3), floats(3, 2)), (floats(2, 2, 3), floats(3, 2)), (floats(2, 0), floats(0, 3))],
+)
 def matmul(x: TENSOR, y: TENSOR):
     """Matrix product: ``out[..., i, j] = sum over k of x[..., i, k] * y[..., k, j]``, both at least 2-D."""
 
 
-@structured(run=products.linear, dtypes=NUMERIC)
+@structured(
+    run=products.linear,
+    dtypes=NUMERIC,
+    samples=[
+        (floats(2, 3), floats(4, 3), floats(4)),
+        (floats(2, 2, 3), floats(1, 3)),
+        (floats(3), floats(2, 3), floats(2)),
+    ],
+)
 def linear(x: TENSOR, weight: TENSOR, bias: OPTIONAL = None):
     """``x @ weight.T + bias``, for x of any rank but 0."""
 
 
-@structured(run=products.addmm, kernels={1: (combination, 2, EXACT)}, dtypes=NUMERIC)
+@structured(
+    run=products.addmm,
+    kernels={1: (combination, 2, EXACT)},
+    dtypes=NUMERIC,
+    samples=[(floats(2, 2), floats(2, 3), floats(3, 2)), (floats(2), floats(2, 3), floats(3, 2), 0.5, 2.0)],
+)
 def addmm(x: TENSOR, mat1: TENSOR, mat2: TENSOR, beta: NUMBER = 1, alpha: NUMBER = 1):
     """``beta * x + alpha * mat1 @ mat2``; x is not looked at where beta is 0."""
 
@@ -34,7 +53,7 @@ addmm.backward(
 )
 
 
-@structured
+@structured(samples="only ever recorded: its rule passes the gradient on")
 def copy(source: TENSOR):
     """The elements that an in-place copy wrote; only ever recorded."""
 

@@ -4,7 +4,8 @@ import math
 
 from kernels_cpu import mathematics
 from numbatensor.op import FLOATING, pointwise
-from numbatensor.ops.elementary import exp, where
+from numbatensor.ops.elementary import exp, sigmoid, where
+from numbatensor.samples import POSITIVE, WITHIN_ONE, reals
 
 
 @pointwise(promotes=True, dtypes=FLOATING, cost=5)
@@ -19,49 +20,49 @@ def expm1(x):
     return math.expm1(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=POSITIVE)
 def log2(x):
     """Logarithm of each element to base 2."""
     return math.log2(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=POSITIVE)
 def log10(x):
     """Logarithm of each element to base 10."""
     return math.log10(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=POSITIVE)
 def log1p(x):
     """Logarithm of one plus each element, exact near zero."""
     return math.log1p(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=POSITIVE)
 def reciprocal(x):
     """One over each element."""
     return 1.0 / x
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=POSITIVE)
 def rsqrt(x):
     """One over the square root of each element."""
     return 1.0 / math.sqrt(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=reals(-1.2, 1.2))
 def tan(x):
     """Tangent of each element."""
     return math.tan(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=WITHIN_ONE)
 def asin(x):
     """Arc sine of each element."""
     return math.asin(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=WITHIN_ONE)
 def acos(x):
     """Arc cosine of each element."""
     return math.acos(x)
@@ -91,13 +92,13 @@ def asinh(x):
     return math.asinh(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=reals(1.2, 3.0))
 def acosh(x):
     """Inverse hyperbolic cosine of each element."""
     return math.acosh(x)
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=5)
+@pointwise(promotes=True, dtypes=FLOATING, cost=5, samples=WITHIN_ONE)
 def atanh(x):
     """Inverse hyperbolic tangent of each element."""
     return math.atanh(x)
@@ -156,7 +157,18 @@ atan2.backward(
 )
 
 
-@pointwise(promotes=True, dtypes=FLOATING, cost=6)
+def square_of_radius(x, y):
+    """``x ** 2 + y ** 2``, or infinity at the origin, where an angle has no slope."""
+    r = x * x + y * y
+    return where(r == 0.0, math.inf, r)
+
+
+atan2.formula(
+    x=lambda grad, x, y: grad * y / square_of_radius(x, y), y=lambda grad, x, y: -grad * x / square_of_radius(x, y)
+)
+
+
+@pointwise(promotes=True, dtypes=FLOATING, cost=6, samples=reals(0.1, 0.9))
 def log_odds(x):
     """Logarithm of the odds ``x / (1 - x)``."""
     return math.log(x / (1.0 - x))
@@ -182,4 +194,4 @@ def logaddexp(x, y):
     return high if infinite else high + mathematics.softplus(low - high)
 
 
-logaddexp.backward(x=lambda grad, out, x: grad * exp(x - out), y=lambda grad, out, y: grad * exp(y - out))
+logaddexp.backward(x=lambda grad, x, y: grad * sigmoid(x - y), y=lambda grad, x, y: grad * sigmoid(y - x))

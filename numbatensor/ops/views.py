@@ -4,9 +4,10 @@ from numbatensor.core import views as natives
 from numbatensor.core.arguments import item, wrap
 from numbatensor.core.records import storage_at
 from numbatensor.op import DIMS, FLAG, INT, OPS, SIZES, TENSOR, same, structured, view
+from numbatensor.samples import floats
 
 
-@view
+@view(samples=[(floats(2, 3), 0, 1), (floats(2, 3, 2), -1, 0)])
 def transpose(y, x, dim0: INT, dim1: INT):
     """The tensor with two dimensions swapped, sharing memory."""
     i, j = wrap(dim0, x.ndim), wrap(dim1, x.ndim)
@@ -18,7 +19,7 @@ def transpose(y, x, dim0: INT, dim1: INT):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3, 2), (2, 0, 1))])
 def permute(y, x, dims: SIZES):
     """The tensor with its dimensions in another order, sharing memory."""
     if dims[1] != x.ndim:
@@ -33,7 +34,7 @@ def permute(y, x, dims: SIZES):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3, 2), (2, 0, 1))])
 def unpermute(y, x, dims: SIZES):
     """The tensor whose permutation is given."""
     for i in range(x.ndim):
@@ -42,7 +43,7 @@ def unpermute(y, x, dims: SIZES):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3),), (floats(3),)])
 def t(y, x):
     """The transpose of a matrix; vectors and scalars as they are."""
     if x.ndim > 2:
@@ -52,7 +53,7 @@ def t(y, x):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3, 2),)])
 def reverse_dimensions(y, x):
     """The tensor with its dimensions reversed, sharing memory."""
     for i in range(x.ndim):
@@ -60,7 +61,7 @@ def reverse_dimensions(y, x):
     return True
 
 
-@view(overlaps=True)
+@view(overlaps=True, samples=[(floats(2, 1), (2, 3)), (floats(3), (2, -1)), (floats(), (2,))])
 def expand(y, x, size: SIZES):
     """The tensor broadcast to a shape, without a copy; -1 keeps a size."""
     lead = size[1] - x.ndim
@@ -82,7 +83,10 @@ def expand(y, x, size: SIZES):
     return True
 
 
-@view(overlaps=True)
+@view(
+    overlaps=True,
+    samples=[(floats(2), (2, 3), (1,), False), (floats(2, 1), (2, 3), 1, True), (floats(), (2, 3), None, False)],
+)
 def spread(y, x, size: SIZES, dim: DIMS, keepdim: FLAG):
     """What a reduction over `dim` left, put back along those dimensions without a copy."""
     y.ndim, j = size[1], 0
@@ -100,7 +104,7 @@ def spread(y, x, size: SIZES, dim: DIMS, keepdim: FLAG):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3), 1, -1), (floats(3), 0, 1)])
 def select(y, x, dim: INT, index: INT):
     """One slice of a dimension, without that dimension."""
     d = wrap(dim, x.ndim)
@@ -113,7 +117,7 @@ def select(y, x, dim: INT, index: INT):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3), 1, 1, 2), (floats(2, 3), 0, -1, 1)])
 def narrow(y, x, dim: INT, start: INT, length: INT):
     """`length` slices of a dimension, from `start` on."""
     d = wrap(dim, x.ndim)
@@ -128,7 +132,7 @@ def narrow(y, x, dim: INT, start: INT, length: INT):
     return True
 
 
-@view
+@view(samples=[(floats(5, 2), 0, 0, 2, 3), (floats(2, 4), 1, 3, -1, 4)])
 def slice(y, x, dim: INT, start: INT, step: INT, length: INT):
     """Every `step`-th slice of a dimension, `length` of them, from `start` on; the step may be negative."""
     y.data += start * x.strides[dim] if length else 0
@@ -136,7 +140,7 @@ def slice(y, x, dim: INT, start: INT, step: INT, length: INT):
     return True
 
 
-@view
+@view(samples=[(floats(2, 3), 1), (floats(), -1)])
 def unsqueeze(y, x, dim: INT):
     """The tensor with a dimension of size 1 put in."""
     d = wrap(dim, x.ndim + 1)
@@ -150,7 +154,7 @@ def unsqueeze(y, x, dim: INT):
     return True
 
 
-@view
+@view(samples=[(floats(2, 1, 1),), (floats(2, 1, 1), 1), (floats(2, 1, 1), (1, 2))])
 def squeeze(y, x, dim: DIMS = None):
     """The tensor without its dimensions of size 1: all of them, or those that are named."""
     gone = 0
@@ -167,7 +171,7 @@ def squeeze(y, x, dim: DIMS = None):
     return True
 
 
-@view
+@view(samples=[(floats(3, 3),), (floats(2, 3, 2), 1, 2, -2)])
 def diagonal(y, x, offset: INT = 0, dim1: INT = 0, dim2: INT = 1):
     """The diagonal of two dimensions, as the last dimension."""
     i, j = wrap(dim1, x.ndim), wrap(dim2, x.ndim)
@@ -186,7 +190,7 @@ def diagonal(y, x, offset: INT = 0, dim1: INT = 0, dim2: INT = 1):
     return True
 
 
-@view(overlaps=True)
+@view(overlaps=True, samples=[(floats(5), 0, 3, 1), (floats(2, 4), 1, 2, 2)])
 def unfold(y, x, dimension: INT, size: INT, step: INT):
     """Windows of a dimension, which become a last dimension."""
     d = wrap(dimension, x.ndim)
@@ -202,7 +206,7 @@ def unfold(y, x, dimension: INT, size: INT, step: INT):
     return True
 
 
-@view(overlaps=True)
+@view(overlaps=True, samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (8, 8), 8)])
 def as_strided(y, x, layout: SIZES, steps: SIZES, size: SIZES, stride: SIZES, offset: INT):
     """Any shape and strides (in bytes) over the storage; `layout` and `steps` are the shape and strides of x, for its gradient."""
     if size[1] != stride[1]:
@@ -223,22 +227,22 @@ def as_strided(y, x, layout: SIZES, steps: SIZES, size: SIZES, stride: SIZES, of
     return empty or (low >= storage.data and high + x.itemsize <= storage.data + storage.nbytes)
 
 
-@view(run=natives.same_memory)
+@view(run=natives.same_memory, samples=[(floats(2, 3), (3, -1))])
 def view_as_shape(x: TENSOR, size: SIZES):
     """The same memory in another shape."""
 
 
-@view(run=natives.same_elements)
+@view(run=natives.same_elements, samples=[(floats(2, 3), (3, 2)), (floats(2, 3), (-1,))])
 def reshape(x: TENSOR, shape: SIZES):
     """The same elements in another shape; the same memory where that is possible."""
 
 
-@view(run=natives.rows_of)
+@view(run=natives.rows_of, samples=[(floats(2, 3, 2),)])
 def as_rows(x: TENSOR):
     """All dimensions but the last joined: a matrix."""
 
 
-@structured(run=natives.copy_of)
+@structured(run=natives.copy_of, samples=[(floats(2, 3),)])
 def clone(x: TENSOR):
     """A copy of the tensor."""
 
@@ -264,17 +268,17 @@ view_as_shape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 # Where a view lies in its base: shape and strides (in bytes) of the base and of the view, and the bytes between their first elements.
 
 
-@structured(run=natives.region)
+@structured(run=natives.region, samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (24, 16), 0)])
 def region(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """What lies at a part of x, once x is laid out as given."""
 
 
-@structured(run=natives.placed)
+@structured(run=natives.placed, samples=[(floats(2, 2), (2, 3), (24, 8), (2, 2), (24, 16), 0)])
 def placed(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """Zeros in a layout, with x added at a part."""
 
 
-@structured(run=natives.without)
+@structured(run=natives.without, samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (24, 16), 0)])
 def without(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """x, laid out as given, with zeros at a part."""
 
@@ -290,12 +294,12 @@ without.backward(
 )
 
 
-@structured
+@structured(samples="only ever recorded: its rules are samples of the three above")
 def copy_slices(base: TENSOR, part: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """A write to a part of a tensor; only ever recorded."""
 
 
-@structured
+@structured(samples="only ever recorded: its rule is a sample of `placed`")
 def as_strided_view(base: TENSOR, part: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """A view whose history was made anew from its base's; only ever recorded."""
 
