@@ -37,7 +37,7 @@ def like(maker):
 
     def made_like(input, *args, dtype=None, requires_grad=False, **options):
         if isinstance(input, Hollow):
-            return input.kept(lambda x: made_like(x, *args, dtype=dtype, requires_grad=requires_grad, **options))
+            return input.kept(made_like, *args, dtype=dtype, requires_grad=requires_grad, **options)
         return maker(tuple(input.shape), *args, dtype=dtype or input.dtype, requires_grad=requires_grad, **options)
 
     return made_like

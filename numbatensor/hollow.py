@@ -12,8 +12,8 @@ class EmptyBox(RuntimeError):
 
 class Hollow:
     """What marks a class of such tensors. It has methods ``perform(op, values, in_place)``, ``join(op, tensors, dim)``,
-    ``write(out, source, name)``, ``custom(function, args)`` and ``kept(function)``: a function of shape and dtype alone, applied to what is
-    inside."""
+    ``write(out, source, name)``, ``custom(function, args)`` and ``kept(function, *args, **options)``: a function of shape and dtype alone,
+    applied to what is inside."""
 
 
 def hollow(values):
@@ -25,10 +25,11 @@ def hollow(values):
 
 
 class Running(threading.local):
-    """The transforms that this thread is inside of, outermost first; each has a method ``draw(maker, shape)`` for random numbers."""
+    """The vmaps that this thread is inside of, outermost first. They draw the random numbers of their functions."""
 
     def __init__(self):
         self.levels = []
 
 
 running = Running()
+anywhere: list = []  # the vmaps of all threads: whether there is any is seen here 40 ns sooner

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbatensor as nt
+from numbatensor import samples
 from numbatensor.func import rules, vmap
 from numbatensor.op import OPS, Pointwise, Reduction
 
@@ -376,6 +377,36 @@ def test_views_in_place():
         return b.squeeze_(1).t_() * a.t()
 
     check(f, [real(3, 2, 2)], [0])
+
+
+# the samples that declarations have
+
+SAMPLED = [
+    (name, k)
+    for name, op in OPS.items()
+    if (op.public or op.batching) and isinstance(op.samples, (list, tuple)) and name not in ("nonzero", "masked_select")
+    for k in range(len(op.samples))
+]
+
+
+@pytest.mark.parametrize("name, number", SAMPLED)
+def test_samples(name, number):
+    """Each sample of each op that is public or has a rule of its own, with a batch of three in front of the first tensor, and of all of them."""
+    op = OPS[name]
+    given = [samples.draw(op.samples, seed)[number] for seed in (1, 2, 3)]
+    tensors = [k for k, a in enumerate(given[0]) if isinstance(a, np.ndarray)]
+    if not tensors or any(isinstance(a, tuple) and a and isinstance(a[0], np.ndarray) for a in given[0]):
+        return
+    for mapped in (tensors[:1], tensors):
+        args = [
+            nt.tensor(np.stack([g[k] for g in given]))
+            if k in mapped
+            else nt.tensor(a)
+            if isinstance(a, np.ndarray)
+            else a
+            for k, a in enumerate(given[0])
+        ]
+        check(lambda *a: op(*a), args, [0 if k in mapped else None for k in range(len(args))])
 
 
 # custom functions

@@ -64,9 +64,9 @@ class Batched(Hollow, Tensor):
         written(out.value, aligned(source, level, out.ndim), name)
         return out
 
-    def kept(self, function):
+    def kept(self, function, *args, **options):
         """A function that keeps shapes, applied to the whole batch."""
-        return Batched(function(self.value), self.level)
+        return Batched(function(self.value, *args, **options), self.level)
 
     def custom(self, function, args):
         """A custom Function of tensors of which some are Batched."""

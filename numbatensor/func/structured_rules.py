@@ -101,9 +101,10 @@ def pick(op, level, x, *rest):
     return Batched(made.movedim(batch, 0) if batch else made, level)
 
 
-def put(op, level, x, y, *rest, in_place=True):
-    if not at(x, level):
+def put(op, level, x, y, *rest, in_place=False):
+    if in_place and not at(x, level):
         raise RuntimeError(IN_PLACE)
+    x = x if in_place else Batched(full(x, level).clone(), level)
     *tensors, first = rest
     wide = full(y, level)
     value, tensors, first, batch = placed(level, x, tensors, first)

@@ -7,7 +7,7 @@ from numbatensor import joining
 from numbatensor.func import custom, structured_rules, view_rules
 from numbatensor.func.batched import Batched, at, full
 from numbatensor.func.trees import flatten, spread, unflatten
-from numbatensor.hollow import running
+from numbatensor.hollow import anywhere, running
 from numbatensor.tensor import Tensor, new, wrap_dim
 
 assert custom and structured_rules and view_rules  # they register themselves
@@ -31,10 +31,12 @@ class Level:
 
     def __enter__(self):
         running.levels.append(self)
+        anywhere.append(self)
         return self
 
     def __exit__(self, *error):
         running.levels.remove(self)
+        anywhere.remove(self)
 
     def outside(self, function, *args):
         """Call a function as if it were called outside of this vmap, which is the innermost."""
@@ -78,13 +80,13 @@ class Level:
         if self.randomness == "different":
             if not at(x, self):
                 raise RuntimeError(UNBATCHED)
-            self.outside(function, x.value, p if p is None else full(p.expand(x.shape), self))
+            self.outside(functools.partial(function, x.value, p=p if p is None else full(p.expand(x.shape), self)))
             return x
         if at(p, self) and self.randomness == "same":
             raise RuntimeError(SAME_BATCHED)
         if at(x, self):
-            return x.copy_(self.outside(function, new(x.shape, x.dtype), p))
-        return self.outside(function, x, p)
+            return x.copy_(self.outside(functools.partial(function, new(x.shape, x.dtype), p=p)))
+        return self.outside(functools.partial(function, x, p=p))
 
 
 def name_of(func):
