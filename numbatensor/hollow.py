@@ -12,7 +12,7 @@ class EmptyBox(RuntimeError):
 
 class Hollow:
     """What marks a class of such tensors. It has methods ``perform(op, values, in_place)``, ``join(op, tensors, dim)``,
-    ``write(out, source, name)``, ``custom(function, args)`` and ``kept(function, *args, **options)``: a function of shape and dtype alone,
+    ``write(out, source, writer)``, ``custom(function, args)`` and ``kept(function, *args, **options)``: a function of shape and dtype alone,
     applied to what is inside."""
 
 

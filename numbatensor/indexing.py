@@ -7,12 +7,14 @@ import numpy as np
 
 from numbatensor import dtypes
 from numbatensor.core import entries
+from numbatensor.core.sites import writer
 from numbatensor.hollow import Hollow, hollow
 from numbatensor.ops import indexing as ops
 from numbatensor.ops import rows, views
 from numbatensor.tensor import Tensor, as_operand, tensor, wrap_dim, written
 
 Extremum = collections.namedtuple("Extremum", ["values", "indices"])
+SETITEM = writer("__setitem__")
 MOST = 5  # index tensors that one op takes
 
 
@@ -154,12 +156,12 @@ def setitem(self, index, value):
     """Overwrite elements that an index names."""
     if type(index) is int:
         target = views.select(self, 0, index)
-        written(target, without_leading(as_operand(value), target.ndim), "__setitem__")
+        written(target, without_leading(as_operand(value), target.ndim), SETITEM)
         return
     x, tensors, first = located(self, items_of(self, index))
     if not tensors:
         target = x if x is not self else self.as_strided(self.shape, self.stride())
-        written(target, without_leading(as_operand(value), target.ndim), "__setitem__")
+        written(target, without_leading(as_operand(value), target.ndim), SETITEM)
         return
     put(x, tensors, first, as_operand(value), ops.index_put)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numbatensor.core.calls import BOOL, INT, LIST, REST, TENSOR
 from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
+from numbatensor.core.sites import writer
 from numbatensor.hollow import hollow
 from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
@@ -44,7 +45,8 @@ class Slow:
     """The Python behind an op's native functions."""
 
     def __init__(self, op):
-        self.op, self.accepts = op, [builtins.int(a) for a in op.row["accepts"]]
+        self.op, self.writer = op, writer(op.name + "_")
+        self.accepts = [builtins.int(a) for a in op.row["accepts"]]
 
         def declined(*args, in_place=False, out=None):
             inner = hollow(args)
@@ -119,7 +121,7 @@ class Slow:
 
     def written(self, *args, **given):
         """The in-place form of an op with another dtype: no gradient flows to what it overwrites."""
-        return written(args[0], self.function(*args, **given), self.op.name + "_")
+        return written(args[0], self.function(*args, **given), self.writer)
 
     def operator(self, x, y):
         """Called where the native function declines an operator's operands."""

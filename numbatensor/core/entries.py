@@ -85,6 +85,7 @@ from numbatensor.core.tensors import (
     zero,
 )
 from numbatensor.core.visits import GRADS, find_visit
+from numbatensor.core.write_log import hold_saved, release_saved_storage
 from numbatensor.core.writes import bump, extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
@@ -450,9 +451,29 @@ def saved_alias(self, args, count):
 def release_slot(self, args, count):
     """(node, k): let go of what a node saved in slot k; a hook keeps it"""
     s = saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED)
-    decref(s.storage)
+    if s.storage:
+        release_saved_storage(s.storage)
     s.storage = 0
     return none()
+
+
+@entry
+def fill_slot(self, args, count):
+    """(node, k, x): make x what a node saved in slot k, until it is released; its shape and dtype must be those"""
+    s, t = (
+        saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED),
+        unboxed(argument(args, 2)),
+    )
+    x = tensor_at(t)
+    fits = x.dtype == s.dtype and same_shape(x, s)
+    if fits:
+        hold_saved(x.storage)
+        if s.storage:
+            release_saved_storage(s.storage)
+        s.storage, s.version, s.data, s.contiguous = x.storage, storage_at(x.storage).version, x.data, x.contiguous
+        for i in range(x.ndim):
+            s.strides[i] = x.strides[i]
+    return from_long(1 if fits else 0)
 
 
 @entry

@@ -25,10 +25,9 @@ from numbatensor.core.records import (
     storage_at,
     tensor_at,
 )
-from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
-from numbatensor.core.table import AMBIGUOUS
 from numbatensor.core.tensors import blank, empty, forget_variable
+from numbatensor.core.write_log import hold_saved, overwritten, release_saved_storage
 
 LEAF, NATIVE, FREED = 0, 1, 2
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
@@ -156,8 +155,6 @@ def settle(t):
     """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
     if x.base and x.seen != storage_at(x.storage).version and needs_grad(x):
-        if is_ambiguous(x):
-            call_python("complain", AMBIGUOUS, 0, t, 0)
         call(late(REGENERATE), t)
 
 

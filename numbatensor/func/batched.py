@@ -51,7 +51,7 @@ class Batched(Hollow, Tensor):
         """Tensors joined by `cat` or `stack`."""
         return KINDS[type(op)](op, innermost(tensors), tensors, dim)
 
-    def write(self, out, source, name):
+    def write(self, out, source, writer):
         """``out[...] = source``"""
         level = innermost([out, source])
         if not at(out, level):
@@ -61,7 +61,7 @@ class Batched(Hollow, Tensor):
                 f"The expanded size of the tensor must match the existing size: {list(source.shape)} cannot be broadcast to "
                 f"{list(out.shape)}"
             )
-        written(out.value, aligned(source, level, out.ndim), name)
+        written(out.value, aligned(source, level, out.ndim), writer)
         return out
 
     def kept(self, function, *args, **options):
