@@ -8,6 +8,7 @@ import numpy as np
 from numbatensor import dtypes
 from numbatensor.core import entries
 from numbatensor.core.sites import writer
+from numbatensor.hollow import Hollow, hollow
 from numbatensor.ops import indexing as ops
 from numbatensor.ops import rows, views
 from numbatensor.tensor import Tensor, as_operand, tensor, wrap_dim, written
@@ -19,7 +20,7 @@ MOST = 5  # index tensors that one op takes
 
 def as_index(i):
     """One item of an index: None, Ellipsis, a slice, an int, a truth value, or a tensor."""
-    if i is None or i is Ellipsis or isinstance(i, (slice, bool)) or type(i) is int:
+    if i is None or i is Ellipsis or isinstance(i, (slice, bool, Hollow)) or type(i) is int:
         return i
     if isinstance(i, (list, tuple, np.ndarray)):
         i = tensor(i, dtype=dtypes.int64) if isinstance(i, (list, tuple)) and not i else tensor(i)
@@ -185,7 +186,7 @@ def put(x, tensors, first, value, op):
                 f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape "
                 f"{list(shape)}"
             ) from None
-    if entries.get(value, entries.STORAGE) == entries.get(x, entries.STORAGE):
+    if hollow((x, value)) is not None or entries.get(value, entries.STORAGE) == entries.get(x, entries.STORAGE):
         value = value.clone()
     if len(tensors) > MOST:
         raise IndexError(f"at most {MOST} index tensors can be written through, not {len(tensors)}")

@@ -14,6 +14,7 @@ from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
+from numbatensor.hollow import EmptyBox, hollow
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -436,7 +437,13 @@ def written(out, source, writer):
     """out[...] = source, recorded as a copy, counted as a write of a writer."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
-    return entries.write_into(out, source, writer)
+    try:
+        return entries.write_into(out, source, writer)
+    except EmptyBox:
+        inner = hollow((out, source))
+        if inner is None:
+            raise
+        return inner.write(out, source, writer)
 
 
 def moved(ndim, source, destination):

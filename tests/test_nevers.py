@@ -20,6 +20,7 @@ LAYERS = [
     ["kernels_cpu", "kernels_cuda"],
     ["numbatensor.core"],
     ["numbatensor.dtypes", "numbatensor.memory"],
+    ["numbatensor.hollow"],
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
     ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
@@ -42,6 +43,7 @@ LAYERS = [
         "numbatensor.serialization",
         "numbatensor.graph",
     ],
+    ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]

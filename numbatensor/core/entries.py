@@ -612,11 +612,14 @@ def run_backward(self, args, count):
     roots, seeds, captured = argument(args, 0), argument(args, 1), argument(args, 4)
     pruned = captured != symbol("none")
     accumulates = as_long(argument(args, 5))
+    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
+    for k in range(n):
+        unboxed(tuple_item(roots, k))  # fails for an empty box, before there is anything to give back
+        unboxed(tuple_item(seeds, k))
     call_record = new_call()
     start_call(
         call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), accumulates, 1 if pruned else 0, anomaly()
     )
-    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
     words = malloc(8 * (2 * n + asked) + 8)
     for k in range(n):
         store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))
