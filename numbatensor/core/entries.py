@@ -71,7 +71,6 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.regions import hold_saved, release_saved_storage
 from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
     LEAF_LOCK,
@@ -86,6 +85,7 @@ from numbatensor.core.tensors import (
     zero,
 )
 from numbatensor.core.visits import GRADS, find_visit
+from numbatensor.core.write_log import hold_saved, release_saved_storage
 from numbatensor.core.writes import bump, extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
