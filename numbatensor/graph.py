@@ -102,7 +102,9 @@ def quoted(text):
 def as_mermaid(graph, names=None):
     lines, kinds = ["graph TD"], {}
     for k, box in enumerate(boxes_of(graph, names)):
-        text = "<br/>".join("".join(ENTITIES.get(c, c) for c in part) for part in [line.text for line in box.lines] + [box.tip])
+        text = "<br/>".join(
+            "".join(ENTITIES.get(c, c) for c in part) for part in [line.text for line in box.lines] + [box.tip]
+        )
         lines.append(f'  n{k}["{text}"]')
         kinds.setdefault(box.kind, []).append(f"n{k}")
     for a, b, output in graph.edges:

@@ -126,7 +126,7 @@ class GraphNode(NodeBase):
         for k, (name, s) in enumerate(self.slots()):
             shape, dtype = tuple(int(n) for n in s["shape"][: s["ndim"]]), DTYPES[int(s["dtype"])].__name__
             packed = extras is not None and k in extras.packed
-            if s["storage"]:
+            if s["storage"] and not packed:
                 now = int(view_record(int(s["storage"]), Storage)["version"])
                 found.append(SavedValue(name, shape, dtype, int(s["version"]), now, writer_of(self.address, k, s)))
             else:

@@ -19,7 +19,8 @@ from numbatensor.core.graph import (
 )
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
-from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
+from numbatensor.core.records import RANK, Arguments, Frame, Tensor, view_record
+from numbatensor.hollow import EmptyBox
 from numbatensor.op import BY_ADDRESS, BY_INDEX
 
 LONG = {
@@ -178,7 +179,10 @@ def too_many_dimensions(ndim, b, c):
 
 
 def empty_box(a, b, c):
-    raise RuntimeError("this Tensor was made by object.__new__ and holds nothing; use nt.tensor")
+    raise EmptyBox(
+        "this Tensor holds nothing itself: it was made by object.__new__ (use nt.tensor), or is one entry of a batch inside vmap, which "
+        "this function does not know"
+    )
 
 
 def out_grad(op, b, c):

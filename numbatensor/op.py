@@ -27,6 +27,7 @@ from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
 from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
 from numbatensor.core.tensors import FLOAT32
+from numbatensor.hollow import EmptyBox, Hollow, hollow
 from numbatensor.samples import REDUCED, reals, truths, whole
 from numbatensor.trace import OPERATIONS, Traced, trace
 
@@ -95,6 +96,7 @@ class Op:
 
     kind = STRUCTURED
     shown = None  # the name of the op's gradient, where it does not follow from the op's
+    batching = None  # the rule of `vmap`, where it does not follow from the op's kind
 
     def __init__(self, function, parameters=None, name=None, samples=None):
         self.samples = samples  # of its arguments (see samples.py); or, in words, why there are none
@@ -205,6 +207,11 @@ class Op:
         """Put compiled code into the table as the op's kernel number `what`; gives its address."""
         (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made.address
         return made.address
+
+    def batched(self, rule):
+        """Declare what `vmap` makes of the op: a function of the op, the vmap and the op's arguments (see `func/rules.py`)."""
+        self.batching = rule
+        return self
 
     def explained(self, function):
         """Declare the function that says, by raising, why arguments are refused. It takes the op's arguments."""
@@ -511,10 +518,16 @@ class Joined(Op):
         return self.row["run"]
 
     def __call__(self, tensors, dim, out=None):
+        tensors = tuple(tensors)
         try:
-            return joining.join_tensors(self.address, tuple(tensors), dim, out)
+            return joining.join_tensors(self.address, tensors, dim, out)
         except Refused:
             return self.explain(tensors, dim)
+        except EmptyBox:
+            inner = hollow(tensors)
+            if inner is None or out is not None:
+                raise
+            return inner.join(self, tensors, dim)
 
 
 def decoded(op, arguments):
@@ -602,6 +615,8 @@ class Recorded(Op):
 
     def record(self, out, inputs, attributes, in_place=False):
         """Give `out` a node. `inputs`: tensors, or numbers, by name."""
+        if isinstance(out, Hollow):
+            return out
         wanted = [
             n for n, t in inputs.items() if isinstance(t, native.TensorBase) and n in self.rules and t.requires_grad
         ]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import numbatensor as nt
-from numbatensor import graph_svg, nn
+from numbatensor import graph_layout, graph_svg, nn
 from numbatensor.autograd import Function, VersionError, strict_versions
 from numbatensor.autograd.graph import saved_tensors_hooks
 
@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(autouse=True)
 def without_dot(monkeypatch):
     """Whether Graphviz is installed must not matter, except where a test says so."""
-    monkeypatch.setattr(graph_svg.shutil, "which", lambda name: None)
+    monkeypatch.setattr(graph_layout.shutil, "which", lambda name: None)
 
 
 def groups(picture):
@@ -198,7 +198,7 @@ def test_a_wide_graph_is_cut():
 
 # the texts are well-formed
 
-EVIL = 'a<b>&"\'\\]]>`;#%\n\x00\ud800|{x}'
+EVIL = "a<b>&\"'\\]]>`;#%\n\x00\ud800|{x}"
 
 
 def evil():
@@ -252,7 +252,7 @@ def shapes(picture):
 def test_boxes_do_not_overlap_and_lie_inside():
     x = nt.ones(3, 3, requires_grad=True)
     y = x
-    for k in range(12):
+    for _ in range(12):
         y = nt.cat([y.exp() + x, (y @ x).relu(), x], 0).sum(0, keepdim=True).expand(3, 3) * y.sigmoid()
     picture = nt.graph.draw(y.sum())
     place, root = shapes(picture), ElementTree.fromstring(picture)
@@ -287,7 +287,7 @@ def dot(tmp_path, monkeypatch):
     def install(text):
         program.write_text(text)
         program.chmod(0o755)
-        monkeypatch.setattr(graph_svg.shutil, "which", lambda name: str(program) if name == "dot" else None)
+        monkeypatch.setattr(graph_layout.shutil, "which", lambda name: str(program) if name == "dot" else None)
 
     return install
 
@@ -297,11 +297,15 @@ def test_graphviz_lays_out_where_it_is_installed(dot):
     x, y = evil()
     picture = nt.graph.draw(y.sum())
     middle = shapes(picture)[:, :2] + shapes(picture)[:, 2:] / 2
-    assert np.allclose(middle[:, 0], graph_svg.MARGIN + 5 * 72, atol=0.2)
-    assert np.allclose(np.diff(middle[:, 1]), 72, atol=0.2) and middle[0, 1] == pytest.approx(graph_svg.MARGIN + 72, 0.01)
+    assert np.allclose(middle[:, 0], graph_layout.MARGIN + 5 * 72, atol=0.2)
+    assert np.allclose(np.diff(middle[:, 1]), 72, atol=0.2) and middle[0, 1] == pytest.approx(
+        graph_layout.MARGIN + 72, 0.01
+    )
 
 
-@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho graph 1 x\n", "#!/bin/sh\necho stop\n", "no program"])
+@pytest.mark.parametrize(
+    "text", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho graph 1 x\n", "#!/bin/sh\necho stop\n", "no program"]
+)
 def test_where_graphviz_fails_networkx_lays_out(dot, text):
     dot(text)
     assert len(groups(nt.graph.draw(nt.ones(2, requires_grad=True).exp()))) == 2
@@ -381,7 +385,7 @@ def test_the_error_keeps_the_graph_while_it_lives_and_no_longer():
     x, s = stale()
     node = s.grad_fn
     error = pytest.raises(VersionError, s.backward).value
-    x = s = None
+    del x, s
     alive = nt.memory_stats()["nodes"]
     assert error.root is node and alive >= 5
     gone = weakref.ref(error)
@@ -400,7 +404,9 @@ class Shell:
 
     def __init__(self):
         self.shown = []
-        self.InteractiveTB = types.SimpleNamespace(structured_traceback=lambda kind, error, tb: ["as usual", str(error)])
+        self.InteractiveTB = types.SimpleNamespace(
+            structured_traceback=lambda kind, error, tb: ["as usual", str(error)]
+        )
 
     def install(self, monkeypatch, running=True):
         package, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")

@@ -10,6 +10,7 @@ from numbatensor.core.graph import CUSTOM_VIEW
 from numbatensor.core.handles import hold
 from numbatensor.core.modes import get_grad
 from numbatensor.core.tensors import FLOAT32
+from numbatensor.hollow import hollow
 from numbatensor.hooks import unpacked
 from numbatensor.messages import freed
 from numbatensor.op import Recorded
@@ -190,6 +191,9 @@ class Function:
     def apply(cls, *args):
         """Run forward on arguments of any kind, and make its outputs part of the graph."""
         tensors = [a for a in args if isinstance(a, Tensor)]
+        inner = hollow(tensors)
+        if inner is not None:
+            return inner.custom(cls, args)
         recording = get_grad() and any(t.requires_grad for t in tensors)
         ctx = Context(tuple(isinstance(a, Tensor) and t_needs(a) for a in args))
         before = [entries.get(t, entries.VERSION) for t in tensors]

@@ -109,9 +109,7 @@ def pointwise(op, arguments, out):
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
     kernel = kernel_of(op, dtype)
-    writer = op
     if out:
-        writer += a.tensors[0] != out  # written by `out=`
         y = tensor_at(out)
         if not same_shape(y, frame_at(frame)):
             call_python("complain", OUT_SHAPE, op, out, frame)
@@ -159,7 +157,7 @@ def pointwise(op, arguments, out):
         if made != out:
             copy_into(out, made)
             final = out
-        bump(writer, out)
+        bump(op + (a.tensors[0] != out and mixed & 1 == 0), out)  # one more: by `out=`
     node = attempt(symbol("record"), op, final, arguments, dtype, out) if wanted else 0
     if node > 0:
         if out:

@@ -218,10 +218,12 @@ def step(call_address, v):
     if n.slow & PREHOOKS:
         call_python("run_prehooks", node, call_address)
     o = op_at(n.op)
-    python, split = c.create_graph | c.watch | n.slow & (POSTHOOKS | UNPACKED) != 0, o.rule_kind[0] == SPLIT
+    python, split = c.create_graph | c.watch | n.slow & POSTHOOKS != 0, o.rule_kind[0] == SPLIT
     for i in range(0 if split else n.inputs):
         python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
     if not python:
+        if n.slow & UNPACKED:
+            call_python("fill_slots", node)
         for k in range(n.saved):
             check(node, k)
     if python:
@@ -239,6 +241,8 @@ def step(call_address, v):
             e = edge_at(n.edges + i * EDGE)
             if o.rule_kind[i] != NONE and wanted(c, call_address, e.node):
                 deliver(call_address, e.node, e.output_nr, run_rule_natively(node, i, visit.grad))
+    if n.slow & UNPACKED and not python:
+        call_python("empty_slots", node)
     if c.retain == 0 and n.saved:
         release_saved(n)
         n.kind = FREED

@@ -73,7 +73,6 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.regions import release_saved_storage
 from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
     LEAF_LOCK,
@@ -88,6 +87,7 @@ from numbatensor.core.tensors import (
     zero,
 )
 from numbatensor.core.visits import GRADS, find_visit
+from numbatensor.core.write_log import hold_saved, release_saved_storage
 from numbatensor.core.writes import bump, extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
@@ -454,9 +454,29 @@ def saved_alias(self, args, count):
 def release_slot(self, args, count):
     """(node, k): let go of what a node saved in slot k; a hook keeps it"""
     s = saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED)
-    release_saved_storage(s.storage)
+    if s.storage:
+        release_saved_storage(s.storage)
     s.storage = 0
     return none()
+
+
+@entry
+def fill_slot(self, args, count):
+    """(node, k, x): make x what a node saved in slot k, until it is released; its shape and dtype must be those"""
+    s, t = (
+        saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED),
+        unboxed(argument(args, 2)),
+    )
+    x = tensor_at(t)
+    fits = x.dtype == s.dtype and same_shape(x, s)
+    if fits:
+        hold_saved(x.storage)
+        if s.storage:
+            release_saved_storage(s.storage)
+        s.storage, s.version, s.data, s.contiguous = x.storage, storage_at(x.storage).version, x.data, x.contiguous
+        for i in range(x.ndim):
+            s.strides[i] = x.strides[i]
+    return from_long(1 if fits else 0)
 
 
 @entry
@@ -612,11 +632,14 @@ def run_backward(self, args, count):
     roots, seeds, captured = argument(args, 0), argument(args, 1), argument(args, 4)
     pruned = captured != symbol("none")
     accumulates = as_long(argument(args, 5))
+    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
+    for k in range(n):
+        unboxed(tuple_item(roots, k))  # fails for an empty box, before there is anything to give back
+        unboxed(tuple_item(seeds, k))
     call_record = new_call()
     start_call(
         call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), accumulates, 1 if pruned else 0, anomaly()
     )
-    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
     words = malloc(8 * (2 * n + asked) + 8)
     for k in range(n):
         store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))

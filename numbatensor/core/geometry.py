@@ -6,6 +6,7 @@ from numbatensor.core.modes import grad_enabled
 from numbatensor.core.python import argument, as_long, entry, none, unboxed
 from numbatensor.core.records import node_at, storage_at, tensor_at
 from numbatensor.core.sites import mark
+from numbatensor.core.tensors import forget_variable
 from numbatensor.core.writes import check_permission, count
 
 
@@ -31,9 +32,11 @@ def take_geometry(self, args, number):
         attach(t, y.node)
         x.output_nr = y.output_nr
     elif x.node and node_at(x.node).kind == LEAF:  # it, and its gradient, have the old shape
+        forget_variable(x.node, t)
         decref(x.node)
         x.node = 0
+    s.writer = as_long(argument(args, 2))
     mark(s)
-    count(as_long(argument(args, 2)), t, s.code, s.at, 1)
+    count(t, 1)
     x.seen = s.version
     return none()

@@ -5,7 +5,7 @@ from numba import njit
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.memory import FIELD, atomic_add, bits, counted, decref, free, incref, store
 from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
@@ -25,10 +25,9 @@ from numbatensor.core.records import (
     storage_at,
     tensor_at,
 )
-from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
-from numbatensor.core.table import AMBIGUOUS
 from numbatensor.core.tensors import blank, empty, forget_variable
+from numbatensor.core.write_log import hold_saved, overwritten, release_saved_storage
 
 LEAF, NATIVE, FREED = 0, 1, 2
 INTACT = -1
@@ -47,7 +46,7 @@ FIRST, LOCK, SIDE = (
     Output.itemsize,
 )  # the first output's record is the end of the node's
 NUMBER = Saved.fields["number"][1]
-SEQUENCE, HOOKED = FIELD["sequence"], FIELD["hooked"]
+SEQUENCE, FREED_NODES, HOOKED = FIELD["sequence"], FIELD["freed_nodes"], FIELD["hooked"]
 
 
 @njit
@@ -101,7 +100,7 @@ def free_node(payload, size, info):
                     node_at(parent).next_free = head
                     head = parent
         n.inputs = 0
-        atomic_add(symbol("state") + NODES, -1)
+        atomic_add(symbol("state") + FREED_NODES, 1)
         if node != first:
             free(node)
         if head == 0:
@@ -129,7 +128,6 @@ def new_node(kind, op, inputs, saved, words, t):
     for k in range(saved):
         s = saved_at(n.saves + k * SAVED)
         s.storage = 0
-    atomic_add(symbol("state") + NODES, 1)
     n.sequence = atomic_add(symbol("state") + SEQUENCE, 1)
     return address
 
@@ -157,8 +155,6 @@ def settle(t):
     """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
     if x.base and x.seen != storage_at(x.storage).version and needs_grad(x):
-        if is_ambiguous(x):
-            call_python("complain", AMBIGUOUS, 0, t, 0)
         call(late(REGENERATE), t)
 
 

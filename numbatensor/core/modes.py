@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, types
 
 from numbatensor.core.compiler import external, publish, symbol
-from numbatensor.core.memory import load
+from numbatensor.core.memory import load, store
 from numbatensor.core.python import argument, as_long, entry, from_long
 
 get_specific = external("pthread_getspecific", 1)
@@ -24,6 +24,16 @@ NO_GRAD, STRICT, INFERENCE = 1, 2, 4
 ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
 
 
+used = np.zeros(1, np.int64)  # bits that were set in any thread so far
+publish("modes_used", used.ctypes.data)
+
+
+@njit
+def inference_used():
+    """Whether any thread was ever in inference mode: until then nobody has to ask."""
+    return load(symbol("modes_used")) & INFERENCE != 0
+
+
 @njit
 def grad_enabled():
     """Whether this thread records."""
@@ -39,7 +49,7 @@ def strict_versions():
 @njit
 def inference_bit():
     """Other than 0 in inference mode."""
-    return get_specific(load(symbol("mode_key"))) & INFERENCE
+    return get_specific(load(symbol("mode_key"))) & INFERENCE if inference_used() else 0
 
 
 @njit
@@ -68,7 +78,9 @@ def set_mode(self, args, count):
     """(mask, bits): replace the bits of this thread's mode that are in the mask; gives the mode before"""
     here, mask = load(symbol("mode_key")), as_long(argument(args, 0))
     before = get_specific(here)
-    set_specific(here, before & ~mask | as_long(argument(args, 1)) & mask)
+    now = before & ~mask | as_long(argument(args, 1)) & mask
+    store(symbol("modes_used"), load(symbol("modes_used")) | now)
+    set_specific(here, now)
     return from_long(before)
 
 

@@ -96,6 +96,8 @@ CALLBACKS = (
     "run_posthooks",
     "forget_hooks",
     "notice_node",
+    "fill_slots",
+    "empty_slots",
     "stale",
     "checksum",
     "keep_code",

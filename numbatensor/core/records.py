@@ -31,7 +31,7 @@ Block = np.dtype(header)
 
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
-# something was saved (see regions.py), or 0. `inference`: made in inference mode.
+# something was saved (see write_log.py), or 0. `inference`: made in inference mode.
 Storage = np.dtype(
     header
     + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
@@ -190,14 +190,13 @@ Call = np.dtype(
 
 State = np.dtype(
     words(
-        "tensors",
-        "storages",
-        "nodes",
+        "tensors",  # and storages, from bit 32 on: one atomic addition counts a new tensor with a storage of its own
+        "sequence",
+        "freed_nodes",
         "bytes",
         "peak",
         "pooled",
-        "sequence",
-        "serial",
+        "passes",
         "released",
         "release_lock",
         "asked",

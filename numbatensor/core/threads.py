@@ -79,7 +79,7 @@ def get_num_threads():
 def after_fork():
     """In a child, threads of the pool are gone."""
     state["threads"], state["parallel_for"] = 1, 0
-    state["pool_lock"] = state["release_lock"] = 0  # a thread that held one is gone too
+    state["pool_lock"] = state["release_lock"] = state["leaf_lock"] = 0  # a thread that held one is gone too
 
 
 os.register_at_fork(after_in_child=after_fork)
