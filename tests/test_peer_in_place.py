@@ -207,7 +207,8 @@ def run(lib, line):
         text = DIFFERENT.sub("", str(error))
         if "modified by an inplace operation: [" in text:
             text = "stale"
-        found = f"{type(error).__name__}: {text[:260]}"
+        kind = RuntimeError if isinstance(error, nt.autograd.VersionError) else type(error)
+        found = f"{kind.__name__}: {text[:260]}"
     return found, [None if t.grad is None else plain(t.grad, lib) for t in (a, w)], plain(m.detach(), lib)
 
 
