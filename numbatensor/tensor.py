@@ -8,6 +8,7 @@ import numpy as np
 from numbatensor import dtypes, graph_nodes, printing
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
+from numbatensor.core.graph import RETAINS
 from numbatensor.core.handles import hold
 from numbatensor.core.modes import INFERENCE, get_mode
 from numbatensor.core.promotion import CODES
@@ -15,6 +16,7 @@ from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.hollow import EmptyBox, hollow
+from numbatensor.hooks import slowed
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -207,7 +209,7 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            entries.leaf_node(self)  # a view's history is brought up to date
+            slowed(entries.leaf_node(self), RETAINS)
             view_record(entries.grad_holder(self), Output)["retains"] = 1
 
     retains_grad = property(

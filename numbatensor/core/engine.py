@@ -16,6 +16,7 @@ from numbatensor.core.graph import (
     LOCK,
     POSTHOOKS,
     PREHOOKS,
+    RETAINS,
     TENSOR_HOOKS,
     UNPACKED,
     check,
@@ -201,15 +202,14 @@ def step(call_address, v):
     c, visit = call_at(call_address), visit_at(v)
     node = visit.node
     n = node_at(node)
-    given, kept = False, visit.captured != 0
-    for k in range(n.outputs):
+    given = visit.grad != 0
+    for k in range(n.outputs if n.outputs > 1 else 0):
         given |= load(visit.grads + 8 * k) != 0
-        kept |= output_at(output_of(node, k)).retains != 0
     if not given:
         return 0
     if n.slow & TENSOR_HOOKS:
         call_python("run_tensor_hooks", node, call_address)
-    if kept:
+    if visit.captured | n.slow & RETAINS:
         keep(visit)
     if c.pruned and visit.needed == 0:
         return 0
@@ -246,7 +246,7 @@ def step(call_address, v):
     if c.retain == 0 and n.saved:
         release_saved(n)
         n.kind = FREED
-        if n.slow:
+        if n.slow & ~RETAINS:
             call_python("forget_hooks", node)
     return 0
 
@@ -315,7 +315,7 @@ def give(call_address):
                 visit.grad = 0
                 accumulate(visit.node, visit.node + FIRST, grad, c.create_graph)
                 after |= n.slow
-        else:
+        elif n.slow & RETAINS:
             for k in range(n.outputs):
                 grad, output = load(visit.kept + 8 * k), output_of(visit.node, k)
                 if grad and output_at(output).retains:

@@ -32,8 +32,8 @@ from numbatensor.core.write_log import hold_saved, overwritten, release_saved_st
 LEAF, NATIVE, FREED = 0, 1, 2
 INTACT = -1
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
-# hooks unpack, and what is called once `.grad` is complete.
-TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in range(5))
+# hooks unpack, what is called once `.grad` is complete; and that the gradient of an output is kept, which it does alone.
+TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED, RETAINS = (1 << k for k in range(6))
 # Why a view must not be written in place: a kind, whether it is for being a view of such a view, which of the functions of many
 # outputs it came from (`messages.MANY`) or 1 + its op's index, and which output it is.
 FREE, MULTIPLE, NO_GRAD_VIEW, INFERENCE_VIEW, CUSTOM_VIEW = range(5)
@@ -228,6 +228,7 @@ def leave_node(t, node):
     old = output_at(output_of(x.node, x.output_nr))
     if old.retains:
         n.retains, n.grad, old.retains, old.grad = 1, old.grad, 0, 0
+        n.slow |= RETAINS
     forget_variable(x.node, t)
     return 0
 
