@@ -11,10 +11,10 @@ import traceback
 import weakref
 
 from numbatensor.core import entries, graph
-from numbatensor.core.handles import hold
+from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.modes import ANOMALY, PACKING, get_mode, set_mode
 from numbatensor.core.python import TensorBase, callback
-from numbatensor.core.records import Node, Saved, view_record
+from numbatensor.core.records import Edge, Node, Output, Saved, view_record
 
 PACKAGE = os.path.dirname(__file__) + os.sep
 
@@ -26,7 +26,7 @@ class Hooks(collections.OrderedDict):
 class Extras:
     """What a node keeps beside its record: `metadata` for users, hooks by kind, and what hooks have packed, by slot."""
 
-    __slots__ = ("accumulated", "metadata", "packed", "posthooks", "prehooks", "tensor_hooks")
+    __slots__ = ("accumulated", "metadata", "packed", "posthooks", "prehooks", "tensor_hooks", "__weakref__")
 
     def __init__(self):
         self.metadata: dict = {}
@@ -39,14 +39,13 @@ def extras_of(node):
     """The extras of a node, made if need be."""
     extras = entries.extras_of(node)
     if extras is None:
-        extras = Extras()
-        entries.set_extras(node, hold(extras))
+        extras = entries.set_extras(node, hold(Extras()))
     return extras
 
 
 def slowed(node, bit):
     """Tell the engine that a node has hooks of a kind."""
-    view_record(node, Node)["slow"] |= bit
+    entries.slow_down(node, bit)
 
 
 class RemovableHandle:
@@ -79,9 +78,15 @@ def running_pass():
     return entries.pass_number(local.call)
 
 
+def watched(node):
+    """A node by its address, and a weak reference to its extras, which die with it: it is not kept alive."""
+    return node, weakref.ref(extras_of(node))
+
+
 def reached(nodes):
-    """How many of the nodes get a gradient in the pass whose hook of a tensor is running."""
-    return sum(entries.in_pass(local.call, node) for node in nodes)
+    """How many of the watched nodes get a gradient in the pass whose hook of a tensor is running."""
+    drop_handles()  # the extras of nodes that are gone
+    return sum(entries.in_pass(local.call, node) for node, extras in nodes if extras() is not None)
 
 
 def called(hook):
@@ -164,8 +169,26 @@ def run_prehooks(node, call):
 def after_rule(node, made, grads):
     """The gradients of a node's inputs, after the hooks that come after its rule."""
     for hook in list(extras_of(node).posthooks.values()):
-        made = replaced_all(hook, hook(made, grads), made)
+        before, made = made, replaced_all(hook, hook(made, grads), made)
+        for i, grad in enumerate(made):
+            if grad is not None and before[i] is None:
+                check_shape(node, i, grad)
     return made
+
+
+def check_shape(node, i, grad):
+    """Fail where a hook gave a gradient, for an input that had none, which cannot be one of it."""
+    edge = view_record(int(view_record(node, Node)["edges"]) + i * Edge.itemsize, Edge)
+    if not edge["node"]:
+        return
+    output = view_record(entries.output_record(int(edge["node"]), int(edge["output_nr"])), Output)
+    shape, got = [int(n) for n in output["shape"][: output["ndim"]]], list(grad.shape)
+    lead = len(got) - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, got[lead:], strict=True)):
+        raise RuntimeError(
+            f"a hook of {entries.node_box(node).name()} returned an invalid gradient at index {i} - got {got} but expected shape "
+            f"compatible with {shape}"
+        )
 
 
 @callback

@@ -7,12 +7,12 @@ import weakref
 from numbatensor.autograd.modes import enable_grad, no_grad
 from numbatensor.core import custom, entries
 from numbatensor.core.graph import CUSTOM_VIEW
-from numbatensor.core.handles import hold
+from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.modes import get_grad
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import hollow
 from numbatensor.hooks import unpacked
-from numbatensor.messages import freed
+from numbatensor.messages import freed, inference_save
 from numbatensor.op import Recorded
 from numbatensor.tensor import Tensor
 
@@ -44,6 +44,7 @@ class Context:
         """The tensors that `save_for_backward` was given, as a tuple."""
         if self._state is None:
             return self.to_save
+        drop_handles()  # that of a node which is gone, too
         state = self._state()
         if state is None:
             freed(0, 0, 0)
@@ -108,7 +109,7 @@ class State:
             if shape is None:
                 if grad is not None:
                     raise RuntimeError(
-                        f"function {self.name} returned a gradient different from None at position {k + 1}, but the corresponding "
+                        f"function {self.name} returned a gradient different than None at position {k + 1}, but the corresponding "
                         "forward input was not a Variable"
                     )
                 continue
@@ -188,21 +189,31 @@ class Function:
                 raise TypeError(f"{cls.__name__}.{name} must be a static method: write @staticmethod above it")
 
     @classmethod
-    def apply(cls, *args):
-        """Run forward on arguments of any kind, and make its outputs part of the graph."""
+    def apply(cls, *args, **kwargs):
+        """Run forward on arguments of any kind, and make its outputs part of the graph.
+
+        Arguments by name, and defaults, are for functions with a `setup_context`, which then gets them by position.
+        """
+        apart_from_ctx = cls.setup_context is not Function.setup_context
+        if apart_from_ctx:
+            bound = inspect.signature(cls.forward).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = bound.args
+        elif kwargs:
+            raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments: it has no setup_context")
         tensors = [a for a in args if isinstance(a, Tensor)]
         inner = hollow(tensors)
         if inner is not None:
             return inner.custom(cls, args)
         recording = get_grad() and any(t.requires_grad for t in tensors)
         ctx = Context(tuple(isinstance(a, Tensor) and t_needs(a) for a in args))
-        before = [entries.get(t, entries.VERSION) for t in tensors]
+        before = [version_of(t) for t in tensors]
         with no_grad():
-            if cls.setup_context is Function.setup_context:
-                output = cls.forward(ctx, *args)
-            else:
+            if apart_from_ctx:
                 output = cls.forward(*args)
                 cls.setup_context(ctx, args, output)
+            else:
+                output = cls.forward(ctx, *args)
         check_writes(cls, ctx, args, tensors, before)
         outputs = output if isinstance(output, tuple) else (output,)
         for t in ctx.dirty:
@@ -213,10 +224,11 @@ class Function:
                 )
             if recording and t.is_leaf and t.requires_grad:
                 raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
-        if not recording:
-            return output
         made = tuple(apart(t, ctx, args) for t in outputs)
-        record(cls, ctx, args, outputs, made)
+        if recording:
+            record(cls, ctx, args, outputs, made)
+        elif all(m is t for m, t in zip(made, outputs, strict=True)):
+            return output
         return made if isinstance(output, tuple) else made[0]
 
 
@@ -227,14 +239,19 @@ def t_needs(tensor):
 def check_writes(cls, ctx, args, tensors, before):
     """Fail where forward wrote an input without saying so; count a write that was said, but not seen."""
     for t, version in zip(tensors, before, strict=True):
-        written, said = entries.get(t, entries.VERSION) != version, any(shares(t, d) for d in ctx.dirty)
+        written, said = version_of(t) != version, any(shares(t, d) for d in ctx.dirty)
         if written and not said:
             raise RuntimeError(
                 f"{cls.__name__}.forward wrote argument {position(t, args)} in place, at version {version}, without saying so: gradients "
                 "through it would be wrong. Call ctx.mark_dirty on it and return it, or clone it first."
             )
-        if position(t, ctx.dirty) != -1 and not written:
+        if position(t, ctx.dirty) != -1 and not written and version is not None:
             entries.count_write(t)
+
+
+def version_of(t):
+    """The version of a tensor; inference tensors have none."""
+    return None if entries.get(t, entries.INFERENCE) else entries.get(t, entries.VERSION)
 
 
 def shares(x, y):
@@ -273,6 +290,9 @@ def record(cls, ctx, args, outputs, made):
         saved.append((len(slots), whole))
         slots.append(made[k] if own else t)
         whiches.append(-k if own else 1 + i if i != -1 else 1 + len(inputs))
+    for t in slots:
+        if entries.get(t, entries.INFERENCE):
+            inference_save(0, 0, 0)
     described = [(tuple(t.shape), t.dtype.code) if isinstance(t, Tensor) else (None, 0) for t in made]
     shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
     state = State(cls, ctx, shapes, saved, described)

@@ -1,6 +1,7 @@
 """The graph from outside: hooks of tensors, what becomes of saved values, and edges as inputs of a pass."""
 
 import functools
+import threading
 
 from numbatensor import hooks
 from numbatensor.core import entries, graph
@@ -54,14 +55,16 @@ class saved_tensors_hooks:
     def __init__(self, pack_hook, unpack_hook):
         self.functions = (pack_hook, unpack_hook)
 
+        self.before = []
+
     def __enter__(self):
         packers().append(self.functions)
-        set_mode(PACKING, PACKING)
+        self.before.append(set_mode(PACKING, PACKING))
         return self
 
     def __exit__(self, *error):
         packers().pop()
-        set_mode(PACKING, PACKING if packers() else 0)
+        set_mode(PACKING, self.before.pop())
 
 
 class save_on_cpu(saved_tensors_hooks):
@@ -87,23 +90,23 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
     """
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
-    pass_of: dict = {}
+    arrivals: dict = {}  # by thread and pass: which gradients have arrived
 
     def arrived(k, grad):
-        current = hooks.running_pass()
-        if pass_of.get("call") != current:
-            pass_of.update(call=current, grads=[None] * len(tensors), count=0, told=False)
-        pass_of["grads"][k] = grad
-        pass_of["count"] += 1
-        if mode == "any":
-            if not pass_of["told"]:
-                pass_of["told"] = True
-                fn(grad)
-        elif pass_of["count"] == hooks.reached(nodes):
-            fn(pass_of["grads"])
-            pass_of.clear()
+        here = threading.get_ident(), hooks.running_pass()
+        for one in [one for one in list(arrivals) if one[0] == here[0] and one[1] > here[1]]:
+            arrivals.pop(one)  # a pass that failed; those with lower numbers may run still, outside of this one
+        grads = arrivals.setdefault(here, {})
+        grads[k] = grad if mode == "all" else None
+        ended = len(grads) == hooks.reached(nodes)
+        if ended:
+            arrivals.pop(here)
+        if mode == "any" and len(grads) == 1:
+            fn(grad)
+        elif mode == "all" and ended:
+            fn([grads.get(i) for i in range(len(nodes))])
 
-    nodes = [entries.leaf_node(t) for t in tensors]
+    nodes = [hooks.watched(entries.leaf_node(t)) for t in tensors]
     handles = [t.register_hook(functools.partial(arrived, k)) for k, t in enumerate(tensors)]
     return Handles(handles)
 

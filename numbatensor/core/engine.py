@@ -6,7 +6,7 @@ What a pass gives to leaves, it gives at its end: a failure before leaves every 
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.dispatch import launch, pointwise
+from numbatensor.core.dispatch import launch, perform, pointwise
 from numbatensor.core.graph import (
     ACCUMULATED,
     EDGE,
@@ -48,9 +48,8 @@ from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN, kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
 from numbatensor.core.visits import discover, find_visit, leave, prune, start_call
+from numbatensor.core.write_log import SAVE
 from numbatensor.core.writes import bump
-
-assert empty  # reached through its symbol, so that its failure can be caught
 
 SUM_TO = LATE.index("sum_to")
 sched_yield = external("sched_yield", 0, small=True)
@@ -108,6 +107,50 @@ def fitted(output, grad):
     return grad
 
 
+@njit
+def shared(t):
+    """Whether somebody else can see a tensor's memory: through another tensor, or as a gradient somewhere else."""
+    x = tensor_at(t)
+    tensors = block_at(x.storage).refcount - (block_at(x.storage).refcount >> 32) * SAVE  # owners that are no saves
+    return block_at(t).refcount != 1 or tensors != 1 or x.contiguous == 0 or x.base != 0
+
+
+@njit
+def spread(x):
+    """Whether elements of a tensor share a place in memory."""
+    for i in range(x.ndim):
+        if x.strides[i] == 0 and x.shape[i] > 1:
+            return True
+    return False
+
+
+@native
+def add_grad(old, grad, recorded):
+    """The gradient that is kept, after another reached it: `grad` or `old` themselves where they can be. Gives a reference."""
+    if old == 0:
+        if only_owner(grad) or (recorded and not shared(grad)):
+            incref(grad)
+            return grad
+        if recorded:
+            a = new_arguments()
+            r = arguments_at(a)
+            r.count, r.room, r.tensors[0], r.kinds[0] = 1, 0, grad, 0
+            return perform(symbol("op_clone"), a)
+        f = new_frame()
+        shape_of(f, tensor_at(grad))
+        made = empty(f, tensor_at(grad).dtype)
+        if attempt(symbol("copy_into"), made, grad) == -1:
+            decref(made)
+            fail()
+        return made
+    if recorded or tensor_at(old).requires_grad or spread(tensor_at(old)):
+        return add_tensors(old, grad)
+    add_in_place(old, grad)
+    bump(symbol("op_add"), old)
+    incref(old)
+    return old
+
+
 @native
 def accumulate(node, output, grad, recorded):
     """Add to the gradient that is kept for a node's output. Takes the reference."""
@@ -117,31 +160,19 @@ def accumulate(node, output, grad, recorded):
             sched_yield()
             restore_thread(thread)
     o = output_at(output)
-    failed = 0
-    if o.grad == 0:
-        if only_owner(grad) or recorded:
-            o.grad = grad
-            grad = 0
-        else:
-            f = new_frame()
-            shape_of(f, tensor_at(grad))
-            made = attempt(symbol("empty"), f, tensor_at(grad).dtype)
-            failed = made == -1
-            if not failed:
-                failed = attempt(symbol("copy_into"), made, grad) == -1
-                o.grad = made
-    elif recorded or tensor_at(o.grad).requires_grad:
-        made = attempt(symbol("add_tensors"), o.grad, grad)
-        failed = made == -1
-        if not failed:
-            decref(o.grad)
-            o.grad = made
-    else:
-        failed = attempt(symbol("add_in_place"), o.grad, grad) == -1
-        bump(symbol("op_add"), o.grad)
+    old = o.grad
+    incref(old)  # a long addition lets other threads run, which may set `.grad`
+    made = attempt(symbol("add_grad"), old, grad, recorded)
+    if made != -1 and made != old:
+        replaced = o.grad
+        o.grad = made
+        decref(replaced)
+    elif made != -1:
+        decref(made)
     exchange(node + LOCK, 0)
+    decref(old)
     decref(grad)
-    if failed:
+    if made == -1:
         fail()
     return 0
 

@@ -2,6 +2,7 @@
 
 from numba import njit
 
+from numbatensor.core.collection import LEAF_LOCK, forget_variable
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.engine import deliver, leave, start_call, wanted
@@ -24,7 +25,7 @@ from numbatensor.core.graph import (
     unpack,
     verdict,
 )
-from numbatensor.core.handles import OBJECT
+from numbatensor.core.handles import OBJECT, release_handle
 from numbatensor.core.memory import (
     atomic_add,
     claim,
@@ -73,13 +74,11 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.table import INFERENCE_SAVE, INFERENCE_VERSION
+from numbatensor.core.table import FREED_GRAPH, INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
-    LEAF_LOCK,
     alias,
     blank,
     empty,
-    forget_variable,
     is_packed,
     itemsize_of,
     new_storage,
@@ -357,6 +356,12 @@ def set_kept_grad(self, args, count):
 
 
 @entry
+def output_record(self, args, count):
+    """(node, k) -> address of what a node knows of its output k"""
+    return from_long(output_of(as_long(argument(args, 0)), as_long(argument(args, 1))))
+
+
+@entry
 def node_box(self, args, count):
     """(address) -> the object that shows a node"""
     return box_node(as_long(argument(args, 0)))
@@ -392,10 +397,23 @@ def extras_of(self, args, count):
 
 @entry
 def set_extras(self, args, count):
-    """(node, handle)"""
+    """(node, handle) -> what is kept beside the node: the handle's object, unless another thread was first"""
+    n, handle = node_at(as_long(argument(args, 0))), as_long(argument(args, 1))
+    if n.extras == 0:
+        n.extras = handle
+        atomic_add(symbol("state") + HOOKED, 1)
+    else:
+        release_handle(handle)
+    found = load(n.extras + OBJECT)
+    add_reference(found)
+    return found
+
+
+@entry
+def slow_down(self, args, count):
+    """(node, bits): the engine asks Python about a node"""
     n = node_at(as_long(argument(args, 0)))
-    n.extras = as_long(argument(args, 1))
-    atomic_add(symbol("state") + HOOKED, 1)
+    n.slow |= as_long(argument(args, 1))
     return none()
 
 
@@ -420,6 +438,7 @@ def record_python(self, args, count):
     )
     for k in range(tuple_size(saved)):
         if storage_at(tensor_at(unboxed(tuple_item(saved, k))).storage).inference:
+            release_handle(as_long(argument(args, 5)))
             call_python("complain", INFERENCE_SAVE, 0, 0, 0)
     node = new_node(1, row, tuple_size(inputs), tuple_size(saved), 0, out)
     for i in range(tuple_size(inputs)):
@@ -440,10 +459,18 @@ def record_python(self, args, count):
     return none()
 
 
+@njit
+def check_slot(node, k):
+    """Fail if a node has let go of what it saved."""
+    if k >= node_at(node).saved:
+        call_python("complain", FREED_GRAPH, 0, 0, 0)
+
+
 @entry
 def saved_alias(self, args, count):
     """(node, k) -> what a node saved in slot k, outside of the graph"""
     node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
+    check_slot(node, k)
     t = unpack(node, k)
     made = alias(t)
     decref(t)
@@ -456,7 +483,7 @@ def release_slot(self, args, count):
     s = saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED)
     if s.storage:
         release_saved_storage(s.storage)
-    s.storage = 0
+        s.storage = 0
     return none()
 
 
@@ -491,6 +518,7 @@ def with_history(self, args, count):
 def unpack_saved(self, args, count):
     """(node, k) -> Tensor"""
     node, k = as_long(argument(args, 0)), as_long(argument(args, 1))
+    check_slot(node, k)
     check(node, k)
     return box(unpack(node, k))
 

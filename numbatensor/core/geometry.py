@@ -1,12 +1,12 @@
 """Geometry changed in place: no element is written, but views and graphs have to notice."""
 
+from numbatensor.core.collection import forget_variable
 from numbatensor.core.graph import LEAF, attach, needs_grad
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.python import argument, as_long, entry, none, unboxed
 from numbatensor.core.records import node_at, storage_at, tensor_at
 from numbatensor.core.sites import mark
-from numbatensor.core.tensors import forget_variable
 from numbatensor.core.writes import check_permission, count
 
 

@@ -2,6 +2,7 @@
 
 from numba import njit
 
+from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
@@ -26,7 +27,7 @@ from numbatensor.core.records import (
     tensor_at,
 )
 from numbatensor.core.sites import mark
-from numbatensor.core.tensors import blank, empty, forget_variable
+from numbatensor.core.tensors import blank, empty
 from numbatensor.core.write_log import hold_saved, overwritten, release_saved_storage
 
 LEAF, NATIVE, FREED = 0, 1, 2
@@ -119,7 +120,7 @@ def new_node(kind, op, inputs, saved, words, t):
     n.edges, n.saves = address + NODE, address + NODE + inputs * EDGE
     n.attributes = n.saves + saved * SAVED if words else 0
     n.grad = n.retains = n.lock = n.visit = n.next_free = n.state = n.extras = n.slow = n.box = n.code = n.at = 0
-    n.more = n.variable = 0
+    n.more = n.variable = n.found = 0
     n.dtype, n.itemsize, n.ndim = x.dtype, x.itemsize, x.ndim
     for i in range(x.ndim):
         n.shape[i] = x.shape[i]

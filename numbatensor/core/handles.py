@@ -71,7 +71,12 @@ def drop_handles(self, args, count):
 
 @entry
 def hold(self, args, count):
-    """(object) -> handle that keeps it alive, for native memory to own"""
+    """(object) -> handle that keeps it alive, for native memory to own
+
+    Objects that are let go of are dropped first: the interpreter asks for that in its main thread only, which may wait for long.
+    """
+    if state_at(symbol("state")).released:
+        drop_released(0)
     handle = malloc(16)
     add_reference(argument(args, 0))
     store(handle, 0)

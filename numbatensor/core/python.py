@@ -244,7 +244,8 @@ def free_node_box(obj):
     untrack(obj)
     node, kind = load(obj + PAYLOAD), load(obj + TYPE)
     if node:
-        node_at(node).box = 0
+        if node_at(node).box == obj:
+            node_at(node).box = 0
         decref(node)
     call_free(get_slot(kind, 74), obj)
     drop_reference(kind)
@@ -292,7 +293,7 @@ def box(tensor):
 def box_node(node):
     """The box of a node, of which the caller keeps its own reference: the living one, or a new one."""
     n = node_at(node)
-    if n.box:
+    if n.box and load(n.box) > 0:
         add_reference(n.box)
         return n.box
     obj = alloc_object(load(symbol("node_class")), 0)

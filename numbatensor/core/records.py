@@ -68,7 +68,8 @@ Output = np.dtype(words("retains", "grad", "dtype", "itemsize", "ndim") + [("sha
 # `kind`: LEAF, NATIVE, FREED. `edges`, `saves`, `attributes`, `more`: addresses of what follows in the same block; `more` has the
 # outputs after the first, which ends this record. `visit`: this node's place in the backward pass that runs now. `box`: the
 # Python object that shows the node, not owned. `state`: handle of what its Python rule needs; `extras`: of its hooks and metadata;
-# `slow`: which of these the engine must ask (see `core/graph.py`). `variable`: of a leaf, its tensor, not owned.
+# `slow`: which of these the engine must ask (see `core/graph.py`). `variable`: of a leaf, its tensor, not owned. `found`: how
+# many of its owners a garbage collection has found.
 Node = np.dtype(
     header
     + words(
@@ -85,6 +86,7 @@ Node = np.dtype(
         "visit",
         "sequence",
         "next_free",
+        "found",
         "state",
         "extras",
         "slow",

@@ -2,10 +2,10 @@
 
 from numba import njit
 
+from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, native, symbol
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
-    FIELD,
     LARGE,
     LARGEST,
     STORAGE_COUNT,
@@ -14,20 +14,17 @@ from numbatensor.core.memory import (
     atomic_add,
     counted,
     decref,
-    exchange,
     free,
     free_large,
     incref,
     memset,
     note_bytes,
-    take,
 )
 from numbatensor.core.modes import inference_bit
 from numbatensor.core.python import call_python
-from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, node_at, storage_at, tensor_at
+from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, storage_at, tensor_at
 
 STORAGE, TENSOR = Storage.itemsize, Tensor.itemsize
-LEAF_LOCK = FIELD["leaf_lock"]
 FLOAT32, FLOAT64, BOOL = 6, 7, 0
 
 
@@ -45,16 +42,6 @@ def free_storage(payload, size, info):
         if s.nbytes >= LARGE:
             free_large(s.data, s.nbytes)
     return 0
-
-
-@njit
-def forget_variable(node, t):
-    """A leaf's node outlives its tensor, or the tensor gets another."""
-    if node_at(node).variable == t:
-        here = symbol("state")
-        take(here + LEAF_LOCK)
-        node_at(node).variable = 0
-        exchange(here + LEAF_LOCK, 0)
 
 
 @c_function

@@ -80,6 +80,7 @@ def after_fork():
     """In a child, threads of the pool are gone."""
     state["threads"], state["parallel_for"] = 1, 0
     state["pool_lock"] = state["release_lock"] = state["leaf_lock"] = 0  # a thread that held one is gone too
+    state["asked"] = 0
 
 
 os.register_at_fork(after_in_child=after_fork)
