@@ -162,10 +162,24 @@ class Op:
         """Write the rules that are functions of Tensors down as programs, where that can be done."""
         for i in self.needs:
             if self.row["rule_kind"][i] == rules.PYTHON:
-                program = trace(self, i, self.rules[self.inputs[i]])
-                if program is not None:
-                    held.append(program)
-                    self.row["program"][i], self.row["rule_kind"][i] = program.ctypes.data, rules.PROGRAM
+                program = self.traced(i, self.rules[self.inputs[i]])
+                if program:
+                    self.row["program"][i], self.row["rule_kind"][i] = program, rules.PROGRAM
+
+    def traced(self, i, rule):
+        """The address of a rule of input i as a program; 0 where it has to stay Python."""
+        program = trace(self, i, rule, needs_of(rule))
+        if program is None:
+            return 0
+        held.append(program)
+        return program.ctypes.data
+
+    def trace_again(self):
+        """Write the rules down as they are read where their results are part of a graph."""
+        for i in self.needs:
+            name, kind = self.inputs[i], self.row["rule_kind"][i]
+            if name in self.formulas or kind in (rules.KERNEL, rules.PROGRAM):
+                self.row["again"][i] = self.traced(i, self.formulas.get(name, self.rules[name])) or -1
 
     def formula(self, **given):
         """Declare what is used in place of a rule where its result is part of a graph: the same, in ops that have gradients."""
@@ -583,6 +597,13 @@ def resolve(op, what, dtype):
         CONVERSIONS[target, source] = made
         return made
     return int(BY_ADDRESS[op].compile(what, dtype))
+
+
+@native.callback
+def trace_again(op):
+    """Write an op's rules down for results that are part of a graph."""
+    BY_ADDRESS[op].trace_again()
+    return 0
 
 
 def from_array(array):

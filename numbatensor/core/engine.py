@@ -44,7 +44,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split_part
+from numbatensor.core.rules import NONE, PYTHON, SPLIT, recordable, run_rule_natively, run_rule_recorded, split_part
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN, kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
 from numbatensor.core.visits import discover, find_visit, leave, prune, start_call
@@ -227,6 +227,18 @@ def keep(visit):
             store(visit.kept + 8 * k, g)
 
 
+@njit
+def reads_as_tensors(n, o):
+    """Whether the rules of a node's inputs are programs of ops; they are written down at their first use."""
+    for i in range(n.inputs):
+        if edge_at(n.edges + i * EDGE).node and not recordable(o, i):
+            if o.again[i] == 0:
+                call_python("trace_again", n.op)
+            if not recordable(o, i):
+                return False
+    return True
+
+
 @native
 def step(call_address, v):
     """Send a node's gradient on to its inputs."""
@@ -249,9 +261,12 @@ def step(call_address, v):
     if n.slow & PREHOOKS:
         call_python("run_prehooks", node, call_address)
     o = op_at(n.op)
-    python, split = c.create_graph | c.watch | n.slow & POSTHOOKS != 0, o.rule_kind[0] == SPLIT
+    python, split = c.watch | n.slow & POSTHOOKS != 0, o.rule_kind[0] == SPLIT
+    python |= c.create_graph and split | n.slow & UNPACKED
     for i in range(0 if split else n.inputs):
         python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
+    if c.create_graph and not python:
+        python = not reads_as_tensors(n, o)
     if not python:
         if n.slow & UNPACKED:
             call_python("fill_slots", node)
@@ -271,7 +286,11 @@ def step(call_address, v):
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
             if o.rule_kind[i] != NONE and wanted(c, call_address, e.node):
-                deliver(call_address, e.node, e.output_nr, run_rule_natively(node, i, visit.grad))
+                if c.create_graph:
+                    grad = run_rule_recorded(node, i, visit.grad)
+                else:
+                    grad = run_rule_natively(node, i, visit.grad)
+                deliver(call_address, e.node, e.output_nr, grad)
     if n.slow & UNPACKED and not python:
         call_python("empty_slots", node)
     if c.retain == 0 and n.saved:

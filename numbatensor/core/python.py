@@ -97,6 +97,7 @@ CALLBACKS = (
     "forget_hooks",
     "notice_node",
     "fill_slots",
+    "trace_again",
     "empty_slots",
     "stale",
     "checksum",
