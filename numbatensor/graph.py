@@ -1,14 +1,14 @@
 """The autograd graph as a picture: SVG, and text for Graphviz and Mermaid."""
 
 import pathlib
-from xml.sax.saxutils import escape
+from html import escape
 
 from numbatensor import graph_svg
 from numbatensor.graph_svg import COLORS, FILLS
 from numbatensor.graph_walk import around, boxes_of, note, output_label, roots_of, walk
 
 NEAR = 40  # nodes in the picture of an error
-MARKUP = {'"': "&quot;", "\\": "&#92;"}  # what XML leaves to quote in labels of DOT
+BACKSLASH = "&#92;"  # in labels of DOT, where it would escape what follows
 QUOTED = {"\\": "\\\\", '"': '\\"', "&": "&amp;"}  # in strings of DOT
 ENTITIES = {c: f"#{ord(c)};" for c in "#\"'&<>`\\[]{}|;"}  # in texts of Mermaid
 
@@ -83,7 +83,8 @@ def as_dot(graph, names=None):
     for k, box in enumerate(boxes_of(graph, names)):
         fill, rim = FILLS[box.kind]
         text = "<br/>".join(
-            f'<font color="{COLORS[line.kind]}">{escape(line.text, MARKUP)}</font>' for line in box.lines
+            f'<font color="{COLORS[line.kind]}">{escape(line.text).replace(chr(92), BACKSLASH)}</font>'
+            for line in box.lines
         )
         tip = quoted("\n".join([box.tip, *[f"{line.text} ({line.tip})" for line in box.lines if line.tip]]))
         lines.append(f'  n{k} [label=<{text}>, tooltip="{tip}", fillcolor="{fill}", color="{rim}"];')

@@ -1,6 +1,6 @@
 """The SVG of boxes and edges."""
 
-from xml.sax.saxutils import escape
+from html import escape
 
 from numbatensor.graph_layout import MARGIN, layout
 from numbatensor.graph_walk import DIM, GONE, LEAF, OP, PLAIN, STALE
