@@ -5,6 +5,8 @@ import types
 
 import numpy as np
 
+from asv_benchmarks import autograd_cases
+
 LIBRARIES = [name for name in ("numbatensor", "torch", "numpy") if importlib.util.find_spec(name)]
 # NumPy under PyTorch's names, as far as it goes: a case that asks for more is not timed for it
 NUMPY = types.SimpleNamespace(
@@ -214,4 +216,5 @@ CASES = {
     **{f"linalg.matmul.{d}.{n}": (matmul(n, d), 1.15, 2) for d in ("float32", "float64") for n in (256, 512, 1024)},
     **{f"views.{k}": (broadcast(k), 1.0, 2) for k in ("row", "column", "transposed", "strided")},
     "optim.adam": (adam, 0.7, 2),
+    **autograd_cases.CASES,
 }

@@ -1,5 +1,7 @@
 """A PyTorch-style tensor library whose every kernel is Python compiled by Numba."""
 
+import importlib
+
 from numbatensor import (
     autograd,
     geometry,
@@ -12,6 +14,7 @@ from numbatensor import (
     publish,
     python_rules,
     refusals,
+    version_error,
 )
 from numbatensor.autograd.modes import (
     enable_grad,
@@ -137,7 +140,19 @@ for name in (
 clip = clamp
 absolute = functions["abs"]
 swapaxes = swapdims = functions["transpose"]
+import numbatensor.autograd.functional  # noqa: E402
 from numbatensor import nn, optim, utils  # noqa: E402
+
+LAZY = {"func": "numbatensor.func", "vmap": "numbatensor.func"}  # 3 ms that most programs need not spend
+
+
+def __getattr__(name):
+    """Modules, and what is in them, that are loaded when first asked for."""
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(LAZY[name])
+    return module if LAZY[name].endswith(name) else getattr(module, name)
+
 
 sites.register_library()
 __version__ = "0.1.0"

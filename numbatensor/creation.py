@@ -3,6 +3,7 @@
 import numpy as np
 
 from numbatensor import dtypes
+from numbatensor.hollow import Hollow
 from numbatensor.op import from_array
 from numbatensor.tensor import Tensor, as_sizes, from_numpy, new, tensor
 
@@ -35,6 +36,8 @@ def like(maker):
     """The form of a maker that takes its shape and dtype from a tensor."""
 
     def made_like(input, *args, dtype=None, requires_grad=False, **options):
+        if isinstance(input, Hollow):
+            return input.kept(made_like, *args, dtype=dtype, requires_grad=requires_grad, **options)
         return maker(tuple(input.shape), *args, dtype=dtype or input.dtype, requires_grad=requires_grad, **options)
 
     return made_like

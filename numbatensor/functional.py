@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from numbatensor import dtypes
+from numbatensor.hollow import hollow
 from numbatensor.indexing import Extremum, gather, nonzero
 from numbatensor.op import from_array
 from numbatensor.ops import arranging, reductions, rounding, rows, transcendental
@@ -143,6 +144,10 @@ def clamp(input, min=None, max=None):
 
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Whether the elements of each pair are equal within ``atol + rtol * |other|``."""
+    if hollow((input, other)) is not None:
+        near = op["isfinite"](other) & (op["abs"](input - other) <= atol + rtol * op["abs"](other))
+        near = near | (input == other)
+        return near | (op["isnan"](input) & op["isnan"](other)) if equal_nan else near
     return from_array(np.isclose(as_operand(input).array(), as_operand(other).array(), rtol, atol, equal_nan))
 
 

@@ -8,6 +8,7 @@ from numbatensor.core.geometry import check_change, take_geometry
 from numbatensor.core.modes import INFERENCE, NO_GRAD, get_grad, set_mode
 from numbatensor.core.records import Storage, view_record
 from numbatensor.core.sites import writer
+from numbatensor.messages import long_name
 from numbatensor.ops import views
 from numbatensor.tensor import Tensor, as_sizes, new
 
@@ -88,7 +89,8 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
     if not isinstance(source, Tensor):
         raise TypeError(f"set_(): argument 'source' must be Tensor, not {type(source).__name__}")
     if source.dtype is not self.dtype:
-        raise RuntimeError(f"Could not set tensor of type {source.dtype.name} to a tensor of type {self.dtype.name}")
+        theirs, ours = (long_name(d.code).lower() for d in (source.dtype, self.dtype))
+        raise RuntimeError(f"Could not set tensor of type {theirs} to a tensor of type {ours}")
     if get_grad() and (source.requires_grad or (self.requires_grad and not self.is_leaf)):
         raise RuntimeError("the derivative for 'set_' is not implemented: detach the tensors, or use no_grad")
     made = source.detach()

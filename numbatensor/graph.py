@@ -1,95 +1,122 @@
-"""The autograd graph as a picture: SVG laid out by networkx, DOT and Mermaid as text."""
+"""The autograd graph as a picture: SVG, and text for Graphviz and Mermaid."""
 
 import pathlib
-from xml.sax.saxutils import escape
+from html import escape
 
-NEWLINE = r"\n"
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 168, 40, 28, 36, 20
+from numbatensor import graph_svg
+from numbatensor.graph_svg import COLORS, FILLS
+from numbatensor.graph_walk import around, boxes_of, note, output_label, roots_of, walk
 
-
-def walk(tensor):
-    """The nodes of a tensor's graph and the edges between them, each node once."""
-    root = tensor.grad_fn
-    if root is None:
-        raise ValueError("this tensor has no graph: it is a leaf, or was made without recording")
-    nodes, edges, ready = [root], [], [root]
-    numbers = {root: 0}
-    while ready:
-        node = ready.pop()
-        for parent, _ in node.next_functions:
-            if parent is None:
-                continue
-            if parent not in numbers:
-                numbers[parent] = len(nodes)
-                nodes.append(parent)
-                ready.append(parent)
-            edges.append((numbers[node], numbers[parent]))
-    return nodes, edges
+NEAR = 40  # nodes in the picture of an error
+BACKSLASH = "&#92;"  # in labels of DOT, where it would escape what follows
+QUOTED = {"\\": "\\\\", '"': '\\"', "&": "&amp;"}  # in strings of DOT
+ENTITIES = {c: f"#{ord(c)};" for c in "#\"'&<>`\\[]{}|;"}  # in texts of Mermaid
 
 
-def label(node):
-    """A node's name and the shape of its gradient."""
-    return node.name().removesuffix("Backward0"), " x ".join(map(str, node.shape)) or "scalar"
+class Picture(str):
+    """SVG as text; a notebook shows the picture."""
+
+    def _repr_svg_(self):
+        return str(self)
 
 
-def draw(tensor, path=None):
-    """SVG of the graph that a tensor came from, outputs on top; written to a file where `path` is given.
+def draw(tensor, path=None, names=None, format="svg", limit=500):
+    """The graph that tensors came from, outputs on top.
 
-    Needs networkx (``pip install networkx``).
+    A box shows an op, the shape of its result, and each value that it saved: its version then, and now where that is another. What was
+    overwritten is red. Pointing at a box shows the op's source line; at a red line, who has overwritten the value and where.
+
+    Parameters
+    ----------
+    tensor : Tensor, Node, or sequence of them
+        Where the graph starts.
+    path : str or path, optional
+        A file that the text is written to.
+    names : dict of Tensor, sequence of pairs, or Module, optional
+        Names to show: a module's are those of its parameters.
+    format : {"svg", "dot", "mermaid"}
+        SVG is laid out by Graphviz where its ``dot`` is installed, else with networkx (``pip install networkx``).
+    limit : int
+        How many nodes are shown; the nearest are.
+
+    Returns
+    -------
+    str
+        The text; SVG is one that notebooks show.
     """
-    import networkx
-
-    nodes, edges = walk(tensor)
-    layered = networkx.DiGraph(edges)
-    layered.add_nodes_from(range(len(nodes)))
-    layers = [sorted(layer) for layer in networkx.topological_generations(layered)]
-    place, widest = {}, max(map(len, layers))
-    for row, layer in enumerate(layers):
-        if row:
-            layer.sort(key=lambda n: sum(place[p][0] for p in layered.predecessors(n)) / max(1, layered.in_degree(n)))
-        shift = (widest - len(layer)) * (WIDTH + GAP_X) / 2
-        for column, n in enumerate(layer):
-            place[n] = (MARGIN + shift + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
-    wide, high = 2 * MARGIN + widest * (WIDTH + GAP_X) - GAP_X, 2 * MARGIN + len(layers) * (HEIGHT + GAP_Y) - GAP_Y
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" height="{high:.0f}" '
-        'font-family="sans-serif" font-size="13">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-        '<path d="M0 0 8 4 0 8z" fill="#666"/></marker></defs>',
-    ]
-    for a, b in edges:
-        (x, y), (u, v) = place[a], place[b]
-        parts.append(
-            f'<path d="M{x + WIDTH / 2:.1f} {y + HEIGHT:.1f} C{x + WIDTH / 2:.1f} {y + HEIGHT + GAP_Y / 2:.1f} '
-            f'{u + WIDTH / 2:.1f} {v - GAP_Y / 2:.1f} {u + WIDTH / 2:.1f} {v:.1f}" fill="none" stroke="#666" marker-end="url(#tip)"/>'
-        )
-    for n, node in enumerate(nodes):
-        name, shape = label(node)
-        x, y = place[n]
-        fill = "#dbeafe" if name != "AccumulateGrad" else "#dcfce7"
-        parts.append(
-            f'<g><title>{escape(node.name())}</title><rect x="{x:.1f}" y="{y:.1f}" width="{WIDTH}" height="{HEIGHT}" rx="7" '
-            f'fill="{fill}" stroke="#94a3b8"/><text x="{x + WIDTH / 2:.1f}" y="{y + 17:.1f}" text-anchor="middle">{escape(name)}'
-            f'</text><text x="{x + WIDTH / 2:.1f}" y="{y + 33:.1f}" text-anchor="middle" fill="#64748b" font-size="11">'
-            f"{escape(shape)}</text></g>"
-        )
-    text = "\n".join([*parts, "</svg>"])
+    if format not in WRITERS:
+        raise ValueError(f"format must be one of {list(WRITERS)}, not {format!r}")
+    text = WRITERS[format](walk(roots_of(tensor), limit), names)
     if path is not None:
-        pathlib.Path(path).write_text(text)
+        pathlib.Path(path).write_text(text, encoding="utf-8")
     return text
 
 
-def to_dot(tensor):
-    """The graph in Graphviz's language."""
-    nodes, edges = walk(tensor)
-    lines = [f'  n{k} [label="{NEWLINE.join(label(node))}"];' for k, node in enumerate(nodes)]
-    return "\n".join(
-        ["digraph {", "  node [shape=box, style=rounded];", *lines, *[f"  n{a} -> n{b};" for a, b in edges], "}"]
+def draw_around(node, root, errors):
+    """The picture of an error: the graph that is nearest to a node. `errors`: by (node, slot), what is said of a saved value."""
+    return as_svg(around(node, root, NEAR), None, errors)
+
+
+def to_dot(tensor, names=None, limit=500):
+    """The graph in Graphviz's language; see `draw`."""
+    return draw(tensor, names=names, format="dot", limit=limit)
+
+
+def to_mermaid(tensor, names=None, limit=500):
+    """The graph in Mermaid's language; see `draw`."""
+    return draw(tensor, names=names, format="mermaid", limit=limit)
+
+
+def as_svg(graph, names=None, errors=None):
+    labels: dict = {}
+    for edge in graph.edges:
+        if output_label(graph, edge):
+            labels.setdefault(edge[:2], []).append(output_label(graph, edge))
+    labels = {edge: ", ".join(dict.fromkeys(outputs)) for edge, outputs in labels.items()}
+    return Picture(
+        graph_svg.svg(boxes_of(graph, names, errors), [edge[:2] for edge in graph.edges], labels, note(graph))
     )
 
 
-def to_mermaid(tensor):
-    """The graph in Mermaid's language."""
-    nodes, edges = walk(tensor)
-    lines = [f'  n{k}["{"<br/>".join(label(node))}"]' for k, node in enumerate(nodes)]
-    return "\n".join(["graph TD", *lines, *[f"  n{a} --> n{b}" for a, b in edges]])
+def as_dot(graph, names=None):
+    lines = ["digraph {", '  node [shape=box, style="rounded,filled", fontname="monospace", fontsize=11];']
+    for k, box in enumerate(boxes_of(graph, names)):
+        fill, rim = FILLS[box.kind]
+        text = "<br/>".join(
+            f'<font color="{COLORS[line.kind]}">{escape(line.text).replace(chr(92), BACKSLASH)}</font>'
+            for line in box.lines
+        )
+        tip = quoted("\n".join([box.tip, *[f"{line.text} ({line.tip})" for line in box.lines if line.tip]]))
+        lines.append(f'  n{k} [label=<{text}>, tooltip="{tip}", fillcolor="{fill}", color="{rim}"];')
+    for a, b, output in graph.edges:
+        label = output_label(graph, (a, b, output))
+        lines.append(f'  n{a} -> n{b} [label="{label}"];' if label else f"  n{a} -> n{b};")
+    if graph.cut:
+        lines.append(f'  graph [label="{note(graph)}", labelloc=b];')
+    return "\n".join([*lines, "}"])
+
+
+def quoted(text):
+    return "".join(QUOTED.get(c, c) for c in text).replace("\n", "\\n")
+
+
+def as_mermaid(graph, names=None):
+    lines, kinds = ["graph TD"], {}
+    for k, box in enumerate(boxes_of(graph, names)):
+        text = "<br/>".join(
+            "".join(ENTITIES.get(c, c) for c in part) for part in [line.text for line in box.lines] + [box.tip]
+        )
+        lines.append(f'  n{k}["{text}"]')
+        kinds.setdefault(box.kind, []).append(f"n{k}")
+    for a, b, output in graph.edges:
+        label = output_label(graph, (a, b, output))
+        lines.append(f"  n{a} -->|{label}| n{b}" if label else f"  n{a} --> n{b}")
+    if graph.cut:
+        lines.append(f'  more["{note(graph)}"]')
+    for kind, members in kinds.items():
+        fill, rim = FILLS[kind]
+        lines += [f"  classDef {kind} fill:{fill},stroke:{rim},color:#0f172a", f"  class {','.join(members)} {kind}"]
+    return "\n".join(lines)
+
+
+WRITERS = {"svg": as_svg, "dot": as_dot, "mermaid": as_mermaid}

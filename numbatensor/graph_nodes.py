@@ -1,13 +1,14 @@
 """The graph as Python sees it: nodes, their names, where they lead, what they saved, and their hooks."""
 
+import ctypes
 import typing
 
 from numbatensor.core import entries, graph, python, sites
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import NodeBase
-from numbatensor.core.records import Edge, Node, Saved, Storage, view_record
+from numbatensor.core.records import Edge, Node, Output, Saved, Storage, view_record
 from numbatensor.hooks import RemovableHandle, extras_of, pack, slowed, unpacked
-from numbatensor.messages import freed
+from numbatensor.messages import digest, freed, writer_name
 from numbatensor.op import BY_ADDRESS
 from numbatensor.python_rules import attributes_of
 
@@ -15,13 +16,23 @@ SELF = {"x": "self", "y": "other", "out": "result"}  # what PyTorch calls what i
 
 
 class SavedValue(typing.NamedTuple):
-    """What a node saved: under which name, its shape and dtype, the version it was saved at, and the version that it has now."""
+    """What a node saved: under which name, its shape and dtype, the version it was saved at, and the version that it has now.
+
+    `version` and `current`: None of a number. `writer`: who has overwritten it since, and where; empty where it is intact. `packed`: whether a hook keeps it.
+    """
 
     name: str
     shape: tuple
     dtype: str
-    version: int
-    current: int
+    version: int | None
+    current: int | None
+    writer: str = ""
+    packed: bool = False
+
+    @property
+    def stale(self):
+        """Whether it was overwritten, so that a backward pass would fail."""
+        return bool(self.writer)
 
 
 class SavedTensor:
@@ -111,11 +122,25 @@ class GraphNode(NodeBase):
     @property
     def saved(self):
         """What the node saved, as a list of `SavedValue`."""
-        found = []
-        for name, s in self.slots():
-            shape = tuple(int(n) for n in s["shape"][: s["ndim"]])
-            now = int(view_record(int(s["storage"]), Storage)["version"]) if s["storage"] else int(s["version"])
-            found.append(SavedValue(name, shape, DTYPES[int(s["dtype"])].__name__, int(s["version"]), now))
+        found, extras = [], entries.extras_of(self.address)
+        for k, (name, s) in enumerate(self.slots()):
+            shape, dtype = tuple(int(n) for n in s["shape"][: s["ndim"]]), DTYPES[int(s["dtype"])].__name__
+            packed = extras is not None and k in extras.packed
+            if s["storage"] and not packed:
+                now = int(view_record(int(s["storage"]), Storage)["version"])
+                found.append(SavedValue(name, shape, dtype, int(s["version"]), now, writer_of(self.address, k, s)))
+            else:
+                version = int(s["version"]) if packed else None
+                found.append(SavedValue(name, shape, dtype, version, version, packed=packed))
+        return found
+
+    @property
+    def outputs(self):
+        """The shapes and dtypes of what the op made, as a list of pairs."""
+        record, found = self.record, []
+        for k in range(int(record["outputs"])):
+            o = view_record(int(record["more"]) + (k - 1) * Output.itemsize, Output) if k else record
+            found.append((tuple(int(n) for n in o["shape"][: o["ndim"]]), DTYPES[int(o["dtype"])].__name__))
         return found
 
     def _named(self):
@@ -161,6 +186,15 @@ class GraphNode(NodeBase):
 
     def __repr__(self):
         return f"<{self.name()} object at {self.address:#x}>"
+
+
+def writer_of(node, k, s):
+    """Who has overwritten the value that a node saved in slot k, whose record is `s`, and where; empty where it is intact."""
+    write = (ctypes.c_int64 * 4)()
+    if entries.verdict_of(node, k, ctypes.addressof(write)) != graph.INTACT:
+        _, word, code, at = write
+        return f"{writer_name(word)} at {sites.describe(code, at)}"
+    return "a NumPy array that shares its memory" if s["checksum"] and int(s["checksum"]) != digest(s) else ""
 
 
 def node_of(tensor):

@@ -234,18 +234,44 @@ def pack(node, k, functions):
     slowed(node, graph.UNPACKED)
 
 
-def unpacked(node, k):
-    """What a node saved in slot k, with its history."""
-    extras = entries.extras_of(node)
-    if extras is None or k not in extras.packed:
-        return entries.unpack_saved(node, k)
-    unpacker, value = extras.packed[k]
+def unpack(packed):
+    """What a hook makes of what was packed."""
+    unpacker, value = packed
     made = unpacker(value)
     if not isinstance(made, TensorBase):
         raise TypeError(
             f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(made).__name__}"
         )
-    return entries.with_history(node, k, made)
+    return made
+
+
+def unpacked(node, k):
+    """What a node saved in slot k, with its history."""
+    extras = entries.extras_of(node)
+    if extras is None or k not in extras.packed:
+        return entries.unpack_saved(node, k)
+    return entries.with_history(node, k, unpack(extras.packed[k]))
+
+
+@callback
+def fill_slots(node):
+    """Unpack what hooks have packed, for a native rule."""
+    for k, packed in extras_of(node).packed.items():
+        made = unpack(packed)
+        if not entries.fill_slot(node, k, made):
+            raise RuntimeError(
+                f"unpack_hook gave a tensor of {made.dtype.name} {list(made.shape)}, which is not what was saved: its shape and dtype "
+                "must be those of what the pack_hook got"
+            )
+    return 0
+
+
+@callback
+def empty_slots(node):
+    """A native rule has run: let go of what was unpacked."""
+    for k in extras_of(node).packed:
+        entries.release_slot(node, k)
+    return 0
 
 
 @callback

@@ -7,17 +7,20 @@ import numpy as np
 
 from numbatensor import dtypes
 from numbatensor.core import entries
+from numbatensor.core.sites import writer
+from numbatensor.hollow import Hollow, hollow
 from numbatensor.ops import indexing as ops
 from numbatensor.ops import rows, views
 from numbatensor.tensor import Tensor, as_operand, tensor, wrap_dim, written
 
 Extremum = collections.namedtuple("Extremum", ["values", "indices"])
+SETITEM = writer("__setitem__")
 MOST = 5  # index tensors that one op takes
 
 
 def as_index(i):
     """One item of an index: None, Ellipsis, a slice, an int, a truth value, or a tensor."""
-    if i is None or i is Ellipsis or isinstance(i, (slice, bool)) or type(i) is int:
+    if i is None or i is Ellipsis or isinstance(i, (slice, bool, Hollow)) or type(i) is int:
         return i
     if isinstance(i, (list, tuple, np.ndarray)):
         i = tensor(i, dtype=dtypes.int64) if isinstance(i, (list, tuple)) and not i else tensor(i)
@@ -153,12 +156,12 @@ def setitem(self, index, value):
     """Overwrite elements that an index names."""
     if type(index) is int:
         target = views.select(self, 0, index)
-        written(target, without_leading(as_operand(value), target.ndim), "__setitem__")
+        written(target, without_leading(as_operand(value), target.ndim), SETITEM)
         return
     x, tensors, first = located(self, items_of(self, index))
     if not tensors:
         target = x if x is not self else self.as_strided(self.shape, self.stride())
-        written(target, without_leading(as_operand(value), target.ndim), "__setitem__")
+        written(target, without_leading(as_operand(value), target.ndim), SETITEM)
         return
     put(x, tensors, first, as_operand(value), ops.index_put)
 
@@ -183,7 +186,7 @@ def put(x, tensors, first, value, op):
                 f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape "
                 f"{list(shape)}"
             ) from None
-    if entries.get(value, entries.STORAGE) == entries.get(x, entries.STORAGE):
+    if hollow((x, value)) is not None or entries.get(value, entries.STORAGE) == entries.get(x, entries.STORAGE):
         value = value.clone()
     if len(tensors) > MOST:
         raise IndexError(f"at most {MOST} index tensors can be written through, not {len(tensors)}")

@@ -7,6 +7,7 @@ import numpy as np
 from numbatensor.core import entries
 from numbatensor.core.graph import FUNCTION, MULTIPLE, OUTPUT
 from numbatensor.core.modes import get_grad
+from numbatensor.hollow import Hollow
 from numbatensor.messages import MANY
 from numbatensor.ops import arranging
 from numbatensor.tensor import Tensor, as_operand, wrap_dim
@@ -89,5 +90,6 @@ def restricted(views, name):
     """Views that came out of one call: they must not be written in place."""
     if get_grad():
         for k, v in enumerate(views):
-            entries.set_restriction(v, MULTIPLE | MANY.index(name) << FUNCTION | k << OUTPUT)
+            if not isinstance(v, Hollow):
+                entries.set_restriction(v, MULTIPLE | MANY.index(name) << FUNCTION | k << OUTPUT)
     return tuple(views)

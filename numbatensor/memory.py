@@ -4,15 +4,16 @@ import gc
 
 from numbatensor.core import entries
 from numbatensor.core.handles import drop_handles
-from numbatensor.core.memory import state
-
-COUNTS = ("tensors", "storages", "nodes", "bytes", "pooled", "peak")
+from numbatensor.core.memory import STORAGE_COUNT, state
 
 
 def memory_stats():
     """Live tensors, storages and graph nodes, and bytes: live, pooled for reuse, and the most that were ever live."""
     drop_handles()
-    return {name: int(state[0][name]) for name in COUNTS}
+    s = {name: int(state[0][name]) for name in state.dtype.names[:-1]}
+    counts = {"tensors": s["tensors"] % STORAGE_COUNT, "storages": s["tensors"] // STORAGE_COUNT}
+    counts["nodes"] = s["sequence"] - s["freed_nodes"]
+    return counts | {name: s[name] for name in ("bytes", "pooled", "peak")}
 
 
 def empty_cache():

@@ -19,7 +19,8 @@ from numbatensor.core.graph import (
 )
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
-from numbatensor.core.records import RANK, Arguments, Frame, Node, Saved, Storage, Tensor, view_record
+from numbatensor.core.records import RANK, Arguments, Frame, Tensor, view_record
+from numbatensor.hollow import EmptyBox
 from numbatensor.op import BY_ADDRESS, BY_INDEX
 
 LONG = {
@@ -178,7 +179,10 @@ def too_many_dimensions(ndim, b, c):
 
 
 def empty_box(a, b, c):
-    raise RuntimeError("this Tensor was made by object.__new__ and holds nothing; use nt.tensor")
+    raise EmptyBox(
+        "this Tensor holds nothing itself: it was made by object.__new__ (use nt.tensor), or is one entry of a batch inside vmap, which "
+        "this function does not know"
+    )
 
 
 def out_grad(op, b, c):
@@ -247,10 +251,6 @@ def writer_name(word):
     return f"`{sites.writers[word]}`" if word in sites.writers else "a write"
 
 
-NOT_REACHED = ("", "", " The log of writes does not reach back to that: any write counts.")
-STRICT = " It left what was saved as it was, but strict_versions is on: any write counts."
-
-
 def saver(node, n, which):
     """Who saved a value: its name, its name in the graph, and what it calls the value."""
     op, state = BY_ADDRESS[int(n["op"])], entries.state_of(node)
@@ -264,48 +264,6 @@ def saver(node, n, which):
         )
         return state.name.removesuffix("Backward"), state.name, what
     return op.name, op.node_name().removesuffix("Backward0"), f"`{op.inputs[which - 1]}`" if which else "its output"
-
-
-@callback
-def stale(node, k, result, found):
-    """Raise the error of a saved value that was overwritten: who saved it where, and who wrote it where.
-
-    `result` is what `overwritten` gave, and `found` the address of the words that it put down.
-    """
-    n = view_record(node, Node)
-    s = view_record(int(n["saves"]) + k * Saved.itemsize, Saved)
-    storage = view_record(int(s["storage"]), Storage)
-    version, writer, code, at = (ctypes.c_int64 * 4).from_address(found)
-    shape = [int(m) for m in s["shape"][: s["ndim"]]]
-    op, shown, name = saver(node, n, int(s["which"]))
-    done = "has overwritten it since" if result == 1 else "has written to its storage since"
-    raise RuntimeError(
-        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {shown}, is at "
-        f"version {int(storage['version'])}; expected version {int(s['version'])} instead. "
-        f"{op} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
-        f"{writer_name(writer)} at {sites.describe(code, at)} {done}, making version {version}. Clone it before the in-place call."
-        f"{STRICT if result == 0 else NOT_REACHED[result]}"
-    )
-
-
-@callback
-def checksum(saved, node):
-    """Note the sum of a saved value whose memory NumPy shares (node 0), or fail if it is another now."""
-    s = view_record(saved, Saved)
-    storage = view_record(int(s["storage"]), Storage)
-    found = digest(s)
-    if node == 0:
-        s["checksum"] = found
-    elif int(s["checksum"]) != found:
-        n = view_record(node, Node)
-        op, _, _ = saver(node, n, int(s["which"]))
-        raise RuntimeError(
-            "one of the variables needed for gradient computation has been modified by an inplace operation: memory that a NumPy array "
-            f"shares (storage version {int(storage['version'])}) was written after {op} saved it at "
-            f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it."
-        )
-    return 0
 
 
 def digest(s):

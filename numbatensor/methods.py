@@ -2,6 +2,7 @@
 
 from numbatensor import dtypes, functional, indexing, joining, linear_algebra, publish
 from numbatensor.core.modes import get_grad as is_grad_enabled
+from numbatensor.core.sites import writer
 from numbatensor.messages import long_name
 from numbatensor.tensor import Tensor, functions, written
 
@@ -23,6 +24,8 @@ IN_PLACE = {
 def in_place(function):
     """The `_` variant of a function: its result is copied into the first argument."""
 
+    word = writer(function.__name__ + "_")
+
     def method(self, *args, **kwargs):
         source = (
             self.clone() if self.requires_grad and is_grad_enabled() else self
@@ -32,7 +35,7 @@ def in_place(function):
             raise RuntimeError(
                 f"result type {long_name(made.dtype.code)} can't be cast to the desired output type {long_name(self.dtype.code)}"
             )
-        return written(self, made, function.__name__ + "_")
+        return written(self, made, word)
 
     method.__name__ = method.__qualname__ = function.__name__ + "_"
     method.__doc__ = f"`{function.__name__}`, written into the tensor."

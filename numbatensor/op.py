@@ -27,6 +27,7 @@ from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
 from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
 from numbatensor.core.tensors import FLOAT32
+from numbatensor.hollow import EmptyBox, Hollow, hollow
 from numbatensor.samples import REDUCED, reals, truths, whole
 from numbatensor.trace import OPERATIONS, Traced, trace
 
@@ -95,6 +96,7 @@ class Op:
 
     kind = STRUCTURED
     shown = None  # the name of the op's gradient, where it does not follow from the op's
+    batching = None  # the rule of `vmap`, where it does not follow from the op's kind
 
     def __init__(self, function, parameters=None, name=None, samples=None):
         self.samples = samples  # of its arguments (see samples.py); or, in words, why there are none
@@ -160,10 +162,24 @@ class Op:
         """Write the rules that are functions of Tensors down as programs, where that can be done."""
         for i in self.needs:
             if self.row["rule_kind"][i] == rules.PYTHON:
-                program = trace(self, i, self.rules[self.inputs[i]])
-                if program is not None:
-                    held.append(program)
-                    self.row["program"][i], self.row["rule_kind"][i] = program.ctypes.data, rules.PROGRAM
+                program = self.traced(i, self.rules[self.inputs[i]])
+                if program:
+                    self.row["program"][i], self.row["rule_kind"][i] = program, rules.PROGRAM
+
+    def traced(self, i, rule):
+        """The address of a rule of input i as a program; 0 where it has to stay Python."""
+        program = trace(self, i, rule, needs_of(rule))
+        if program is None:
+            return 0
+        held.append(program)
+        return program.ctypes.data
+
+    def trace_again(self):
+        """Write the rules down as they are read where their results are part of a graph."""
+        for i in self.needs:
+            name, kind = self.inputs[i], self.row["rule_kind"][i]
+            if name in self.formulas or kind in (rules.KERNEL, rules.PROGRAM):
+                self.row["again"][i] = self.traced(i, self.formulas.get(name, self.rules[name])) or -1
 
     def formula(self, **given):
         """Declare what is used in place of a rule where its result is part of a graph: the same, in ops that have gradients."""
@@ -205,6 +221,11 @@ class Op:
         """Put compiled code into the table as the op's kernel number `what`; gives its address."""
         (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made.address
         return made.address
+
+    def batched(self, rule):
+        """Declare what `vmap` makes of the op: a function of the op, the vmap and the op's arguments (see `func/rules.py`)."""
+        self.batching = rule
+        return self
 
     def explained(self, function):
         """Declare the function that says, by raising, why arguments are refused. It takes the op's arguments."""
@@ -511,10 +532,16 @@ class Joined(Op):
         return self.row["run"]
 
     def __call__(self, tensors, dim, out=None):
+        tensors = tuple(tensors)
         try:
-            return joining.join_tensors(self.address, tuple(tensors), dim, out)
+            return joining.join_tensors(self.address, tensors, dim, out)
         except Refused:
             return self.explain(tensors, dim)
+        except EmptyBox:
+            inner = hollow(tensors)
+            if inner is None or out is not None:
+                raise
+            return inner.join(self, tensors, dim)
 
 
 def decoded(op, arguments):
@@ -572,6 +599,13 @@ def resolve(op, what, dtype):
     return int(BY_ADDRESS[op].compile(what, dtype))
 
 
+@native.callback
+def trace_again(op):
+    """Write an op's rules down for results that are part of a graph."""
+    BY_ADDRESS[op].trace_again()
+    return 0
+
+
 def from_array(array):
     """A new tensor with the elements of an array; takes over a fresh array's memory."""
     array = np.asarray(array)
@@ -602,6 +636,8 @@ class Recorded(Op):
 
     def record(self, out, inputs, attributes, in_place=False):
         """Give `out` a node. `inputs`: tensors, or numbers, by name."""
+        if isinstance(out, Hollow):
+            return out
         wanted = [
             n for n, t in inputs.items() if isinstance(t, native.TensorBase) and n in self.rules and t.requires_grad
         ]

@@ -12,6 +12,8 @@ import numpy as np
 from numbatensor.core.calls import BOOL, INT, LIST, REST, TENSOR
 from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
+from numbatensor.core.sites import writer
+from numbatensor.hollow import hollow
 from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
 from numbatensor.tensor import Tensor, as_operand, functions, tensor, written
@@ -43,21 +45,28 @@ class Slow:
     """The Python behind an op's native functions."""
 
     def __init__(self, op):
-        self.op = op
+        self.op, self.writer = op, writer(op.name + "_")
+        self.accepts = [builtins.int(a) for a in op.row["accepts"]]
 
-        def declined(*args):
+        def declined(*args, in_place=False, out=None):
+            inner = hollow(args)
+            if inner is not None and out is None:
+                return inner.perform(op, args, in_place)
+            if inner is not None or hollow((out,)):
+                raise RuntimeError(f"vmap: {op.name} takes no out= here: let it make a new tensor")
             shown = ", ".join(type(a).__name__ for a in args)
             raise TypeError(f"{op.name}(): unsupported operand types: {shown}")
 
-        self.fast, self.fast_in_place = (
-            native_function(CODE[code], declined, op.address, named=True) for code in ("call_op", "call_in_place")
-        )
+        def declined_in_place(*args):
+            return declined(*args, in_place=True)
+
+        self.fast = native_function(CODE["call_op"], declined, op.address, named=True)
+        self.fast_in_place = native_function(CODE["call_in_place"], declined_in_place, op.address, named=True)
 
     def ordered(self, args, given):
         """The arguments in their order, by position, name or default."""
         op = self.op
-        accepts = [builtins.int(a) for a in op.row["accepts"]]
-        values = []
+        accepts, values = self.accepts, []
         for k, parameter in enumerate(op.parameters):
             names = (op.names[k], op.inputs[k], op.aliases[k], ARRAY_API.get(op.names[k]))
             found = [n for n in names if n in given]
@@ -76,6 +85,8 @@ class Slow:
                 raise TypeError(f'{op.name}() missing 1 required positional arguments: "{op.names[k]}"')
             else:
                 value = parameter.default
+            if accepts[k] & REST and type(value) is builtins.int:
+                value = (value,)
             values.append(plain(accepts[k], value, op, op.names[k]))
         if len(args) > len(op.parameters):
             raise TypeError(f"{op.name}() takes {len(op.parameters)} positional arguments but {len(args)} were given")
@@ -110,7 +121,7 @@ class Slow:
 
     def written(self, *args, **given):
         """The in-place form of an op with another dtype: no gradient flows to what it overwrites."""
-        return written(args[0], self.function(*args, **given), self.op.name + "_")
+        return written(args[0], self.function(*args, **given), self.writer)
 
     def operator(self, x, y):
         """Called where the native function declines an operator's operands."""

@@ -1,5 +1,7 @@
 """Random tensors. Equal seeds and calls give equal numbers, on any number of threads."""
 
+import functools
+
 from numbatensor import dtypes
 from numbatensor.core.modes import get_grad
 from numbatensor.core.random import new_dropout_mask, new_random, new_trials
@@ -22,6 +24,7 @@ from numbatensor.generator import (  # noqa: F401
     seed,
     set_rng_state,
 )
+from numbatensor.hollow import Hollow, anywhere, running
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
 from numbatensor.random_in_place import (
@@ -60,6 +63,9 @@ def drawn(op, shape, dtype, a, b, generator, requires_grad=False, out=None):
         return overwrite(op, checked_out(out, as_sizes(shape), dtype, op.name), generator, a, b)
     if requires_grad and not dtype.is_floating_point:
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
+    if anywhere and running.levels:
+        again = functools.partial(drawn, op, dtype=dtype, a=a, b=b, generator=generator, requires_grad=requires_grad)
+        return running.levels[-1].draw(again, as_sizes(shape))
     address = address_of(generator)
     made = new_random(op.address, shape, dtype.code, address, a, b)
     if made is None:
@@ -129,6 +135,8 @@ def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, de
     d = chosen(dtype, out, dtypes.int64)
     if n - 1 > limits(d)[1]:
         raise RuntimeError(f"value cannot be converted to type {d.name} without overflow: randperm({n})")
+    if anywhere and running.levels and out is None:
+        return running.levels[-1].repeat(functools.partial(randperm, n, generator=generator, dtype=d))
     address = address_of(generator)
     if out is None:
         made = new((n,), d, requires_grad)
@@ -148,7 +156,7 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None
     floating("normal", d)
     if not isinstance(std, Tensor):
         spread(std)
-    elif std.numel() and not (std >= 0).all():
+    elif std.numel() and not isinstance(std, Hollow) and not (std >= 0).all():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     centre, scale = (t.detach() if isinstance(t, Tensor) else t for t in (mean, std))
     shape = (centre + scale).shape if len(tensors) == 2 else tensors[0].shape
@@ -162,6 +170,9 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None
 
 def bernoulli(input, p=None, *, generator=None, out=None):
     """1 with the probability that each element is, or with probability p for all, else 0. No gradient flows through it."""
+    if anywhere and running.levels and out is None:
+        again = lambda x: bernoulli(x, p, generator=generator)
+        return running.levels[-1].redraw(again, input)
     if out is None and p is not None:
         return new(input.shape, input.dtype).bernoulli_(p, generator=generator)
     p = input if p is None else p
@@ -189,6 +200,10 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     RuntimeError
         If weights are negative, infinite or not numbers, or too few are above 0.
     """
+    if anywhere and running.levels and out is None:
+        return running.levels[-1].redraw(
+            lambda x: multinomial(x, num_samples, replacement, generator=generator), input, each=True
+        )
     n = integer(num_samples, "num_samples", "multinomial")
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
@@ -237,6 +252,9 @@ rand_like, randn_like, randint_like = map(like, (rand, randn, randint))
 
 def dropout_mask(input, p, generator=None):
     """``1 / (1 - p)`` where an element stays, 0 where it is dropped, in the shape and dtype of a tensor."""
+    if anywhere and running.levels:
+        again = functools.partial(dropout_mask, p=p, generator=generator)
+        return running.levels[-1].redraw(again, input, values=False)
     scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
     return new_dropout_mask(ops.bernoulli.address, input, address_of(generator), 1.0 - p, scale)
 

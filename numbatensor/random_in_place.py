@@ -1,5 +1,6 @@
 """Tensors overwritten with random numbers: `uniform_` and its like, and what their parameters must be."""
 
+import functools
 import operator
 import warnings
 
@@ -9,6 +10,7 @@ from numbatensor import dtypes
 from numbatensor.core import entries
 from numbatensor.core.random import any_improper, write_random
 from numbatensor.generator import address_of
+from numbatensor.hollow import Hollow, anywhere, running
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
 from numbatensor.tensor import Tensor
@@ -27,6 +29,9 @@ C_NAMES = {
 
 def overwrite(op, x, generator, a, b, p=None):
     """Fill x, any strides, from a generator: counted as one write, recorded as one that lets no gradient through."""
+    if anywhere and running.levels:
+        again = functools.partial(overwrite, op, generator=generator, a=a, b=b)
+        return running.levels[-1].overwrite(again, x, p=p)
     return write_random(op.address, x, address_of(generator), a, b, None if p is None else packed(p, x), p)
 
 
@@ -168,7 +173,7 @@ def probability(p):
 def probabilities(p):
     """A tensor of probabilities, checked."""
     floating("bernoulli", p.dtype)
-    if any_improper(ops.bernoulli.address, p.detach().contiguous()):
+    if not isinstance(p, Hollow) and any_improper(ops.bernoulli.address, p.detach().contiguous()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
     return p
 

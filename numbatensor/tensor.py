@@ -8,12 +8,15 @@ import numpy as np
 from numbatensor import dtypes, graph_nodes, printing
 from numbatensor.core import entries, python
 from numbatensor.core.compiler import address
+from numbatensor.core.graph import RETAINS
 from numbatensor.core.handles import hold
 from numbatensor.core.modes import INFERENCE, get_mode
 from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
+from numbatensor.hollow import EmptyBox, hollow
+from numbatensor.hooks import slowed
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -189,10 +192,10 @@ class Tensor(TensorBase):
     def _set_data(self, value):
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-        if self._base is not None or not self.is_leaf:
-            raise RuntimeError("data can be set of leaves only, which are no views")
         if self.requires_grad and not value.dtype.is_floating_point:
             raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        if self._base is not None or not self.is_leaf:
+            raise RuntimeError("data can be set of leaves only, which are no views")
         entries.adopt(self, entries.detach(value))
 
     data = property(
@@ -206,7 +209,7 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            entries.leaf_node(self)  # a view's history is brought up to date
+            slowed(entries.leaf_node(self), RETAINS)
             view_record(entries.grad_holder(self), Output)["retains"] = 1
 
     retains_grad = property(
@@ -221,7 +224,12 @@ class Tensor(TensorBase):
     def detach_(self):
         """Forget the history."""
         if self._base is not None:
-            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+            raise RuntimeError(
+                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, and "
+                "gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be called on "
+                "these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as "
+                "the solution."
+            )
         entries.drop_node(self)
         return self
 
@@ -409,7 +417,7 @@ class Tensor(TensorBase):
 
     def copy_(self, source):
         """Overwrite the elements with those of another tensor, converted and broadcast."""
-        return written(self, as_operand(source), "copy_")
+        return written(self, as_operand(source), COPY)
 
     def fill_(self, value):
         """Overwrite all elements with one value."""
@@ -417,18 +425,27 @@ class Tensor(TensorBase):
             raise RuntimeError(
                 f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
             )
-        return written(self, as_operand(value), "fill_")
+        return written(self, as_operand(value), FILL)
 
     def zero_(self):
         """Overwrite all elements with zero."""
-        return written(self, 0, "zero_")
+        return written(self, 0, ZERO)
 
 
-def written(out, source, name):
-    """out[...] = source, recorded as a copy, counted as a write by what has the name."""
+COPY, FILL, ZERO = map(writer, ("copy_", "fill_", "zero_"))
+
+
+def written(out, source, writer):
+    """out[...] = source, recorded as a copy, counted as a write of a writer."""
     if isinstance(source, builtins.int) and abs(source) >= 1 << 63:
         raise RuntimeError(f"value {source} cannot be converted to type {out.dtype.name} without overflow")
-    return entries.write_into(out, source, WRITERS.get(name) or WRITERS.setdefault(name, writer(name)))
+    try:
+        return entries.write_into(out, source, writer)
+    except EmptyBox:
+        inner = hollow((out, source))
+        if inner is None:
+            raise
+        return inner.write(out, source, writer)
 
 
 def moved(ndim, source, destination):
@@ -534,7 +551,6 @@ UFUNCS = {
     "greater": "gt",
     "greater_equal": "ge",
 }
-WRITERS: dict = {}
 functions: dict = {}  # by name; `publish.py` puts them here
 
 

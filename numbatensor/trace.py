@@ -4,11 +4,13 @@ The program is run natively (`core/rules.py`). A rule that branches on values or
 written down: it stays a Python function.
 """
 
+import dis
+
 import numpy as np
 
 from numbatensor.core.calls import FLOAT, LIST, TENSOR
 from numbatensor.core.memory import bits_of_float
-from numbatensor.core.records import COUNT, SIZE, Instruction
+from numbatensor.core.records import COUNT, POINTWISE, SIZE, Instruction
 from numbatensor.core.rules import CONSTANT, GRAD, KEPT, MOST, RESULT, SAVED_VALUE
 
 
@@ -120,16 +122,23 @@ class Program:
         return np.concatenate([[len(made)], made.view(np.int64).reshape(-1)]).astype(np.int64)
 
 
-def trace(op, i, rule):
-    """The program of the rule of input i, or None where it has to stay Python."""
+def asks_for_none(function):
+    """Whether a function compares something with None, which a symbol cannot answer."""
+    return any(one.opname == "IS_OP" or one.opname.endswith("_NONE") for one in dis.get_instructions(function))
+
+
+def trace(op, i, rule, names):
+    """The program of the rule of input i, which takes `names`, or None where it has to stay Python."""
+    if asks_for_none(rule):
+        return None
     program = Program()
     values = []
-    for name in op.needs[i]:
+    for name in names:
         which = op.which(name)
         if which in (SIZE, COUNT):
             kinds = LIST if which == SIZE else FLOAT
             values.append(Traced(program, KEPT, len(op.parameters) + which - SIZE, kinds))
-        elif which == 0 or op.row["accepts"][which - 1] & TENSOR:
+        elif which == 0 or op.row["kind"] == POINTWISE or op.row["accepts"][which - 1] & TENSOR:
             values.append(Traced(program, SAVED_VALUE, which))
         else:
             values.append(Traced(program, KEPT, which - 1, int(op.row["accepts"][which - 1])))

@@ -20,9 +20,17 @@ LAYERS = [
     ["kernels_cpu", "kernels_cuda"],
     ["numbatensor.core"],
     ["numbatensor.dtypes", "numbatensor.memory"],
+    ["numbatensor.hollow"],
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
     ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
+    [
+        "numbatensor.graph",
+        "numbatensor.graph_walk",
+        "numbatensor.graph_layout",
+        "numbatensor.graph_svg",
+        "numbatensor.version_error",
+    ],
     ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
     ["numbatensor.refusals", "numbatensor.index_refusals"],
     [
@@ -40,12 +48,20 @@ LAYERS = [
         "numbatensor.random",
         "numbatensor.random_in_place",
         "numbatensor.serialization",
-        "numbatensor.graph",
     ],
+    ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
-OPTIONAL = {"networkx", "graphviz", "matplotlib", "tqdm", "sklearn", "torch"}  # may be imported inside functions
+OPTIONAL = {
+    "IPython",
+    "networkx",
+    "graphviz",
+    "matplotlib",
+    "tqdm",
+    "sklearn",
+    "torch",
+}  # may be imported inside functions
 KERNELS_MAY_IMPORT = {"numba", "llvmlite", "numpy"} | set(sys.stdlib_module_names)  # llvmlite is numba's own
 # Kernels of the CPU that CUDA has none of, as "module" or "module.function", with the reason; "*" while it has none at all.
 WITHOUT_CUDA = {"*": "the CUDA kernels are not begun"}

@@ -19,10 +19,12 @@ from numbatensor.autograd.modes import (
     set_source_lines,
     strict_versions,
 )
+from numbatensor.version_error import VersionError
 
 __all__ = [
     "Function",
     "GradcheckError",
+    "VersionError",
     "backward",
     "detect_anomaly",
     "enable_grad",

@@ -3,8 +3,7 @@
 import warnings
 
 from numbatensor.core import entries
-from numbatensor.core.compiler import address
-from numbatensor.core.python import native_function
+from numbatensor.core.python import loaded_late
 from numbatensor.ops import arranging
 from numbatensor.tensor import Tensor, tensor
 
@@ -175,4 +174,4 @@ def backward_method(self, gradient=None, retain_graph=None, create_graph=False, 
 
 
 backward_method.__name__ = backward_method.__qualname__ = "backward"
-Tensor.backward = native_function(address("call_backward"), backward_method, named=True)
+Tensor.backward = loaded_late("call_backward", backward_method)

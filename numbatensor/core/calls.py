@@ -231,9 +231,9 @@ def get_flag(function, args, count):
 
 
 @native
-def call_backward(function, args, count, names):
+def call_backward(function, args, count):
     """``x.backward()`` of a tensor of one element that is part of a graph; other forms are Python's."""
-    if count != 1 or names or not is_tensor(argument(args, 0)):
+    if count != 1 or not is_tensor(argument(args, 0)):
         return 1
     root = unboxed(argument(args, 0))
     if tensor_at(root).numel != 1 or not needs_grad(tensor_at(root)):

@@ -1,17 +1,29 @@
 """The one road that every op takes from its arguments to its result."""
 
+import numpy as np
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, convert, copy_into
+from numbatensor.core.copies import copy_run
 from numbatensor.core.graph import attach, needs_grad, node_of
 from numbatensor.core.iterate import POINTERS, VARIANT, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load
-from numbatensor.core.modes import grad_enabled
+from numbatensor.core.modes import grad_enabled, inference_used
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
 from numbatensor.core.recording import reads, record_node, settle_all, wants_record
-from numbatensor.core.records import POINTWISE, STRUCTURED, Frame, arguments_at, frame_at, new_frame, op_at, tensor_at
+from numbatensor.core.records import (
+    POINTWISE,
+    STRUCTURED,
+    Frame,
+    arguments_at,
+    frame_at,
+    new_frame,
+    on_stack,
+    op_at,
+    tensor_at,
+)
 from numbatensor.core.table import (
     NEGATIVE_POWER,
     OUT_DTYPE,
@@ -30,6 +42,8 @@ from numbatensor.core.tensors import FLOAT32, empty, itemsize_of, same_shape, sh
 from numbatensor.core.writes import bump, check_write, overlaps, rebase
 
 NUMBERS = Frame.fields["numbers"][1]
+SHORT, SHORTS = 32, 3  # elements for which numbers are written out, and how many numbers
+new_shorts = on_stack(np.dtype([("words", "i8", SHORT * SHORTS)]))
 
 
 @native
@@ -38,17 +52,28 @@ def launch(op, kernel, arguments, out, dtype):
     o, a, x = op_at(op), arguments_at(arguments), tensor_at(out)
     frame = new_frame()
     f = frame_at(frame)
-    even = x.contiguous
+    even, numbers = x.contiguous, False
     for k in range(o.operands):
         t = a.tensors[k]
-        even = even and t != 0 and tensor_at(t).contiguous and same_shape(tensor_at(t), x)
+        if t:
+            even = even and tensor_at(t).contiguous and same_shape(tensor_at(t), x)
+        else:
+            numbers = True
     begin(frame, kernel)
     if o.operands == 2 and x.numel >= VARIANT:
         f.op, f.dtype = op, dtype
-    if even and x.numel < 4096:
-        f.pointers[0] = x.data
+    if even and x.numel <= (SHORT if numbers and o.operands <= SHORTS else 0 if numbers else 4096):
+        f.pointers[0], room = x.data, 0
+        if numbers:
+            room = new_shorts()
         for k in range(o.operands):
-            f.pointers[k + 1] = tensor_at(a.tensors[k]).data
+            if a.tensors[k]:
+                f.pointers[k + 1] = tensor_at(a.tensors[k]).data
+            else:  # as often as there are elements: cheaper than a sweep, which costs 60 ns
+                address, f.pointers[k + 1] = frame + NUMBERS + 8 * k, room
+                put_number(address, dtype, a.kinds[k], a.numbers[k])
+                copy_run(room, itemsize_of(dtype), address, 0, x.numel, itemsize_of(dtype))
+                room += 8 * SHORT
         return call(kernel, frame + POINTERS, x.numel)
     shape_of(frame, x)
     operand(frame, x)
@@ -98,20 +123,19 @@ def pointwise(op, arguments, out):
     result = o.result - 1 if o.result else dtype
     frame = new_frame()
     frame_at(frame).ndim = 0
-    mixed = wanted = 0
+    mixed = wanted = views = 0
     for k in range(o.tensors):
         t = a.tensors[k]
         if t:
             x = tensor_at(t)
+            views |= x.base
             if not broadcast(frame, x):
                 call_python("complain", SHAPES, op, arguments, k)
             mixed |= (x.dtype != dtype and o.masks >> k & 1 == 0) << k
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
     kernel = kernel_of(op, dtype)
-    writer = op
     if out:
-        writer += a.tensors[0] != out  # written by `out=`
         y = tensor_at(out)
         if not same_shape(y, frame_at(frame)):
             call_python("complain", OUT_SHAPE, op, out, frame)
@@ -119,11 +143,11 @@ def pointwise(op, arguments, out):
             call_python("complain", OUT_DTYPE, result, y.dtype, 0)
         check_write(op, out, wanted)
         for k in range(o.tensors):
-            if a.tensors[k] and overlaps(y, tensor_at(a.tensors[k])):
+            if a.tensors[k] and a.tensors[k] != out and overlaps(y, tensor_at(a.tensors[k])):
                 call_python("complain", OVERLAP, op, out, a.tensors[k])
         if y.dtype != result:
             conversion(y.dtype, result)
-    if wanted:
+    if wanted and (views or inference_used()):
         settle_all(op, arguments)
     if mixed:
         for k in range(o.tensors):
@@ -159,7 +183,7 @@ def pointwise(op, arguments, out):
         if made != out:
             copy_into(out, made)
             final = out
-        bump(writer, out)
+        bump(op + (a.tensors[0] != out and mixed & 1 == 0), out)  # one more: by `out=`
     node = attempt(symbol("record"), op, final, arguments, dtype, out) if wanted else 0
     if node > 0:
         if out:

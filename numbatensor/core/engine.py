@@ -16,6 +16,7 @@ from numbatensor.core.graph import (
     LOCK,
     POSTHOOKS,
     PREHOOKS,
+    RETAINS,
     TENSOR_HOOKS,
     UNPACKED,
     check,
@@ -44,11 +45,11 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.regions import SAVE
-from numbatensor.core.rules import NONE, PYTHON, SPLIT, run_rule_natively, split_part
+from numbatensor.core.rules import NONE, PYTHON, SPLIT, recordable, run_rule_natively, run_rule_recorded, split_part
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN, kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
 from numbatensor.core.visits import discover, find_visit, leave, prune, start_call
+from numbatensor.core.write_log import SAVE
 from numbatensor.core.writes import bump
 
 SUM_TO = LATE.index("sum_to")
@@ -231,21 +232,32 @@ def keep(visit):
             store(visit.kept + 8 * k, g)
 
 
+@njit
+def reads_as_tensors(n, o):
+    """Whether the rules of a node's inputs are programs of ops; they are written down at their first use."""
+    for i in range(n.inputs):
+        if edge_at(n.edges + i * EDGE).node and not recordable(o, i):
+            if o.again[i] == 0:
+                call_python("trace_again", n.op)
+            if not recordable(o, i):
+                return False
+    return True
+
+
 @native
 def step(call_address, v):
     """Send a node's gradient on to its inputs."""
     c, visit = call_at(call_address), visit_at(v)
     node = visit.node
     n = node_at(node)
-    given, kept = False, visit.captured != 0
-    for k in range(n.outputs):
+    given = visit.grad != 0
+    for k in range(n.outputs if n.outputs > 1 else 0):
         given |= load(visit.grads + 8 * k) != 0
-        kept |= output_at(output_of(node, k)).retains != 0
     if not given:
         return 0
     if n.slow & TENSOR_HOOKS:
         call_python("run_tensor_hooks", node, call_address)
-    if kept:
+    if visit.captured | n.slow & RETAINS:
         keep(visit)
     if c.pruned and visit.needed == 0:
         return 0
@@ -254,10 +266,15 @@ def step(call_address, v):
     if n.slow & PREHOOKS:
         call_python("run_prehooks", node, call_address)
     o = op_at(n.op)
-    python, split = c.create_graph | c.watch | n.slow & (POSTHOOKS | UNPACKED) != 0, o.rule_kind[0] == SPLIT
+    python, split = c.watch | n.slow & POSTHOOKS != 0, o.rule_kind[0] == SPLIT
+    python |= c.create_graph and split | n.slow & UNPACKED
     for i in range(0 if split else n.inputs):
         python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
+    if c.create_graph and not python:
+        python = not reads_as_tensors(n, o)
     if not python:
+        if n.slow & UNPACKED:
+            call_python("fill_slots", node)
         for k in range(n.saved):
             check(node, k)
     if python:
@@ -274,11 +291,17 @@ def step(call_address, v):
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
             if o.rule_kind[i] != NONE and wanted(c, call_address, e.node):
-                deliver(call_address, e.node, e.output_nr, run_rule_natively(node, i, visit.grad))
+                if c.create_graph:
+                    grad = run_rule_recorded(node, i, visit.grad)
+                else:
+                    grad = run_rule_natively(node, i, visit.grad)
+                deliver(call_address, e.node, e.output_nr, grad)
+    if n.slow & UNPACKED and not python:
+        call_python("empty_slots", node)
     if c.retain == 0 and n.saved:
         release_saved(n)
         n.kind = FREED
-        if n.slow:
+        if n.slow & ~RETAINS:
             call_python("forget_hooks", node)
     return 0
 
@@ -347,7 +370,7 @@ def give(call_address):
                 visit.grad = 0
                 accumulate(visit.node, visit.node + FIRST, grad, c.create_graph)
                 after |= n.slow
-        else:
+        elif n.slow & RETAINS:
             for k in range(n.outputs):
                 grad, output = load(visit.kept + 8 * k), output_of(visit.node, k)
                 if grad and output_at(output).retains:

@@ -9,6 +9,7 @@ from numbatensor.core.engine import deliver, leave, start_call, wanted
 from numbatensor.core.graph import (
     EDGE,
     HOOKED,
+    INTACT,
     SAVED,
     attach,
     check,
@@ -22,6 +23,7 @@ from numbatensor.core.graph import (
     save,
     settle,
     unpack,
+    verdict,
 )
 from numbatensor.core.handles import OBJECT, release_handle
 from numbatensor.core.memory import (
@@ -72,7 +74,6 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.regions import release_saved_storage
 from numbatensor.core.table import FREED_GRAPH, INFERENCE_SAVE, INFERENCE_VERSION
 from numbatensor.core.tensors import (
     alias,
@@ -85,10 +86,12 @@ from numbatensor.core.tensors import (
     zero,
 )
 from numbatensor.core.visits import GRADS, find_visit
+from numbatensor.core.write_log import hold_saved, release_saved_storage
 from numbatensor.core.writes import bump, extent, rebase, write, write_number
 
 new_tuple = external("PyTuple_New", 1)
 set_item = external("PyTuple_SetItem", 3, small=True)
+NEAR = 10_000  # nodes of a pass that an error looks through for the first
 
 
 @njit
@@ -485,6 +488,25 @@ def release_slot(self, args, count):
 
 
 @entry
+def fill_slot(self, args, count):
+    """(node, k, x): make x what a node saved in slot k, until it is released; its shape and dtype must be those"""
+    s, t = (
+        saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED),
+        unboxed(argument(args, 2)),
+    )
+    x = tensor_at(t)
+    fits = x.dtype == s.dtype and same_shape(x, s)
+    if fits:
+        hold_saved(x.storage)
+        if s.storage:
+            release_saved_storage(s.storage)
+        s.storage, s.version, s.data, s.contiguous = x.storage, storage_at(x.storage).version, x.data, x.contiguous
+        for i in range(x.ndim):
+            s.strides[i] = x.strides[i]
+    return from_long(1 if fits else 0)
+
+
+@entry
 def with_history(self, args, count):
     """(node, k, x) -> x, as the tensor that a node saved in slot k"""
     node, t = as_long(argument(args, 0)), alias(unboxed(argument(args, 2)))
@@ -499,6 +521,23 @@ def unpack_saved(self, args, count):
     check_slot(node, k)
     check(node, k)
     return box(unpack(node, k))
+
+
+@entry
+def verdict_of(self, args, count):
+    """(node, k, address of four words) -> whether what a node saved in slot k is stale: see `graph.verdict`"""
+    address = node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED
+    return from_long(verdict(address, as_long(argument(args, 2))) if saved_at(address).storage else INTACT)
+
+
+@entry
+def start_of_pass(self, args, count):
+    """(node) -> the node from which the pass that runs over a node started; None where none does, or the way is too long"""
+    v, steps = node_at(as_long(argument(args, 0))).visit, 0
+    while v and visit_at(v).chain and steps < NEAR:
+        v = visit_at(v).chain
+        steps += 1
+    return none() if v == 0 or steps == NEAR else box_node(visit_at(v).node)
 
 
 @njit
@@ -621,11 +660,14 @@ def run_backward(self, args, count):
     roots, seeds, captured = argument(args, 0), argument(args, 1), argument(args, 4)
     pruned = captured != symbol("none")
     accumulates = as_long(argument(args, 5))
+    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
+    for k in range(n):
+        unboxed(tuple_item(roots, k))  # fails for an empty box, before there is anything to give back
+        unboxed(tuple_item(seeds, k))
     call_record = new_call()
     start_call(
         call_record, as_long(argument(args, 2)), as_long(argument(args, 3)), accumulates, 1 if pruned else 0, anomaly()
     )
-    n, asked = tuple_size(roots), tuple_size(captured) if pruned else 0
     words = malloc(8 * (2 * n + asked) + 8)
     for k in range(n):
         store(words + 8 * k, load(tuple_item(roots, k) + PAYLOAD))

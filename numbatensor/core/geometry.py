@@ -1,5 +1,6 @@
 """Geometry changed in place: no element is written, but views and graphs have to notice."""
 
+from numbatensor.core.collection import forget_variable
 from numbatensor.core.graph import LEAF, attach, needs_grad
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.modes import grad_enabled
@@ -31,9 +32,11 @@ def take_geometry(self, args, number):
         attach(t, y.node)
         x.output_nr = y.output_nr
     elif x.node and node_at(x.node).kind == LEAF:  # it, and its gradient, have the old shape
+        forget_variable(x.node, t)
         decref(x.node)
         x.node = 0
+    s.writer = as_long(argument(args, 2))
     mark(s)
-    count(as_long(argument(args, 2)), t, s.code, s.at, 1)
+    count(t, 1)
     x.seen = s.version
     return none()

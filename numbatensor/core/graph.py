@@ -6,7 +6,7 @@ from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.memory import FIELD, NODES, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.memory import FIELD, atomic_add, bits, counted, decref, free, incref, store
 from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
@@ -26,15 +26,15 @@ from numbatensor.core.records import (
     storage_at,
     tensor_at,
 )
-from numbatensor.core.regions import hold_saved, overwritten, release_saved_storage
 from numbatensor.core.sites import mark
-from numbatensor.core.table import AMBIGUOUS
 from numbatensor.core.tensors import blank, empty
+from numbatensor.core.write_log import hold_saved, overwritten, release_saved_storage
 
 LEAF, NATIVE, FREED = 0, 1, 2
+INTACT = -1
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
-# hooks unpack, and what is called once `.grad` is complete.
-TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED = (1 << k for k in range(5))
+# hooks unpack, what is called once `.grad` is complete; and that the gradient of an output is kept, which it does alone.
+TENSOR_HOOKS, PREHOOKS, POSTHOOKS, UNPACKED, ACCUMULATED, RETAINS = (1 << k for k in range(6))
 # Why a view must not be written in place: a kind, whether it is for being a view of such a view, which of the functions of many
 # outputs it came from (`messages.MANY`) or 1 + its op's index, and which output it is.
 FREE, MULTIPLE, NO_GRAD_VIEW, INFERENCE_VIEW, CUSTOM_VIEW = range(5)
@@ -47,7 +47,7 @@ FIRST, LOCK, SIDE = (
     Output.itemsize,
 )  # the first output's record is the end of the node's
 NUMBER = Saved.fields["number"][1]
-SEQUENCE, HOOKED = FIELD["sequence"], FIELD["hooked"]
+SEQUENCE, FREED_NODES, HOOKED = FIELD["sequence"], FIELD["freed_nodes"], FIELD["hooked"]
 
 
 @njit
@@ -101,7 +101,7 @@ def free_node(payload, size, info):
                     node_at(parent).next_free = head
                     head = parent
         n.inputs = 0
-        atomic_add(symbol("state") + NODES, -1)
+        atomic_add(symbol("state") + FREED_NODES, 1)
         if node != first:
             free(node)
         if head == 0:
@@ -129,7 +129,6 @@ def new_node(kind, op, inputs, saved, words, t):
     for k in range(saved):
         s = saved_at(n.saves + k * SAVED)
         s.storage = 0
-    atomic_add(symbol("state") + NODES, 1)
     n.sequence = atomic_add(symbol("state") + SEQUENCE, 1)
     return address
 
@@ -157,8 +156,6 @@ def settle(t):
     """Bring the history of a view up to date, whose base was written since; before anything else is written."""
     x = tensor_at(t)
     if x.base and x.seen != storage_at(x.storage).version and needs_grad(x):
-        if is_ambiguous(x):
-            call_python("complain", AMBIGUOUS, 0, t, 0)
         call(late(REGENERATE), t)
 
 
@@ -232,6 +229,7 @@ def leave_node(t, node):
     old = output_at(output_of(x.node, x.output_nr))
     if old.retains:
         n.retains, n.grad, old.retains, old.grad = 1, old.grad, 0, 0
+        n.slow |= RETAINS
     forget_variable(x.node, t)
     return 0
 
@@ -250,16 +248,25 @@ def attach(t, node):
 
 
 @njit
+def verdict(address, found):
+    """INTACT, or what `overwritten` gives where a saved value must not be read; it puts the write into the words from `found` on."""
+    s = saved_at(address)
+    if storage_at(s.storage).version == s.version:
+        return INTACT
+    result = overwritten(address, found)
+    return result if result or strict_versions() else INTACT
+
+
+@njit
 def check(node, k):
     """Fail if a saved value was overwritten."""
     address = node_at(node).saves + k * SAVED
     s = saved_at(address)
     if s.storage:
-        if storage_at(s.storage).version != s.version:
-            found = new_frame()
-            result = overwritten(address, found)
-            if result or strict_versions():
-                call_python("stale", node, k, result, found)
+        found = new_frame()
+        result = verdict(address, found)
+        if result != INTACT:
+            call_python("stale", node, k, result, found)
         if s.checksum:
             call_python("checksum", address, node)
 

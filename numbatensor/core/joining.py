@@ -188,6 +188,8 @@ def join_tensors(self, args, count):
     n = tuple_size(tensors)
     if argument(args, 3) != symbol("none"):
         out = unboxed(argument(args, 3))
+    for k in range(n):
+        unboxed(tuple_item(tensors, k))  # fails for an empty box, before there is anything to free
     parts = malloc(8 * n + 8)
     for k in range(n):
         store(parts + 8 * k, load(tuple_item(tensors, k) + PAYLOAD))

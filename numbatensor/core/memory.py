@@ -104,7 +104,8 @@ def bits_of_float(value):
 
 
 FIELD = {name: 8 * k for k, name in enumerate(State.names[:-1])}
-TENSORS, STORAGES, NODES, BYTES, POOLED = (FIELD[n] for n in ("tensors", "storages", "nodes", "bytes", "pooled"))
+TENSORS, BYTES, POOLED = (FIELD[n] for n in ("tensors", "bytes", "pooled"))
+STORAGE_COUNT = 1 << 32  # what a storage adds to the word that counts tensors
 POOL_LOCK = FIELD["pool_lock"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, types
 
 from numbatensor.core.compiler import external, publish, symbol
-from numbatensor.core.memory import load
+from numbatensor.core.memory import atomic_add, load, store
 from numbatensor.core.python import argument, as_long, entry, from_long
 
 get_specific = external("pthread_getspecific", 1)
@@ -24,10 +24,31 @@ NO_GRAD, STRICT, INFERENCE = 1, 2, 4
 ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
 
 
+# Bits that were set in any thread so far; how many threads do not record. What is zero here no thread has to ask for itself.
+used = np.zeros(2, np.int64)
+publish("modes_used", used.ctypes.data)
+UNRECORDED = NO_GRAD | INFERENCE
+
+
+@njit
+def inference_used():
+    """Whether any thread was ever in inference mode: until then nobody has to ask."""
+    return load(symbol("modes_used")) & INFERENCE != 0
+
+
 @njit
 def grad_enabled():
     """Whether this thread records."""
-    return get_specific(load(symbol("mode_key"))) & (NO_GRAD | INFERENCE) == 0
+    return load(symbol("modes_used") + 8) == 0 or get_specific(load(symbol("mode_key"))) & UNRECORDED == 0
+
+
+@njit
+def set_modes(here, before, now):
+    """Replace this thread's mode."""
+    change = (now & UNRECORDED != 0) - (before & UNRECORDED != 0)
+    if change:
+        atomic_add(symbol("modes_used") + 8, change)
+    set_specific(here, now)
 
 
 @njit
@@ -39,7 +60,7 @@ def strict_versions():
 @njit
 def inference_bit():
     """Other than 0 in inference mode."""
-    return get_specific(load(symbol("mode_key"))) & INFERENCE
+    return get_specific(load(symbol("mode_key"))) & INFERENCE if inference_used() else 0
 
 
 @njit
@@ -47,7 +68,7 @@ def switch_grad(on):
     """Record, or not, on this thread; what was before."""
     here = load(symbol("mode_key"))
     before = get_specific(here)
-    set_specific(here, before & ~NO_GRAD if on else before | NO_GRAD)
+    set_modes(here, before, before & ~NO_GRAD if on else before | NO_GRAD)
     return before & NO_GRAD == 0
 
 
@@ -60,7 +81,8 @@ def anomaly():
 @njit
 def noticed():
     """Whether Python is told of each new node of this thread."""
-    return get_specific(load(symbol("mode_key"))) & (ANOMALY | PACKING) != 0
+    told = ANOMALY | PACKING
+    return load(symbol("modes_used")) & told != 0 and get_specific(load(symbol("mode_key"))) & told != 0
 
 
 @entry
@@ -68,7 +90,9 @@ def set_mode(self, args, count):
     """(mask, bits): replace the bits of this thread's mode that are in the mask; gives the mode before"""
     here, mask = load(symbol("mode_key")), as_long(argument(args, 0))
     before = get_specific(here)
-    set_specific(here, before & ~mask | as_long(argument(args, 1)) & mask)
+    now = before & ~mask | as_long(argument(args, 1)) & mask
+    store(symbol("modes_used"), load(symbol("modes_used")) | now)
+    set_modes(here, before, now)
     return from_long(before)
 
 

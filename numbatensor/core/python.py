@@ -6,6 +6,7 @@ slots that are compiled here. Everything in this file needs the GIL.
 """
 
 import ctypes
+import functools
 
 import numpy as np
 from llvmlite import ir
@@ -96,6 +97,9 @@ CALLBACKS = (
     "run_posthooks",
     "forget_hooks",
     "notice_node",
+    "fill_slots",
+    "trace_again",
+    "empty_slots",
     "stale",
     "checksum",
     "keep_code",
@@ -365,6 +369,18 @@ def native_function(code, wrapped, row=0, named=False):
         ctypes.c_int64.from_address(id(made) + PAYLOAD + 8 * k).value = value
     for value in (made, *names):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return made
+
+
+def loaded_late(name, wrapped):
+    """A callable whose compiled code is loaded at its first call, which goes to the Python function."""
+
+    @functools.wraps(wrapped)
+    def first(*args, **kwargs):
+        ctypes.c_int64.from_address(id(made) + NATIVE).value = address(name)
+        return wrapped(*args, **kwargs)
+
+    made = native_function(0, first)
     return made
 
 

@@ -17,7 +17,7 @@ from numbatensor.core.graph import (
     settle,
 )
 from numbatensor.core.memory import decref
-from numbatensor.core.modes import grad_enabled, noticed
+from numbatensor.core.modes import grad_enabled, inference_used, noticed
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python
 from numbatensor.core.records import SIZE, arguments_at, node_at, op_at, saved_at, storage_at, tensor_at
@@ -55,19 +55,16 @@ def check_saves(op, arguments):
     return 0
 
 
-@njit
+@native
 def settle_all(op, arguments):
     """Make the arguments ready to be recorded, before anything is written."""
     o, a = op_at(op), arguments_at(arguments)
-    inference = 0
     for k in range(o.tensors):
-        t = a.tensors[k]
-        if t:
-            if o.rule_kind[k]:
-                settle(t)
-            inference |= storage_at(tensor_at(t).storage).inference
-    if inference:
+        if a.tensors[k] and o.rule_kind[k]:
+            settle(a.tensors[k])
+    if inference_used():
         check_saves(op, arguments)
+    return 0
 
 
 @native

@@ -31,7 +31,7 @@ Block = np.dtype(header)
 
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
-# something was saved (see regions.py), or 0. `inference`: made in inference mode.
+# something was saved (see write_log.py), or 0. `inference`: made in inference mode.
 Storage = np.dtype(
     header
     + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
@@ -120,7 +120,8 @@ Attribute = np.dtype(words("kind", "value", "length"))
 # `trait`: of a view, that its elements may name one place in memory; of a reduction, that it needs an element; of a pointwise op,
 # what its second operand must not be where it is an integer (`DIVIDES`: zero; `RAISES`: negative); of a structured op, that it can write in place.
 # `fixed_kernel[k]`: of a pointwise op of two operands, the kernels whose operand k is one value for all elements.
-# `rule_kind[i]`: how the gradient of input i is found; `rule[i]`: kernels, by dtype; `program[i]`: address of a program.
+# `rule_kind[i]`: how the gradient of input i is found; `rule[i]`: kernels, by dtype; `program[i]`: address of a program; `again[i]`:
+# of the program that is run where its result is part of a graph (0: not written down yet, -1: Python runs the rule).
 # `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.
 # `saves[i]`: what the rule of input i reads: bit 0 the output, bit k argument k, bits SIZE and COUNT the first input's shape
 # and how many of its elements make one of the output's.
@@ -136,6 +137,7 @@ Op = np.dtype(
         ("rule_kind", "i8", INPUTS),
         ("saves", "i8", INPUTS),
         ("program", "i8", INPUTS),
+        ("again", "i8", INPUTS),
         ("partial", "i8", 16),
         ("accumulator", "i8", 16),
         ("outcome", "i8", 16),
@@ -192,14 +194,13 @@ Call = np.dtype(
 
 State = np.dtype(
     words(
-        "tensors",
-        "storages",
-        "nodes",
+        "tensors",  # and storages, from bit 32 on: one atomic addition counts a new tensor with a storage of its own
+        "sequence",
+        "freed_nodes",
         "bytes",
         "peak",
         "pooled",
-        "sequence",
-        "serial",
+        "passes",
         "released",
         "release_lock",
         "asked",

@@ -186,6 +186,46 @@ def undo_view(node, grad):
     return made
 
 
+@njit
+def put_sizes(a, k, x, strides):
+    """Make argument k the shape, or the strides, of a tensor."""
+    start = arguments_room(a, k, x.ndim)
+    for i in range(x.ndim):
+        a.lists[start + i] = x.strides[i] if strides else x.shape[i]
+
+
+@native
+def undo_view_recorded(node, grad):
+    """The same as `undo_view`, as an op that is recorded."""
+    n = node_at(node)
+    o = op_at(n.op)
+    arguments, f = new_arguments(), new_frame()
+    a, shape = arguments_at(arguments), frame_at(f)
+    a.room, a.count = 0, o.operands
+    size = attribute_at(n.attributes + o.operands * ATTRIBUTE)
+    shape.ndim = size.length
+    for i in range(size.length):
+        shape.shape[i] = load(size.value + 8 * i)
+    for k in range(1, o.operands):
+        recall(node, a, k, k)
+    whole = empty(f, tensor_at(grad).dtype)
+    a.tensors[0], a.kinds[0] = whole, 0
+    view = attempt(runner(n.op), n.op, arguments, 0)
+    if view == -1:
+        decref(whole)
+        fail()
+    a.room, a.count = 0, 6
+    a.tensors[0], a.kinds[0] = grad, 0
+    put_sizes(a, 1, tensor_at(whole), False)
+    put_sizes(a, 2, tensor_at(whole), True)
+    put_sizes(a, 3, tensor_at(view), False)
+    put_sizes(a, 4, tensor_at(view), True)
+    a.tensors[5], a.kinds[5], a.numbers[5] = 0, 2, tensor_at(view).data - tensor_at(whole).data
+    decref(view)
+    decref(whole)
+    return perform(symbol("op_placed"), arguments)
+
+
 @native
 def split_part(grad, dim, start, length, new):
     """The part of a join's gradient that is one input's: a plain tensor over the same memory. `new`: of a stack."""
@@ -218,6 +258,28 @@ def run_rule_natively(node, i, grad):
     if kind == UNDO_VIEW:
         return undo_view(node, grad)
     return run_program(node, o.program[i], grad)
+
+
+@native
+def run_rule_recorded(node, i, grad):
+    """The gradient of input i of a node, as part of a graph."""
+    o = op_at(node_at(node).op)
+    kind = o.rule_kind[i]
+    if o.again[i] > 0:
+        return run_program(node, o.again[i], grad)
+    if kind == IDENTITY:
+        incref(grad)
+        return grad
+    return undo_view_recorded(node, grad)
+
+
+@njit
+def recordable(o, i):
+    """Whether Python need not run the rule of input i where its result is part of a graph; 0 where that is not known."""
+    if o.again[i]:
+        return o.again[i] > 0
+    kind = o.rule_kind[i]
+    return kind == NONE or kind == IDENTITY or kind == UNDO_VIEW
 
 
 assert copy_into and perform  # reached through their symbols

@@ -114,7 +114,8 @@ def take_step(context):
         bump(j.row, t)
         j.code, j.place = s.code, s.at
     else:
-        count(j.row, t, j.code, j.place, 0)
+        s.writer, s.code, s.at = j.row, j.code, j.place
+        count(t, 0)
     if even and p.numel * j.cost < PARALLEL:
         return step_packed(context, p.numel)
     # the GIL may be let go: what another thread could drop is held

@@ -8,7 +8,7 @@ from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
     LARGE,
     LARGEST,
-    STORAGES,
+    STORAGE_COUNT,
     TENSORS,
     allocate_large,
     atomic_add,
@@ -32,7 +32,7 @@ FLOAT32, FLOAT64, BOOL = 6, 7, 0
 def free_storage(payload, size, info):
     """A storage dies: its memory goes back to where it came from, or its foreign owner is let go."""
     s = storage_at(payload - HEADER)
-    atomic_add(symbol("state") + STORAGES, -1)
+    atomic_add(symbol("state") + TENSORS, -STORAGE_COUNT)
     if s.log:
         free(s.log)
     if s.owner:
@@ -58,8 +58,8 @@ def free_tensor(payload, size, info):
 
 
 @njit
-def new_storage(nbytes):
-    """A storage with memory of its own, aligned to 64 bytes; 0 where there is none."""
+def uncounted_storage(nbytes):
+    """A storage with memory of its own, aligned to 64 bytes; 0 where there is none. The caller counts it."""
     small = nbytes < LARGE
     s = counted(STORAGE + (nbytes + 64 if small else 0), symbol("free_storage"))
     if s == 0:
@@ -73,14 +73,22 @@ def new_storage(nbytes):
             return 0
     r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
     r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = 0
-    atomic_add(symbol("state") + STORAGES, 1)
     note_bytes(nbytes)
     return s
 
 
 @njit
-def blank(storage, data):
-    """A tensor record over a storage, whose reference it takes; geometry is left to the caller."""
+def new_storage(nbytes):
+    """A storage with memory of its own; 0 where there is none."""
+    s = uncounted_storage(nbytes)
+    if s:
+        atomic_add(symbol("state") + TENSORS, STORAGE_COUNT)
+    return s
+
+
+@njit
+def uncounted(storage, data):
+    """A tensor record over a storage, whose reference it takes; geometry is left to the caller, who counts it."""
     t = counted(TENSOR, symbol("free_tensor"))
     x = tensor_at(t)
     x.storage, x.data, x.node, x.output_nr, x.requires_grad, x.base, x.seen, x.restriction, x.box = (
@@ -94,6 +102,13 @@ def blank(storage, data):
         0,
         0,
     )
+    return t
+
+
+@njit
+def blank(storage, data):
+    """A tensor record over a storage, whose reference it takes; geometry is left to the caller."""
+    t = uncounted(storage, data)
     atomic_add(symbol("state") + TENSORS, 1)
     return t
 
@@ -120,10 +135,11 @@ def empty(frame, dtype):
         numel *= f.shape[i]
         if numel > LARGEST:
             call_python("complain", 0, numel, 0, 0)
-    s = new_storage(numel * item)
+    s = uncounted_storage(numel * item)
     if s == 0:
         call_python("complain", 0, numel * item, 0, 0)
-    t = blank(s, storage_at(s).data)
+    t = uncounted(s, storage_at(s).data)
+    atomic_add(symbol("state") + TENSORS, 1 + STORAGE_COUNT)
     x = tensor_at(t)
     x.dtype, x.itemsize, x.ndim, x.numel, x.contiguous = dtype, item, f.ndim, numel, 1
     step = item

@@ -10,14 +10,14 @@ from numba.extending import register_jitable
 from numbatensor.core.arguments import arguments_room, item, list_argument, number_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import copy_into
-from numbatensor.core.graph import CHAINED, INFERENCE_VIEW, KIND, NO_GRAD_VIEW, OP
+from numbatensor.core.graph import CHAINED, INFERENCE_VIEW, KIND, NO_GRAD_VIEW, OP, is_ambiguous
 from numbatensor.core.memory import decref, incref, memset
 from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.python import call_python
 from numbatensor.core.recording import record_call
 from numbatensor.core.records import arguments_at, frame_at, new_arguments, new_frame, op_at, storage_at, tensor_at
 from numbatensor.core.rules import add_each
-from numbatensor.core.table import NO_MEMORY, refuse
+from numbatensor.core.table import AMBIGUOUS, NO_MEMORY, refuse
 from numbatensor.core.tensors import alias, blank, empty, is_packed, new_storage, zero
 
 
@@ -245,6 +245,8 @@ def rebase_view(view):
 def regenerate(view):
     """The storage of a view was written since its node was made: its history is now that of the base."""
     x = tensor_at(view)
+    if is_ambiguous(x):
+        call_python("complain", AMBIGUOUS, 0, view, 0)
     if tensor_at(x.base).requires_grad == 0:
         x.seen = storage_at(x.storage).version
         return 0

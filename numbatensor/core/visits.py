@@ -8,8 +8,8 @@ holds gets a visit in a hash table of this pass alone.
 from numba import njit
 
 from numbatensor.core.compiler import external, native, symbol
-from numbatensor.core.graph import EDGE, LEAF, SEQUENCE
-from numbatensor.core.memory import atomic_add, claim, decref, free, incref, load, malloc, memset, store
+from numbatensor.core.graph import EDGE, LEAF
+from numbatensor.core.memory import FIELD, atomic_add, claim, decref, free, incref, load, malloc, memset, store
 from numbatensor.core.records import Node, Visit, call_at, edge_at, node_at, state_at, visit_at
 
 VISIT = Visit.itemsize
@@ -21,6 +21,8 @@ GRADS, GRAD, KEEP, VISIT_OF = (
     Visit.fields["keep"][1],
     Node.fields["visit"][1],
 )
+
+PASSES = FIELD["passes"]
 
 this_thread = external("pthread_self", 0)
 
@@ -212,4 +214,4 @@ def start_call(call_address, retain, create_graph, accumulates, pruned, watch):
     c.thread, c.visits, c.ready, c.retain, c.create_graph = this_thread(), 0, 0, retain, create_graph
     c.accumulate, c.pruned, c.watch, c.arena, c.free, c.room, c.foreign = accumulates, pruned, watch, 0, 0, 0, 0
     c.epoch = state_at(symbol("state")).forks
-    c.number = atomic_add(symbol("state") + SEQUENCE, 1)
+    c.number = atomic_add(symbol("state") + PASSES, 1)

@@ -10,10 +10,11 @@ from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import frame_at, new_frame, node_at, storage_at, tensor_at
-from numbatensor.core.regions import SAVE, describe, meet, new_region, note_write
+from numbatensor.core.regions import describe, meet, new_region
 from numbatensor.core.sites import mark
 from numbatensor.core.table import COPY_SHAPE, INFERENCE_WRITE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
 from numbatensor.core.tensors import FLOAT32, empty, same_shape, shape_of
+from numbatensor.core.write_log import SAVE, note_write
 
 REBASE_VIEW = LATE.index("rebase_view")
 
@@ -64,9 +65,8 @@ def is_leaf(x):
     return x.base == 0 or x.seen == storage_at(x.storage).version or tensor_at(x.base).requires_grad == 0
 
 
-@native
-def check_permission(op, out, wanted):
-    """Fail where a tensor must not be changed in place, whatever its geometry. `wanted`: the change is recorded."""
+@njit
+def permit(op, out, wanted):
     x = tensor_at(out)
     if storage_at(x.storage).inference and inference_bit() == 0:
         call_python("complain", INFERENCE_WRITE, op, out, 0)
@@ -79,24 +79,29 @@ def check_permission(op, out, wanted):
                 call_python("complain", LEAF_IN_PLACE, op, out, 1)
         elif is_leaf(x):
             call_python("complain", LEAF_IN_PLACE, op, out, 0)
+
+
+@native
+def check_permission(op, out, wanted):
+    """Fail where a tensor must not be changed in place, whatever its geometry. `wanted`: the change is recorded."""
+    permit(op, out, wanted)
     return 0
 
 
 @native
 def check_write(op, out, wanted):
     """Fail unless a tensor may be written in place. `wanted`: the write is recorded."""
-    check_permission(op, out, wanted)
+    permit(op, out, wanted)
     if overlaps_itself(tensor_at(out)):
         call_python("complain", OVERLAP, op, out, 0)
     return 0
 
 
 @njit
-def count(writer, out, code, place, geometry_only):
-    """Count a write by a writer at a site, and note where it was while something is saved. All writes come through here."""
+def count(out, geometry_only):
+    """Count a write, once the storage knows who wrote it where; note it while something is saved. All writes come through here."""
     s = storage_at(tensor_at(out).storage)
     s.version += 1
-    s.writer, s.code, s.at = writer, code, place
     if s.refcount > SAVE:
         note_write(out, geometry_only)
 
@@ -105,8 +110,9 @@ def count(writer, out, code, place, geometry_only):
 def bump(writer, out):
     """Count a write at the line that runs. `writer`: an op row, one more where the op wrote into `out=`, or `sites.writer`'s word."""
     s = storage_at(tensor_at(out).storage)
+    s.writer = writer
     mark(s)
-    count(writer, out, s.code, s.at, 0)
+    count(out, 0)
 
 
 @native

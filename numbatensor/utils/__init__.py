@@ -1,5 +1,5 @@
-"""Helpers of training."""
+"""Data loading, and checkpoints that trade time for memory."""
 
-from numbatensor.utils import data
+from numbatensor.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]
