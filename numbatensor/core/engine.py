@@ -48,7 +48,7 @@ from numbatensor.core.records import (
 from numbatensor.core.rules import NONE, PYTHON, SPLIT, recordable, run_rule_natively, run_rule_recorded, split_part
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN, kernel_of
 from numbatensor.core.tensors import empty, same_shape, shape_of
-from numbatensor.core.visits import discover, find_visit, leave, prune, start_call
+from numbatensor.core.visits import discover, find_visit, leave, pop_ready, prune, push_ready, start_call
 from numbatensor.core.write_log import SAVE
 from numbatensor.core.writes import bump
 
@@ -311,9 +311,8 @@ def walk(call_address):
     """Run every node after all its uses."""
     c = call_at(call_address)
     while c.ready:
-        v = c.ready
+        v = pop_ready(c)
         visit = visit_at(v)
-        c.ready = visit.next
         n = node_at(visit.node)
         if n.kind == LEAF:
             continue
@@ -325,8 +324,8 @@ def walk(call_address):
                 p = find_visit(c, call_address, parent)
                 visit_at(p).pending -= 1
                 if visit_at(p).pending == 0:
-                    visit_at(p).next = c.ready
-                    c.ready = p
+                    if node_at(parent).kind != LEAF:
+                        push_ready(c, call_address, p)
         for k in range(n.outputs):
             decref(load(visit.grads + 8 * k))
             store(visit.grads + 8 * k, 0)
@@ -414,8 +413,7 @@ def list_roots(c, call_address, roots, count):
         visit = visit_at(v)
         if visit.pending == 0 and visit.left == 0:
             visit.left = 1
-            visit.next = c.ready
-            c.ready = v
+            push_ready(c, call_address, v)
 
 
 @native

@@ -23,6 +23,7 @@ state = np.zeros(1, State)
 publish("state", state.ctypes.data)
 
 malloc = external("malloc", 1)
+realloc = external("realloc", 2)
 free = external("free", 1, types.none)
 aligned_alloc = external("aligned_alloc", 2)
 madvise = external("madvise", 3, small=True)

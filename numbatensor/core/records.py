@@ -177,19 +177,19 @@ Arguments = np.dtype(
 
 # One node's place in one backward pass. `grads`: address of the gradients of its outputs, which is `grad`'s where there is one output;
 # `kept`: of those that are captured or retained, in the same way. `needed`: whether a captured node lies below; `captured`: whether
-# it is one. `epoch`: how many forks lie behind the process that made it. `next`: in the list of those that are ready; `chain`: of all; `bucket`: of those that another thread's pass holds.
+# it is one. `epoch`: how many forks lie behind the process that made it. `next`: in a list while the graph is searched; `chain`: of all; `bucket`: of those that another thread's pass holds.
 Visit = np.dtype(
     words("node", "call", "grads", "grad", "kept", "keep", "pending", "left", "needed", "captured")
     + words("next", "chain", "previous", "bucket", "epoch")
 )
 
 # One backward pass. `pruned`: only what leads to captured nodes is run. `foreign`: hash table of visits of leaves that another thread's
-# pass holds. `watch`: anomaly mode. `number`: no other pass has it.
+# pass holds. `watch`: anomaly mode. `ready`: how many nodes can run; `heap`: an array of their visits, `heap_room` its size. `number`: no other pass has it.
 Call = np.dtype(
     words(
         "thread", "visits", "ready", "retain", "create_graph", "accumulate", "pruned", "watch", "arena", "free", "room"
     )
-    + words("foreign", "number", "epoch")
+    + words("foreign", "heap", "heap_room", "number", "epoch")
 )
 
 State = np.dtype(

@@ -9,8 +9,10 @@ from numba import njit
 
 from numbatensor.core.compiler import external, native, symbol
 from numbatensor.core.graph import EDGE, LEAF
-from numbatensor.core.memory import FIELD, atomic_add, claim, decref, free, incref, load, malloc, memset, store
+from numbatensor.core.memory import FIELD, atomic_add, claim, decref, free, incref, load, malloc, memset, realloc, store
+from numbatensor.core.python import call_python
 from numbatensor.core.records import Node, Visit, call_at, edge_at, node_at, state_at, visit_at
+from numbatensor.core.table import NO_MEMORY
 
 VISIT = Visit.itemsize
 ARENA = 256  # visits in one piece of memory
@@ -182,6 +184,63 @@ def prune(call_address):
 
 
 @native
+def grow_heap(c_address):
+    """Room for twice as many nodes that are ready."""
+    c = call_at(c_address)
+    room = max(64, 2 * c.heap_room)
+    larger = realloc(c.heap, 8 * room)
+    if larger == 0:
+        call_python("complain", NO_MEMORY, 8 * room, 0, 0)
+    c.heap, c.heap_room = larger, room
+    return 0
+
+
+@njit
+def order_of(v):
+    """What was made later is run earlier."""
+    return node_at(visit_at(v).node).sequence
+
+
+@njit
+def push_ready(c, call_address, v):
+    """A node has got all its gradient: it joins the heap of those that can run, the latest on top."""
+    if c.ready == c.heap_room:
+        grow_heap(call_address)
+    k, heap, order = c.ready, c.heap, order_of(v)
+    c.ready += 1
+    while k:
+        above = (k - 1) >> 1
+        other = load(heap + 8 * above)
+        if order_of(other) >= order:
+            break
+        store(heap + 8 * k, other)
+        k = above
+    store(heap + 8 * k, v)
+
+
+@njit
+def pop_ready(c):
+    """The node that can run and was made last."""
+    heap = c.heap
+    top = load(heap)
+    c.ready -= 1
+    last, count = load(heap + 8 * c.ready), c.ready
+    order = order_of(last)
+    k = 0
+    while 2 * k + 1 < count:
+        below = 2 * k + 1
+        if below + 1 < count and order_of(load(heap + 8 * below + 8)) > order_of(load(heap + 8 * below)):
+            below += 1
+        other = load(heap + 8 * below)
+        if order_of(other) <= order:
+            break
+        store(heap + 8 * k, other)
+        k = below
+    store(heap + 8 * k, last)
+    return top
+
+
+@native
 def leave(call_address):
     """End a pass: give up its nodes and what it still holds."""
     c = call_at(call_address)
@@ -204,7 +263,8 @@ def leave(call_address):
         c.arena = load(arena)
         free(arena)
     free(c.foreign)
-    c.visits = c.room = c.foreign = 0
+    free(c.heap)
+    c.visits = c.room = c.foreign = c.ready = c.heap = c.heap_room = 0
     return 0
 
 
@@ -214,4 +274,5 @@ def start_call(call_address, retain, create_graph, accumulates, pruned, watch):
     c.thread, c.visits, c.ready, c.retain, c.create_graph = this_thread(), 0, 0, retain, create_graph
     c.accumulate, c.pruned, c.watch, c.arena, c.free, c.room, c.foreign = accumulates, pruned, watch, 0, 0, 0, 0
     c.epoch = state_at(symbol("state")).forks
+    c.heap = c.heap_room = 0
     c.number = atomic_add(symbol("state") + PASSES, 1)

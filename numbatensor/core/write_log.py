@@ -11,8 +11,19 @@ so that it can be read from the newest entry back.
 import numpy as np
 from numba import njit
 
-from numbatensor.core.compiler import external, native
-from numbatensor.core.memory import atomic_add, call_destructor, exchange, free, load, malloc, memcpy, store, take
+from numbatensor.core.compiler import native
+from numbatensor.core.memory import (
+    atomic_add,
+    call_destructor,
+    exchange,
+    free,
+    load,
+    malloc,
+    memcpy,
+    realloc,
+    store,
+    take,
+)
 from numbatensor.core.python import argument, as_long, entry, from_long
 from numbatensor.core.records import Storage, at, saved_at, storage_at, tensor_at, words
 from numbatensor.core.regions import describe, meet, new_region
@@ -25,7 +36,6 @@ LOG_LOCK = Storage.fields["log_lock"][1]
 Log = np.dtype(words("room", "used", "since", "last"))
 LOG = Log.itemsize
 log_at = at(Log)
-realloc = external("realloc", 2)
 
 
 @njit
