@@ -347,6 +347,9 @@ def work():
 def collect():
     while not stop.is_set():
         gc.collect()
+one = (ctypes.c_int64 * 1)()  # compiles both, which takes a minute beside a thread that collects
+own((nt.ones(1),), ctypes.addressof(one))
+drop(ctypes.addressof(one), 1)
 collector = threading.Thread(target=collect)
 collector.start()
 threads = [threading.Thread(target=work) for _ in range(3)]
