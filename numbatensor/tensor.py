@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from numbatensor import dtypes, graph_nodes, printing
-from numbatensor.core import entries, python
+from numbatensor.core import entries, node_entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.graph import RETAINS
 from numbatensor.core.handles import hold
@@ -149,7 +149,7 @@ class Tensor(TensorBase):
 
     def _boxed_grad(self):
         """The gradient that backward passes have accumulated; None before the first. The tensor keeps its box alive."""
-        held = view_record(entries.grad_holder(self), Output)["grad"] if entries.get(self, entries.NODE) else 0
+        held = view_record(node_entries.grad_holder(self), Output)["grad"] if entries.get(self, entries.NODE) else 0
         if not held:
             self.__dict__.pop("_grad", None)
             if not self.is_leaf:
@@ -181,7 +181,7 @@ class Tensor(TensorBase):
                 )
         self.__dict__.pop("_grad", None)
         if value is not None or entries.get(self, entries.NODE):
-            entries.set_kept_grad(entries.grad_holder(self), value)
+            node_entries.set_kept_grad(node_entries.grad_holder(self), value)
 
     grad = property(
         native_function(address("get_grad_box"), _boxed_grad),
@@ -209,11 +209,11 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            slowed(entries.leaf_node(self), RETAINS)
-            view_record(entries.grad_holder(self), Output)["retains"] = 1
+            slowed(node_entries.leaf_node(self), RETAINS)
+            view_record(node_entries.grad_holder(self), Output)["retains"] = 1
 
     retains_grad = property(
-        lambda self: not self.is_leaf and builtins.bool(view_record(entries.grad_holder(self), Output)["retains"]),
+        lambda self: not self.is_leaf and builtins.bool(view_record(node_entries.grad_holder(self), Output)["retains"]),
         doc="Whether the gradient of a tensor that is not a leaf is kept.",
     )
 

@@ -2,7 +2,7 @@
 
 import warnings
 
-from numbatensor.core import entries
+from numbatensor.core import entries, node_entries, pass_entries
 from numbatensor.core.python import loaded_late
 from numbatensor.ops import arranging
 from numbatensor.tensor import Tensor, tensor
@@ -50,7 +50,7 @@ def check_inputs(inputs):
             raise TypeError(f"element {k} of inputs is no Tensor but {type(x).__name__}")
         if not x.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-        entries.leaf_node(x)
+        node_entries.leaf_node(x)
     return inputs
 
 
@@ -89,7 +89,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
         inputs = check_inputs(inputs)
         for x in inputs:
             x.retain_grad()
-    entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 1)
+    pass_entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 1)
 
 
 def grad(
@@ -138,7 +138,7 @@ def grad(
     roots, seeds = roots_and_seeds(outputs, grad_outputs)
     inputs = check_inputs(inputs)
     retain = int(create_graph if retain_graph is None else retain_graph)
-    found = entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 0)
+    found = pass_entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 0)
     for k, g in enumerate(found):
         if g is None and not allow_unused:
             raise RuntimeError(
