@@ -76,13 +76,18 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
         If a tensor has no graph, a seed has another shape, a saved value was overwritten, or the graph was freed. No `.grad` has
         changed then.
     """
+    run(tensors, grad_tensors, retain_graph, create_graph, inputs, 3)
+
+
+def run(tensors, grad_tensors, retain_graph, create_graph, inputs, stacklevel):
+    """A pass that adds to leaves; `stacklevel` leads from here to the user's line."""
     roots, seeds = roots_and_seeds(tensors, grad_tensors)
     if create_graph:
         warnings.warn(
             "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which can "
             "cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you have to use this "
             "function, make sure to reset the .grad fields of your parameters to None after use to break the cycle and avoid the leak.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     retain = int(create_graph if retain_graph is None else retain_graph)
     if inputs is not None:
@@ -170,7 +175,7 @@ def batched(outputs, inputs, grad_outputs, create_graph, allow_unused, materiali
 
 def backward_method(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
     """Add the gradients of this tensor to the `.grad` of the leaves that it depends on; see `autograd.backward`."""
-    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+    run(self, gradient, retain_graph, create_graph, inputs, 4)
 
 
 backward_method.__name__ = backward_method.__qualname__ = "backward"
