@@ -2,6 +2,7 @@
 
 import builtins
 import warnings
+import weakref
 
 import numpy as np
 
@@ -163,6 +164,7 @@ class Tensor(TensorBase):
             return None
         made = entries.box_of(int(held))
         self.__dict__["_grad"] = made
+        made.__dict__["_of"] = weakref.ref(self)
         return made
 
     def _set_grad(self, value):
@@ -196,7 +198,11 @@ class Tensor(TensorBase):
             raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
         if self._base is not None or not self.is_leaf:
             raise RuntimeError("data can be set of leaves only, which are no views")
+        owner = self.__dict__.get("_of", lambda: None)()
+        kept = owner is not None and owner.grad is self
         entries.adopt(self, entries.detach(value))
+        if kept:  # the tensor whose `.grad` this is goes on having it
+            node_entries.set_kept_grad(node_entries.grad_holder(owner), self)
 
     data = property(
         lambda self: entries.detach(self),

@@ -116,6 +116,15 @@ def test_kernels_import_numba_numpy_and_themselves():
             assert not wrong, f"{name} imports {wrong}"
 
 
+def test_what_is_private_to_numba_is_named_in_one_file():
+    public = {"numba", "numba.extending"}
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "numba" and node.module not in public:
+                names = {a.name for a in node.names}
+                assert name == "numbatensor.core.private" or (node.module, names) == ("numba.core", {"cgutils"}), name
+
+
 def test_nothing_imports_upward():
     for name, tree in MODULES.items():
         ours = {i for i in imports(tree) if i in MODULES}
