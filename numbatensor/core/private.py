@@ -66,7 +66,7 @@ def check():
     if missing:
         raise ImportError(
             f"numbatensor leans on what Numba {numba.__version__} or this Python does not have: {', '.join(missing)}. "
-            "It is tested with Numba 0.68 and CPython 3.11"
+            "It is tested with Numba 0.68 and CPython 3.11 to 3.13"
         )
 
 
