@@ -105,6 +105,9 @@ CALLBACKS = (
     "keep_code",
     "load_late",
     "has_zero",
+    "fill_cell",
+    "keep_site",
+    "mistyped",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -1,0 +1,121 @@
+"""How users' compiled code calls ours: by the address in a cell, so that nothing of ours is compiled or linked with it."""
+
+import sys
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.lowering import BaseLower
+
+from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
+from numbatensor.core.records import Arguments
+
+
+def published(builder, name):
+    """The address of what is published under a name, as a constant."""
+    module = builder.module
+    known = module.globals.get(PREFIX + name) or ir.GlobalVariable(module, word, PREFIX + name)
+    return known.ptrtoint(word) if isinstance(known, ir.Constant) else builder.ptrtoint(known, word)
+
+
+def call_native(context, builder, function, args):
+    """Status and result of a native function at an address."""
+    signature = (i64,) * len(args)
+    kind = context.call_conv.get_function_type(i64, signature)
+    return context.call_conv.call_function(builder, builder.inttoptr(function, kind.as_pointer()), i64, signature, args)
+
+
+def invoke_cell(context, builder, name, args, pyapi=None):
+    """The word that the native function behind a cell returns; its failure becomes the caller's.
+
+    With `pyapi`, where there is no caller in compiled code, the result of a failure is 0.
+    """
+    cell = published(builder, "cell_" + name)
+    function = cgutils.alloca_once(builder, word)
+    builder.store(builder.load(builder.inttoptr(cell, word.as_pointer())), function)
+    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(function), word(0))):
+        status, found = call_native(context, builder, published(builder, "load_cell"), [cell])
+        if pyapi is None:
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
+        builder.store(found, function)
+    status, value = call_native(context, builder, builder.load(function), args)
+    if pyapi is None:
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+    return value
+
+
+def argument_record(builder):
+    """The address of the function's argument record: its calls take turns with it."""
+    function = builder.function
+    if not hasattr(function, "numbatensor_arguments"):
+        with builder.goto_entry_block():
+            room = builder.alloca(ir.ArrayType(word, Arguments.itemsize // 8))
+            function.numbatensor_arguments = builder.ptrtoint(room, word)
+    return function.numbatensor_arguments
+
+
+def room_for(builder, words):
+    """The address of words on the stack."""
+    return builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(word, max(words, 1))), word)
+
+
+def put_word(builder, address, offset, value):
+    builder.store(value, builder.inttoptr(builder.add(address, word(offset)), word.as_pointer()))
+
+
+def line_that_is_lowered():
+    """File and line of the user's statement whose code is being made: Numba tells it to nobody."""
+    frame = sys._getframe(1)
+    while frame:
+        found = frame.f_locals.get("self")
+        if isinstance(found, BaseLower):
+            return str(found.loc.filename), int(found.loc.line)
+        frame = frame.f_back
+    return "compiled code", 0
+
+
+def site(context, builder):
+    """The address of what names the line that is being compiled (see `core/sites.py`)."""
+    file, line = line_that_is_lowered()
+    module = builder.module
+    name = context.insert_const_string(module, file)
+    made = cgutils.add_global_variable(module, ir.ArrayType(word, 3), module.get_unique_name("numbatensor_site"))
+    made.linkage = "internal"
+    made.initializer = ir.Constant(ir.ArrayType(word, 3), [word(0), word(line), word(0)])
+    address = builder.ptrtoint(made, word)
+    put_word(builder, address, 16, builder.ptrtoint(name, word))
+    return address
+
+
+def as_word(context, builder, kind, value):
+    """A number as the argument record has it: its kind, and a word."""
+    if isinstance(kind, types.Omitted):
+        return constant(kind.value)
+    if isinstance(kind, types.Literal):
+        return constant(kind.literal_value)
+    if isinstance(kind, types.NoneType):
+        return 4, word(0)
+    if isinstance(kind, types.Boolean):
+        return 1, context.cast(builder, value, kind, i64)
+    if isinstance(kind, types.Integer):
+        return 2, context.cast(builder, value, kind, i64)
+    return 3, builder.bitcast(context.cast(builder, value, kind, types.float64), word)
+
+
+def constant(value):
+    """The same of a number that is known when the code is made."""
+    if value is None:
+        return 4, word(0)
+    if isinstance(value, float):
+        return 3, ir.Constant(ir.DoubleType(), value).bitcast(word)
+    return (1 if isinstance(value, bool) else 2), word(int(value))
+
+
+def with_gil(builder):
+    return builder.call(c_symbol(builder, ir.FunctionType(ir.IntType(32), []), "PyGILState_Ensure"), [])
+
+
+def without_gil(builder, state):
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+    builder.call(c_symbol(builder, kind, "PyGILState_Release"), [state])
