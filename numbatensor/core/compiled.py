@@ -6,18 +6,19 @@ plus one, or 0 where the rank is not known; a result of another kind is refused,
 """
 
 import numpy as np
+from numba import njit, types
 
-from numbatensor.core.compiler import address, attempt, call, declared, fail, native, publish, symbol
+from numbatensor.core.compiler import address, attempt, call, declared, external, fail, native, publish, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.copies import copy_run
 from numbatensor.core.dispatch import perform, perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
-from numbatensor.core.memory import atomic_add, decref, incref, load, store
-from numbatensor.core.modes import grad_enabled, switch_grad
+from numbatensor.core.memory import atomic_add, decref, incref, load, malloc, store
+from numbatensor.core.modes import get_specific, grad_enabled, new_key, set_specific, switch_grad
 from numbatensor.core.promotion import put_number
-from numbatensor.core.python import box, call_python, callback
+from numbatensor.core.python import box, call_python, callback, drop_reference, entry, none
 from numbatensor.core.records import (
     RANK,
     Storage,
@@ -384,6 +385,53 @@ def compiled_is_recording(unused):
     return 1 if grad_enabled() else 0
 
 
+fetch_error = external("PyErr_Fetch", 3, types.none)
+restore_error = external("PyErr_Restore", 3, types.none)
+ensure = external("PyGILState_Ensure", 0, small=True)
+release = external("PyGILState_Release", 1, types.none)
+error_key = new_key()
+publish("error_key", error_key.ctypes.data)
+
+
+@njit
+def drop_error(words):
+    """Forget an error that was put away. Needs the GIL."""
+    for k in range(3):
+        obj = load(words + 8 * k)
+        store(words + 8 * k, 0)
+        if obj:
+            drop_reference(obj)
+
+
+@native
+def put_away(unused):
+    """Put the error that is set away, on this thread: compiled code may catch it, and then nothing must be set."""
+    state = ensure()
+    here = load(symbol("error_key"))
+    words = get_specific(here)
+    if words == 0:
+        words = malloc(24)
+        for k in range(3):
+            store(words + 8 * k, 0)
+        set_specific(here, words)
+    drop_error(words)
+    fetch_error(words, words + 8, words + 16)
+    release(state)
+    return 0
+
+
+@entry
+def raise_again(self, args, count):
+    """() raise the error that was put away on this thread"""
+    words = get_specific(load(symbol("error_key")))
+    if words == 0 or load(words) == 0:
+        return none()
+    restore_error(load(words), load(words + 8), load(words + 16))
+    for k in range(3):
+        store(words + 8 * k, 0)
+    return 0
+
+
 assert perform_into and convert and box and write and alias and storage_at and call  # reached through their symbols
 
 CELLS = (
@@ -410,4 +458,5 @@ def load_cell(cell):
     return call_python("fill_cell", cell)
 
 
-LOAD_CELL = address("load_cell")  # code that numba has cached finds this one by its symbol
+for name in ("load_cell", "put_away"):
+    address(name)  # these two have no cells: one fills them, and one runs while an error is set

@@ -17,7 +17,17 @@ from numbatensor.hollow import Hollow
 from numbatensor.linear_algebra import matmul
 from numbatensor.tensor import Tensor
 
-MODULES = {"functional", "linear_algebra", "joining", "indexing", "creation", "random", "autograd.modes", "tensor"}
+MODULES = {
+    "functional",
+    "linear_algebra",
+    "joining",
+    "indexing",
+    "creation",
+    "random",
+    "generator",
+    "autograd.modes",
+    "tensor",
+}
 PLACES = {f"numbatensor.{name}" for name in MODULES}  # where functions are that compiled code may name
 
 

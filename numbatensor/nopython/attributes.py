@@ -40,7 +40,7 @@ def attribute(name, kind):
     """Declare an attribute: its type, or the function that gives it, and its code over the record's address."""
 
     def declared(code):
-        ATTRIBUTES[name] = kind if callable(kind) else lambda x: kind
+        ATTRIBUTES[name] = (lambda x: kind) if isinstance(kind, types.Type) else kind
 
         @lower_getattr(TensorType, name)
         def lowered(context, builder, source, value):
@@ -141,7 +141,7 @@ def takes(*names, result=same, check=None):
         except TypeError as error:
             raise TypingError(str(error)) from None
         given = [bound.arguments[p.name] if p.name in bound.arguments else types.Omitted(p.default) for p in parameters]
-        kind = result(*given) if callable(result) else result
+        kind = result if isinstance(result, types.Type) else result(*given)
         return kind, tuple(given), parameters
 
     return typer

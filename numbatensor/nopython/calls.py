@@ -4,10 +4,12 @@ import sys
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.callconv import RETCODE_USEREXC
 from numba.core.lowering import BaseLower
 
 from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
 from numbatensor.core.records import Arguments
+from numbatensor.nopython.errors import Carried
 
 
 def published(builder, name):
@@ -24,25 +26,44 @@ def call_native(context, builder, function, args):
     return context.call_conv.call_function(builder, builder.inttoptr(function, kind.as_pointer()), i64, signature, args)
 
 
+def function_behind(context, builder, name):
+    """The address that a cell holds, which is filled at its first use."""
+    cell = published(builder, "cell_" + name)
+    function = cgutils.alloca_once(builder, word)
+    builder.store(builder.load(builder.inttoptr(cell, word.as_pointer())), function)
+    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(function), word(0))):
+        _, found = call_native(context, builder, published(builder, "load_cell"), [cell])
+        builder.store(found, function)
+    return builder.load(function)
+
+
 def invoke_cell(context, builder, name, args, pyapi=None):
     """The word that the native function behind a cell returns; its failure becomes the caller's.
 
     With `pyapi`, where there is no caller in compiled code, the result of a failure is 0.
     """
-    cell = published(builder, "cell_" + name)
-    function = cgutils.alloca_once(builder, word)
-    builder.store(builder.load(builder.inttoptr(cell, word.as_pointer())), function)
-    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(function), word(0))):
-        status, found = call_native(context, builder, published(builder, "load_cell"), [cell])
-        if pyapi is None:
-            with cgutils.if_unlikely(builder, status.is_error):
-                context.call_conv.return_status_propagate(builder, status)
-        builder.store(found, function)
-    status, value = call_native(context, builder, builder.load(function), args)
+    status, value = call_native(context, builder, function_behind(context, builder, name), args)
     if pyapi is None:
         with cgutils.if_unlikely(builder, status.is_error):
-            context.call_conv.return_status_propagate(builder, status)
+            fail(context, builder)
     return value
+
+
+def fail(context, builder):
+    """Leave the function with the Python error that is set, or go on to the handler of a `try`.
+
+    Numba's own way for such errors crashes in a handler. So the error is put away, and what Numba carries is one of its own kind,
+    which gets the error back in Python.
+    """
+    call_native(context, builder, published(builder, "put_away"), [word(0)])
+    lowering = lowerer()
+    convention = context.call_conv
+    convention.set_static_user_exc(
+        builder, Carried, (), loc=lowering and lowering.loc, func_name=lowering and lowering.func_ir.func_id.func_name
+    )
+    handled = convention.check_try_status(builder).in_try
+    with builder.if_then(builder.not_(handled)):
+        convention._return_errcode_raw(builder, RETCODE_USEREXC)
 
 
 def argument_record(builder):
@@ -64,21 +85,21 @@ def put_word(builder, address, offset, value):
     builder.store(value, builder.inttoptr(builder.add(address, word(offset)), word.as_pointer()))
 
 
-def line_that_is_lowered():
-    """File and line of the user's statement whose code is being made: Numba tells it to nobody."""
+def lowerer():
+    """What makes the code of the user's function, and knows the line it is at: Numba tells it to nobody. None where there is none."""
     frame = sys._getframe(1)
     while frame:
         found = frame.f_locals.get("self")
         if isinstance(found, BaseLower):
-            return str(found.loc.filename), int(found.loc.line)
+            return found
         frame = frame.f_back
-    return "compiled code", 0
+    return None
 
 
 def site(context, builder):
     """The address of what names the line that is being compiled (see `core/sites.py`)."""
-    file, line = line_that_is_lowered()
-    module = builder.module
+    lowering, module = lowerer(), builder.module
+    file, line = (str(lowering.loc.filename), int(lowering.loc.line)) if lowering else ("compiled code", 0)
     name = context.insert_const_string(module, file)
     made = cgutils.add_global_variable(module, ir.ArrayType(word, 3), module.get_unique_name("numbatensor_site"))
     made.linkage = "internal"

@@ -1,10 +1,12 @@
 """Functions made of declared ops, in compiled code: which there are, and the types of their results."""
 
+import sys
+
 from numba.core import types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
-from numbatensor import creation, functional, indexing, joining, linear_algebra, random, tensor
+from numbatensor import creation, functional, generator, indexing, joining, linear_algebra, random
 from numbatensor.core.compiler import word
 from numbatensor.core.promotion import CODES, INT64, default_dtype
 from numbatensor.core.tensors import BOOL, FLOAT32
@@ -25,6 +27,7 @@ from numbatensor.nopython.results import (
 )
 from numbatensor.nopython.tensor_type import NUMBA, DtypeType, TensorType, record_of, tensor_of
 from numbatensor.op import OPS
+from numbatensor.tensor import Tensor
 
 FUNCTIONS: dict = {}  # Python's functions that compiled code knows, and their names there
 
@@ -284,10 +287,10 @@ RULES = {
         "bernoulli": lambda input, **_: TensorType(input.dtype, input.ndim),
         "randperm": lambda n, dtype=None, **_: TensorType(chosen(dtype, INT64), 1),
         "multinomial": lambda input, **_: TensorType(INT64, input.ndim),
-        "manual_seed": lambda seed: types.none,
     },
+    generator: {"manual_seed": lambda seed: types.none},
     creation: {"arange": counted, "linspace": vector, "eye": matrix},
-    tensor: {"tensor": copied, "from_numpy": shared},
+    sys.modules[Tensor.__module__]: {"tensor": copied, "from_numpy": shared},
 }
 
 

@@ -1,17 +1,14 @@
 """Recording or not in compiled code: ``with nt.no_grad():``, and `nt.is_grad_enabled`."""
 
-import numba
 from numba.core import ir, types
-from numba.core.analysis import compute_use_defs
 from numba.core.ir_utils import build_definitions
+from numba.core.typing.templates import infer_global
 
 from numbatensor.autograd import modes
 from numbatensor.core.compiler import word
 from numbatensor.nopython.calls import as_word, invoke_cell
 from numbatensor.nopython.functions import FUNCTIONS
-from numbatensor.nopython.ops import Function, declare
-
-assert numba and compute_use_defs
+from numbatensor.nopython.ops import Function, declare, functions
 
 
 def switch_type(args, kws):
@@ -30,6 +27,14 @@ def is_grad_enabled(context, builder, sig, args):
     return builder.icmp_signed("!=", invoke_cell(context, builder, "compiled_is_recording", [word(0)]), word(0))
 
 
+@lambda code: declare("mode", lambda args, kws: (types.none, args, None), code)
+def mode(context, builder, sig, args):
+    """``nt.no_grad()``, of which the block that it opens takes care."""
+    return context.get_dummy_value()
+
+
+for kind in (modes.no_grad, modes.enable_grad):
+    infer_global(kind, Function("mode", functions["mode"]))
 FUNCTIONS[modes.is_grad_enabled] = "is_grad_enabled"
 
 

@@ -90,7 +90,6 @@ def model_of_method(manager, kind):
     return manager[kind.this]
 
 
-
 @lower_constant(Function)
 def no_value(context, builder, kind, value):
     return context.get_dummy_value()

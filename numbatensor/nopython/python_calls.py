@@ -1,17 +1,12 @@
 """Functions of the library that have no compiled body: compiled code calls them as Python does, under the GIL."""
 
-import functools
 import inspect
 
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
-from numbatensor.core.compiler import fail
-from numbatensor.nopython.calls import invoke_cell, site, with_gil, without_gil
-from numbatensor.nopython.tensor_type import TensorType
-
-assert fail and invoke_cell and site
+from numbatensor.nopython.calls import fail, with_gil, without_gil
 
 
 def typer_of(function, rule):
@@ -54,7 +49,7 @@ def python_value(context, builder, api, kind, value):
     if isinstance(kind, types.NoneType):
         return api.make_none()
     context.nrt.incref(builder, kind, value)
-    return api.from_native_value(kind, value)
+    return api.from_native_value(kind, value, context.get_env_manager(builder))
 
 
 def code_of(function):
@@ -65,7 +60,7 @@ def code_of(function):
     def code(context, builder, sig, args):
         api = context.get_python_api(builder)
         state = with_gil(builder)
-        found = api.import_module(function.__module__)
+        found = api.import_module(context.insert_const_string(builder.module, function.__module__))
         for name in function.__qualname__.split("."):
             inner = api.object_getattr_string(found, name)
             api.decref(found)
@@ -92,24 +87,18 @@ def code_of(function):
         result = api.call(found, given, keywords)
         for obj in (found, given, *in_order, *named.values(), *([keywords] if named else [])):
             api.decref(obj)
-        with builder.if_then(builder.icmp_unsigned("==", result, api.get_null_object()), likely=False):
-            without_gil(builder, state)
-            context.call_conv.return_exc(builder)
-            unreachable(builder)
-        native = api.to_native_value(sig.return_type, result)
-        api.decref(result)
+        kind = sig.return_type
+        value = cgutils.alloca_once_value(builder, cgutils.get_null_value(context.get_value_type(kind)))
+        failed = cgutils.alloca_once_value(builder, cgutils.true_bit)
+        with builder.if_then(cgutils.is_not_null(builder, result), likely=True):
+            native = api.to_native_value(kind, result)
+            api.decref(result)
+            builder.store(native.is_error, failed)
+            with builder.if_then(builder.not_(native.is_error), likely=True):
+                builder.store(native.value, value)
         without_gil(builder, state)
-        with builder.if_then(native.is_error, likely=False):
-            context.call_conv.return_exc(builder)
-            unreachable(builder)
-        return impl_ret_new_ref(context, builder, sig.return_type, native.value)
+        with builder.if_then(builder.load(failed), likely=False):
+            fail(context, builder)
+        return impl_ret_new_ref(context, builder, kind, builder.load(value))
 
     return code
-
-
-def unreachable(builder):
-    if builder.block.is_terminated:
-        builder.position_at_end(builder.append_basic_block("unreachable"))
-
-
-assert functools and TensorType

@@ -1,11 +1,15 @@
 """Everything that Numba knows of Tensors, brought together: loaded when Numba first meets something of ours."""
 
+from numba.core import registry
+
 from numbatensor.nopython import attributes, creation, indexing, modes, operators
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import op_name
 from numbatensor.nopython.ops import Function, functions
 from numbatensor.nopython.tensor_type import TensorType
 
+registry.cpu_target.typing_context.refresh()  # a compilation may be under way
+registry.cpu_target.target_context.refresh()
 assert TensorType and attributes and creation and indexing and modes and operators
 
 

@@ -122,7 +122,7 @@ def check_dtype(op, dtype):
 def result_of(op, kinds):
     """The type of an op's result. `kinds`: of all its arguments in order; a list that is given number by number is what is left."""
     operands = list(kinds)
-    x = operands[0]
+    x = next((k for k in operands if isinstance(k, TensorType)), operands[0])
     if isinstance(op, Pointwise):
         n = int(op.row["tensors"])
         masks = [k for k, name in enumerate(op.inputs) if name in op.masks]
@@ -132,16 +132,13 @@ def result_of(op, kinds):
             dtype = int(default_dtype[0])
         check_dtype(op, dtype)
         return TensorType(int(op.row["result"]) - 1 if op.row["result"] else dtype, widest(operands[:n]))
-    if not isinstance(x, TensorType):
-        raise TypingError(f"{op.name}: the first argument must be a Tensor, not {x}")
     check_dtype(op, x.dtype)
     if isinstance(op, Reduction):
         return TensorType(int(op.row["outcome"][x.dtype]), reduced_rank(x, operands[1], operands[2]))
-    return TensorType(dtype_of(op, operands), rank_of(op, x, operands))
+    return TensorType(dtype_of(op, x.dtype), rank_of(op, x, operands))
 
 
-def dtype_of(op, operands):
-    dtype = operands[0].dtype
+def dtype_of(op, dtype):
     if op.name in INDICES:
         return INT64
     return INT64 if op.name in SUMMED and dtype < FLOAT32 else dtype

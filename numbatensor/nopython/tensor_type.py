@@ -3,11 +3,14 @@
 The name carries the layout's version, so that code which Numba has cached for another layout is not found.
 """
 
+import operator
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import lower_cast, lower_constant
 from numba.core.typeconv import Conversion
-from numba.extending import NativeValue, box, models, register_model, unbox
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import NativeValue, box, lower_builtin, models, register_model, unbox
 
 from numbatensor import dtypes
 from numbatensor.core.compiler import word
@@ -23,6 +26,8 @@ assert len(NUMBA) == len(DTYPES)
 
 class TensorType(types.Type):
     """A Tensor of a dtype, by its code, and a rank, or None."""
+
+    mutable = True  # ``x += y`` changes x
 
     def __init__(self, dtype, ndim=None):
         self.dtype, self.ndim = dtype, ndim
@@ -149,7 +154,24 @@ def unbox_dtype(kind, obj, c):
 
 @box(DtypeType)
 def box_dtype(kind, value, c):
-    module = c.pyapi.import_module("numbatensor")
+    module = c.pyapi.import_module(c.context.insert_const_string(c.builder.module, "numbatensor"))
     made = c.pyapi.object_getattr_string(module, NAMES[kind.code])
     c.pyapi.decref(module)
     return made
+
+
+for key, agree in ((operator.eq, True), (operator.ne, False), (operator.is_, True), (operator.is_not, False)):
+
+    @infer_global(key)
+    class Compared(AbstractTemplate):
+        """Whether two dtypes are one: known when the code is made."""
+
+        def generic(self, args, kws):
+            if len(args) == 2 and all(isinstance(a, DtypeType) for a in args):
+                return signature(types.boolean, *args)
+
+    Compared.key = key
+
+    @lower_builtin(key, DtypeType, DtypeType)
+    def compare(context, builder, sig, args, agree=agree):
+        return ir.Constant(ir.IntType(1), (sig.args[0] == sig.args[1]) == agree)
