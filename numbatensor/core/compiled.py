@@ -5,6 +5,9 @@ process that has not compiled anything yet. `kind` says what the caller was comp
 plus one, or 0 where the rank is not known; a result of another kind is refused, since the caller would misread it.
 """
 
+import ctypes
+import traceback
+
 import numpy as np
 from numba import njit, types
 
@@ -16,9 +19,19 @@ from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
 from numbatensor.core.memory import atomic_add, decref, incref, load, malloc, store
-from numbatensor.core.modes import get_specific, grad_enabled, new_key, set_specific, switch_grad
+from numbatensor.core.modes import get_specific, grad_enabled, new_key, set_modes, set_specific, switch_grad
 from numbatensor.core.promotion import put_number
-from numbatensor.core.python import box, call_python, callback, drop_reference, entry, none
+from numbatensor.core.python import (
+    PAYLOAD,
+    add_reference,
+    argument,
+    box,
+    call_python,
+    callback,
+    drop_reference,
+    entry,
+    none,
+)
 from numbatensor.core.records import (
     RANK,
     Storage,
@@ -381,8 +394,34 @@ def compiled_switch_grad(on):
 
 
 @native
+def compiled_restore_modes(before):
+    """Give this thread the modes again that it had when it entered compiled code, which an error may have left in a block."""
+    here = load(symbol("mode_key"))
+    set_modes(here, get_specific(here), before)
+    return 0
+
+
+@native
 def compiled_is_recording(unused):
     return 1 if grad_enabled() else 0
+
+
+numba_types = np.zeros((16, 16), np.int64)  # Numba's types of tensors, by dtype and rank; alive as long as the process
+publish("numba_types", numba_types.ctypes.data)
+
+
+@native
+def get_numba_type(function, args, count):
+    """What Numba takes a tensor for; Python makes what is not known yet."""
+    obj = argument(args, 0)
+    if load(obj + PAYLOAD) == 0:
+        return 1
+    x = tensor_at(load(obj + PAYLOAD))
+    found = load(symbol("numba_types") + 8 * (16 * x.dtype + x.ndim))
+    if found == 0:
+        return 1
+    add_reference(found)
+    return found
 
 
 fetch_error = external("PyErr_Fetch", 3, types.none)
@@ -416,7 +455,16 @@ def put_away(unused):
         set_specific(here, words)
     drop_error(words)
     fetch_error(words, words + 8, words + 16)
+    if load(words + 16):
+        call_python("forget_frames", load(words + 16))
     release(state)
+    return 0
+
+
+@callback
+def forget_frames(address):
+    """Let go of what the frames of a traceback hold: an error that compiled code has caught lasts until the thread's next one."""
+    traceback.clear_frames(ctypes.cast(address, ctypes.py_object).value)
     return 0
 
 

@@ -108,6 +108,7 @@ CALLBACKS = (
     "fill_cell",
     "keep_site",
     "mistyped",
+    "forget_frames",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

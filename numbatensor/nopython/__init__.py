@@ -12,7 +12,8 @@ from numba.extending import typeof_impl
 from numbatensor import dtypes
 from numbatensor.autograd.modes import enable_grad, no_grad
 from numbatensor.core import compiled, entries
-from numbatensor.core.python import NativeFunction, callback
+from numbatensor.core.compiler import address
+from numbatensor.core.python import NativeFunction, callback, native_function
 from numbatensor.hollow import Hollow
 from numbatensor.linear_algebra import matmul
 from numbatensor.tensor import Tensor
@@ -61,10 +62,11 @@ def type_of_tensor(self):
     key = entries.get(self, entries.DTYPE), entries.get(self, entries.NDIM)
     if key not in known:
         known[key] = loaded("registration").TensorType(*key)
+        compiled.numba_types[key] = id(known[key])
     return known[key]
 
 
-Tensor._numba_type_ = property(type_of_tensor)
+Tensor._numba_type_ = property(native_function(address("get_numba_type"), type_of_tensor))
 
 
 def mode_of_block(recording):

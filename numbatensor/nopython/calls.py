@@ -4,6 +4,7 @@ import sys
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core import ir as numba_ir
 from numba.core.callconv import RETCODE_USEREXC
 from numba.core.lowering import BaseLower
 
@@ -56,14 +57,32 @@ def fail(context, builder):
     which gets the error back in Python.
     """
     call_native(context, builder, published(builder, "put_away"), [word(0)])
-    lowering = lowerer()
-    convention = context.call_conv
+    lowering, convention = lowerer(), context.call_conv
     convention.set_static_user_exc(
         builder, Carried, (), loc=lowering and lowering.loc, func_name=lowering and lowering.func_ir.func_id.func_name
     )
     handled = convention.check_try_status(builder).in_try
     with builder.if_then(builder.not_(handled)):
+        if lowering and lowering.generator_info is None:
+            forget_locals(lowering)
         convention._return_errcode_raw(builder, RETCODE_USEREXC)
+
+
+def forget_locals(lowering):
+    """Let go of what the function's variables hold at the statement that is being compiled; an error that is Numba's leaks it."""
+    builder, held = lowering.builder, set()  # `held`: what this block alone knows, which is in registers
+    for statement in lowering.block_lowered.body:
+        if statement is lowering.statement_lowered:
+            break
+        if isinstance(statement, numba_ir.Assign):
+            held.add(statement.target.name)
+        if isinstance(statement, numba_ir.Del):
+            held.discard(statement.value)
+    for name, place in lowering.varmap.items():
+        lowering.decref(lowering.typeof(name), builder.load(place))
+    for name, value in lowering._blk_local_varmap.items():
+        if name in held:
+            lowering.decref(lowering.typeof(name), value)
 
 
 def argument_record(builder):
@@ -86,11 +105,13 @@ def put_word(builder, address, offset, value):
 
 
 def lowerer():
-    """What makes the code of the user's function, and knows the line it is at: Numba tells it to nobody. None where there is none."""
+    """What makes the code of the user's function, and knows the statement it is at: Numba tells it to nobody. None where there is none."""
     frame = sys._getframe(1)
     while frame:
-        found = frame.f_locals.get("self")
-        if isinstance(found, BaseLower):
+        known = frame.f_locals
+        if isinstance(known.get("self"), BaseLower) and "inst" in known and "block" in known:
+            found = known["self"]
+            found.block_lowered, found.statement_lowered = known["block"], known["inst"]
             return found
         frame = frame.f_back
     return None

@@ -13,11 +13,11 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import NativeValue, box, lower_builtin, models, register_model, unbox
 
 from numbatensor import dtypes
-from numbatensor.core.compiler import word
+from numbatensor.core.compiler import c_symbol, word
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import PAYLOAD
 from numbatensor.core.records import LAYOUT, Tensor
-from numbatensor.nopython.calls import invoke_cell
+from numbatensor.nopython.calls import invoke_cell, published
 
 NAMES = [d.name for d in dtypes.ALL]
 NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
@@ -137,7 +137,19 @@ def unbox_tensor(kind, obj, c):
             c.context.nrt.incref(builder, kind, value)
         with otherwise:
             c.pyapi.err_format("PyExc_TypeError", f"compiled code expects a {kind.shown} here and got another Tensor")
-    return NativeValue(value, is_error=builder.not_(right))
+    before = thread_modes(builder)
+
+    def leave():
+        with builder.if_then(builder.icmp_unsigned("!=", thread_modes(builder), before), likely=False):
+            invoke_cell(c.context, builder, "compiled_restore_modes", [before], c.pyapi)
+
+    return NativeValue(value, is_error=builder.not_(right), cleanup=leave)
+
+
+def thread_modes(builder):
+    """The word of this thread's modes: an error may leave compiled code from inside of ``with nt.no_grad():``."""
+    read = c_symbol(builder, ir.FunctionType(word, [word]), "pthread_getspecific")
+    return builder.call(read, [load_word(builder, published(builder, "mode_key"))])
 
 
 @box(TensorType)
