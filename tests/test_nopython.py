@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -222,7 +223,7 @@ def collapsed(x, more):
 def test_a_rank_that_is_not_known():
     assert collapsed(nt.ones(2, 3), 1.0).item() == 7.0
     with pytest.raises(TypingError, match=r"add: whether the result is float32 or float64 depends .* \.to\(dtype\)"):
-        collapsed(nt.ones(2, 3), nt.tensor(1.0, dtype=nt.float64))
+        collapsed.compile((numba.typeof(nt.ones(2, 3)), numba.typeof(nt.tensor(1.0, dtype=nt.float64))))
 
 
 def rollout(x, w, steps):

@@ -7,6 +7,7 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
 from numbatensor.nopython.calls import fail, with_gil, without_gil
+from numbatensor.nopython.tensor_type import TensorType, own, record_of
 
 
 def typer_of(function, rule):
@@ -48,8 +49,19 @@ def python_value(context, builder, api, kind, value):
         return api.unserialize(api.serialize_object(kind.literal_value))
     if isinstance(kind, types.NoneType):
         return api.make_none()
-    context.nrt.incref(builder, kind, value)
+    keep(context, builder, kind, value)
     return api.from_native_value(kind, value, context.get_env_manager(builder))
+
+
+def keep(context, builder, kind, value):
+    """One more owner of what Python is given: tensors, alone or in tuples, in our own way (see `own`)."""
+    if isinstance(kind, TensorType):
+        own(builder, record_of(builder, value))
+    elif isinstance(kind, types.BaseTuple):
+        for k, inner in enumerate(kind):
+            keep(context, builder, inner, builder.extract_value(value, k))
+    else:
+        context.nrt.incref(builder, kind, value)
 
 
 def code_of(function):
