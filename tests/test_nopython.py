@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core.errors import TypingError
+from numba.experimental import jitclass
 from numba.typed import List
 from sampled import CASES
 
@@ -383,6 +384,48 @@ def test_errors_can_be_caught_in_compiled_code():
 def test_typing_errors_say_what_is_wrong(function, words):
     with pytest.raises(TypingError, match=words):
         njit(function)(nt.rand(3))
+
+
+def test_a_tensor_is_no_constant():
+    known = {"x": nt.ones(2)}
+    exec("def add(y):\n    return x + y", known)
+    with pytest.raises(TypingError, match="a Tensor cannot be a constant of compiled code"):
+        njit(known["add"]).compile((numba.typeof(nt.ones(2)),))
+    known.clear()
+    njit(lambda: 0)()  # Numba keeps what it failed to compile until it compiles again
+
+
+def test_recursion_generators_and_classes():
+    @njit
+    def doubled(x, n):
+        if n == 0:
+            return x
+        return doubled(x * 2, n - 1)
+
+    @njit
+    def multiples(x, n):
+        for k in range(n):
+            yield x * k
+
+    @jitclass([("w", numba.typeof(nt.ones(2)))])
+    class Model:
+        def __init__(self, w):
+            self.w = w
+
+        def loss(self, x):
+            return (x * self.w).sum()
+
+    assert doubled(nt.ones(1), 4).item() == 16.0
+    assert [t.item() for t in multiples(nt.ones(1), 3)] == [0.0, 1.0, 2.0]
+    w = nt.ones(2, requires_grad=True)
+    model = Model(w)
+    model.loss(nt.full((2,), 3.0)).backward()
+    assert w.grad.tolist() == [3.0, 3.0] and model.w is w
+
+
+def test_what_vmap_looks_into_stays_outside():
+    with pytest.raises(TypeError, match="vmap"):
+        nt.vmap(njit(lambda x: x * 2))(nt.ones(2))
 
 
 def test_arrays():

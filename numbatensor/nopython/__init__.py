@@ -79,7 +79,7 @@ def mode_of_block(recording):
 
 
 for mode, recording in ((no_grad, False), (enable_grad, True)):
-    mode.mutate_with_body = mode_of_block(recording)
+    setattr(mode, "mutate_with_body", mode_of_block(recording))  # noqa: B010
 
 
 def shown(kind):

@@ -11,7 +11,7 @@ from numba.extending import lower_builtin, lower_getattr
 
 from numbatensor import dtypes
 from numbatensor.core import entries
-from numbatensor.core.compiler import i64, word
+from numbatensor.core.compiler import word
 from numbatensor.core.python import NativeFunction
 from numbatensor.core.tensors import BOOL, FLOAT32
 from numbatensor.nopython import python_calls
@@ -21,7 +21,6 @@ from numbatensor.nopython.naming import op_name
 from numbatensor.nopython.ops import Method, code_of, declare, functions
 from numbatensor.nopython.results import is_none, plain
 from numbatensor.nopython.tensor_type import (
-    NAMES,
     NUMBA,
     DtypeType,
     TensorType,
@@ -245,11 +244,7 @@ def set_requires_grad(context, builder, sig, args):
     return impl_ret_borrowed(context, builder, sig.return_type, args[0])
 
 
-def whole_backward(self):
-    """What compiled code calls where a backward pass needs Python to look: it raises, or runs the pass."""
-    return self.backward()
-
-
+# What runs where a backward pass needs Python to look: it raises, or runs the pass.
 look = python_calls.code_of(Tensor.backward)
 
 
@@ -386,6 +381,3 @@ class TensorAttributes(AttributeTemplate):
             return Method(known, functions[known], x)
         if found is not None:
             raise TypingError(f"Tensor.{name} is not there in compiled code yet (see docs/numba.md)")
-
-
-assert i64 and NAMES

@@ -7,7 +7,7 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
 from numbatensor import creation
-from numbatensor.core.compiler import i64, word
+from numbatensor.core.compiler import word
 from numbatensor.core.promotion import default_dtype
 from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for
 from numbatensor.nopython.functions import FUNCTIONS, chosen
@@ -104,4 +104,3 @@ for name, fill, value in (("empty", NOTHING, 0), ("zeros", ZEROS, 0), ("ones", I
             code_of(fill, value, valued, shaped),
         )
         FUNCTIONS[function] = f"new.{name}{suffix}"
-assert i64

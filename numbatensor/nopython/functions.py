@@ -8,7 +8,7 @@ from numba.core.imputils import impl_ret_new_ref
 
 from numbatensor import creation, functional, generator, indexing, joining, linear_algebra, random
 from numbatensor.core.compiler import word
-from numbatensor.core.promotion import CODES, INT64, default_dtype
+from numbatensor.core.promotion import INT64, default_dtype
 from numbatensor.core.tensors import BOOL, FLOAT32
 from numbatensor.nopython import python_calls
 from numbatensor.nopython.calls import invoke_cell, site
@@ -312,4 +312,3 @@ for module, rules in RULES.items():
             continue
         declare(f"python.{name}", python_calls.typer_of(function, guarded(name, rule)), python_calls.code_of(function))
         FUNCTIONS[function] = f"python.{name}"
-assert CODES

@@ -4,8 +4,7 @@ import itertools
 import operator
 
 from numba.core import types
-from numba.core.errors import TypingError
-from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
+from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
@@ -82,4 +81,3 @@ def product(args, kws):
 
 template(operator.matmul, product)
 lower(operator.matmul, multiply, 2)
-assert TypingError and impl_ret_new_ref

@@ -5,6 +5,7 @@ stores and a call by address.
 """
 
 import inspect
+from typing import Any
 
 from numba.core import types
 from numba.core.errors import TypingError
@@ -30,7 +31,7 @@ class Named:
     keywords, their signature.
     """
 
-    this = None
+    this: Any = None
 
     def get_call_type(self, context, args, kws):
         bare = lambda k: k.type if isinstance(k, types.Optional) else k
@@ -61,7 +62,7 @@ class Function(Named, types.Callable, types.Opaque):
         return self.function
 
 
-class Method(Named, types.BoundFunction):
+class Method(Named, types.BoundFunction):  # type: ignore[misc]
     """A method of a Tensor of type `this`."""
 
     def __init__(self, name, typer, this):

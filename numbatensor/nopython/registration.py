@@ -6,11 +6,11 @@ from numbatensor.nopython import attributes, creation, indexing, modes, operator
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import op_name
 from numbatensor.nopython.ops import Function, functions
-from numbatensor.nopython.tensor_type import TensorType
+from numbatensor.nopython.tensor_type import TensorType as TensorType
 
 registry.cpu_target.typing_context.refresh()  # a compilation may be under way
 registry.cpu_target.target_context.refresh()
-assert TensorType and attributes and creation and indexing and modes and operators
+PARTS = (attributes, creation, indexing, modes, operators)  # each tells Numba its own when it is loaded
 
 
 def type_of_op(value):

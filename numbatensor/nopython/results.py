@@ -135,7 +135,8 @@ def result_of(op, kinds):
     check_dtype(op, x.dtype)
     if isinstance(op, Reduction):
         return TensorType(int(op.row["outcome"][x.dtype]), reduced_rank(x, operands[1], operands[2]))
-    return TensorType(dtype_of(op, x.dtype), rank_of(op, x, operands))
+    source = operands[-1] if op.name == "masked_scatter" else x  # it scatters into zeros where there is no x
+    return TensorType(dtype_of(op, source.dtype), rank_of(op, x, operands))
 
 
 def dtype_of(op, dtype):

@@ -7,6 +7,7 @@ import operator
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.core.imputils import lower_cast, lower_constant
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -114,6 +115,13 @@ def forget_rank(context, builder, source, target, value):
     return value
 
 
+@lower_constant(TensorType)
+def no_constant(context, builder, kind, value):
+    raise TypingError(
+        "a Tensor cannot be a constant of compiled code: make the global, or what a closure holds, an argument"
+    )
+
+
 @lower_constant(DtypeType)
 def no_value(context, builder, kind, value):
     return context.get_dummy_value()
@@ -188,7 +196,7 @@ for key, agree in ((operator.eq, True), (operator.ne, False), (operator.is_, Tru
             if len(args) == 2 and all(isinstance(a, DtypeType) for a in args):
                 return signature(types.boolean, *args)
 
-    Compared.key = key
+    setattr(Compared, "key", key)  # noqa: B010
 
     @lower_builtin(key, DtypeType, DtypeType)
     def compare(context, builder, sig, args, agree=agree):
