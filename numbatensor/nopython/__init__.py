@@ -5,13 +5,15 @@ in a function that is being compiled. This file is what `import numbatensor` nee
 """
 
 import importlib
+import sys
 from types import FunctionType
 
+from numba.core import registry
 from numba.extending import typeof_impl
 
 from numbatensor import dtypes
 from numbatensor.autograd.modes import enable_grad, no_grad
-from numbatensor.core import compiled, entries
+from numbatensor.core import cells, compiled, entries
 from numbatensor.core.compiler import address
 from numbatensor.core.python import NativeFunction, callback, native_function
 from numbatensor.hollow import Hollow
@@ -37,19 +39,30 @@ def loaded(name):
     return importlib.import_module(f"numbatensor.nopython.{name}")
 
 
+def all_of_it():
+    """What Numba is to know of us, where it asks while it compiles: then it has to look for what is new."""
+    name = "numbatensor.nopython.registration"
+    known = name in sys.modules
+    found = loaded("registration")
+    if not known:
+        registry.cpu_target.typing_context.refresh()
+        registry.cpu_target.target_context.refresh()
+    return found
+
+
 @typeof_impl.register(NativeFunction)
 def type_of_op(value, context):
-    return loaded("registration").type_of_op(value)
+    return all_of_it().type_of_op(value)
 
 
 @typeof_impl.register(FunctionType)
 def type_of_function(value, context):
-    return loaded("registration").type_of_function(value) if value.__module__ in PLACES else None
+    return all_of_it().type_of_function(value) if value.__module__ in PLACES else None
 
 
 @typeof_impl.register(dtypes.dtype)
 def type_of_dtype(value, context):
-    return loaded("tensor_type").DtypeType(value.code)
+    return all_of_it().DtypeType(value.code)
 
 
 known: dict = {}  # types by dtype and rank
@@ -62,7 +75,7 @@ def type_of_tensor(self):
     key = entries.get(self, entries.DTYPE), entries.get(self, entries.NDIM)
     if key not in known:
         known[key] = loaded("registration").TensorType(*key)
-        compiled.numba_types[key] = id(known[key])
+        cells.numba_types[key] = id(known[key])
     return known[key]
 
 
@@ -73,6 +86,7 @@ def mode_of_block(recording):
     """What Numba makes of ``with nt.no_grad():`` in compiled code."""
 
     def mutate_with_body(*parts):
+        all_of_it()
         return loaded("modes").in_block(recording, *parts)
 
     return staticmethod(mutate_with_body)

@@ -1,6 +1,6 @@
 """How an error of ours crosses users' compiled code."""
 
-from numbatensor.core.compiled import raise_again
+from numbatensor.core.cells import raise_again
 
 
 class Carried(Exception):

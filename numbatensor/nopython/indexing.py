@@ -9,8 +9,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from numbatensor.core.compiler import word
-from numbatensor.nopython.attributes import value_of, writable
 from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for, site
+from numbatensor.nopython.methods import value_of, writable
 from numbatensor.nopython.results import plain
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
 
