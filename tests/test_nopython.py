@@ -10,7 +10,7 @@ import sys
 import numba
 import numpy as np
 import pytest
-from numba import njit
+from numba import njit, prange
 from numba.core.errors import TypingError
 from numba.experimental import jitclass
 from numba.typed import List
@@ -551,7 +551,7 @@ def test_a_long_graph_dies_in_compiled_code():
 CACHED = """
 import time
 import numbatensor as nt
-from numba import njit
+from numba import njit, prange
 
 @njit(cache=True)
 def made(n):
@@ -586,3 +586,19 @@ def test_cache_in_a_second_process(tmp_path):
     first, second = run(), run()
     assert [line.rsplit(" ", 1)[0] for line in first[:2]] == [line.rsplit(" ", 1)[0] for line in second[:2]]
     assert [line[-1] for line in second[:2]] == ["1", "1"] and first[2:] == second[2:]
+
+
+def test_independent_graphs_in_a_parallel_loop():
+    @njit(parallel=True)
+    def slopes(w, x, n):
+        out = np.zeros(n)
+        for i in prange(n):
+            y = w.detach().requires_grad_()
+            (nt.tanh(x @ y) * i).sum().backward()
+            g = y.grad
+            if g is not None:
+                out[i] = g.sum().item()
+        return out
+
+    found = slopes(nt.rand(3, 3), nt.rand(2, 3), 100)
+    assert np.allclose(found, found[1] * np.arange(100), rtol=1e-4)
