@@ -10,6 +10,7 @@ from numbatensor import (
     index_refusals,
     messages,
     methods,
+    nopython,
     printing,
     publish,
     python_rules,

@@ -49,6 +49,7 @@ LAYERS = [
         "numbatensor.random_in_place",
         "numbatensor.serialization",
     ],
+    ["numbatensor.nopython"],
     ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]

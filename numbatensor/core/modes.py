@@ -12,10 +12,16 @@ from numbatensor.core.python import argument, as_long, entry, from_long
 get_specific = external("pthread_getspecific", 1)
 set_specific = external("pthread_setspecific", 2, types.int64, small=True)
 
-made = ctypes.c_uint()
-if ctypes.CDLL(None).pthread_key_create(ctypes.byref(made), None):
-    raise ImportError("numbatensor: the C library has no thread key left")
-key = np.array([made.value], np.int64)
+
+def new_key():
+    """An array of one number: a key under which each thread keeps a word of its own, 0 at first."""
+    made = ctypes.c_uint()
+    if ctypes.CDLL(None).pthread_key_create(ctypes.byref(made), None):
+        raise ImportError("numbatensor: the C library has no thread key left")
+    return np.array([made.value], np.int64)
+
+
+key = new_key()
 publish("mode_key", key.ctypes.data)
 
 # Nothing is recorded; any write to a storage makes what was saved of it stale; inference mode, where nothing is recorded either.

@@ -13,10 +13,14 @@ import warnings
 
 import numba
 from numba.core import compiler, registry
+from numba.core import ir as numba_ir
+from numba.core.callconv import RETCODE_USEREXC
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
+from numba.core.ir_utils import build_definitions
+from numba.core.lowering import BaseLower
 from numba.extending import _Intrinsic
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
@@ -111,11 +115,15 @@ def address_of_loop(result):
 
 __all__ = [
     "CAN_KEEP",
+    "RETCODE_USEREXC",
+    "BaseLower",
     "FastMathOptions",
     "Flags",
+    "build_definitions",
     "compile_extra",
     "cpu",
     "global_compiler_lock",
     "keep",
+    "numba_ir",
     "object_code",
 ]

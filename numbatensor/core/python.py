@@ -105,6 +105,10 @@ CALLBACKS = (
     "keep_code",
     "load_late",
     "has_zero",
+    "fill_cell",
+    "keep_site",
+    "mistyped",
+    "forget_frames",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -1,7 +1,8 @@
 """Source lines: where the user's code called an op, read from the interpreter's frame in tens of nanoseconds.
 
 A site is a code object and an instruction offset; it becomes a file and a line only in an error message. Code objects are kept
-alive once seen (at most 65536 of them), since a node may outlive the function that made it.
+alive once seen (at most 65536 of them), since a node may outlive the function that made it. Users' compiled code has no frame: while
+it runs an op, a word of the thread names the line.
 """
 
 import ctypes
@@ -11,7 +12,8 @@ import numpy as np
 from numba import njit, types
 
 from numbatensor.core.compiler import external, native, publish, symbol
-from numbatensor.core.memory import load
+from numbatensor.core.memory import load, store
+from numbatensor.core.modes import get_specific, new_key, set_specific
 from numbatensor.core.python import add_reference, call_python, callback, drop_reference, gil_held
 
 LIBRARY, CODES, LIMIT = 512, 4096, 65536
@@ -26,6 +28,11 @@ codes = np.zeros(CODES, np.int64)  # direct-mapped: the code objects seen last
 publish("library", library.ctypes.data)
 publish("codes", codes.ctypes.data)
 kept: dict = {}
+compiled: dict = {}  # lines of users' compiled code: (file, line) by the word that names it
+words: dict = {}
+site_key = new_key()
+publish("site_key", site_key.ctypes.data)
+COMPILED = -1  # stands where an instruction offset stands: `code` is a word of `compiled`
 source_lines = np.ones(1, np.int64)  # whether lines are noted
 publish("source_lines", source_lines.ctypes.data)
 writers: dict = {}  # names of what writes without being an op, by address
@@ -65,7 +72,13 @@ def find_frame(unused):
 def mark(record):
     """Note in a record's `code` and `at` the line that runs."""
     record.code = record.at = 0
-    if load(symbol("source_lines")) == 0 or gil_held() == 0:
+    if load(symbol("source_lines")) == 0:
+        return
+    here = get_specific(load(symbol("site_key")))
+    if here:
+        record.code, record.at = here, COMPILED
+        return
+    if gil_held() == 0:
         return
     frame = find_frame(0)
     if frame == 0:
@@ -76,6 +89,30 @@ def mark(record):
     if load(symbol("codes") + 8 * ((code >> 5) % CODES)) != code:
         call_python("keep_code", code)
     drop_reference(code)
+
+
+@njit
+def enter_site(site):
+    """Name the line of compiled code that runs now; `site` has three words: the line's word or 0, its number, its file's name."""
+    word = load(site)
+    if word == 0:
+        word = call_python("keep_site", load(site + 16), load(site + 8))
+        store(site, word)
+    set_specific(load(symbol("site_key")), word)
+
+
+@njit
+def leave_site():
+    set_specific(load(symbol("site_key")), 0)
+
+
+@callback
+def keep_site(file, line):
+    """The word that names a line of compiled code; it lasts as long as the process."""
+    place = (ctypes.string_at(file).decode(), line)
+    word = words.setdefault(place, id(place))
+    compiled.setdefault(word, place)
+    return word
 
 
 @callback
@@ -108,6 +145,8 @@ def writer(name):
 
 def describe(code, at):
     """`file.py:12` for a site, or what is known instead."""
+    if at == COMPILED and code in compiled:
+        return ":".join(map(str, compiled[code]))
     if code not in kept:
         return "compiled code" if source_lines[0] or code else "a line that was not noted"
     found = kept[code]

@@ -1,0 +1,22 @@
+"""Everything that Numba knows of Tensors, brought together: loaded when Numba first meets something of ours."""
+
+from numbatensor.nopython import attributes, creation, indexing, methods, modes, operators
+from numbatensor.nopython.functions import FUNCTIONS
+from numbatensor.nopython.naming import op_name
+from numbatensor.nopython.ops import Function, functions
+from numbatensor.nopython.tensor_type import DtypeType as DtypeType
+from numbatensor.nopython.tensor_type import TensorType as TensorType
+
+PARTS = (attributes, creation, indexing, methods, modes, operators)  # each tells Numba its own when it is loaded
+
+
+def type_of_op(value):
+    """The type of an op that Python's code names."""
+    name = op_name(value)
+    return Function(name, functions[name]) if name in functions else None
+
+
+def type_of_function(value):
+    """The type of a function that Python's code names."""
+    name = FUNCTIONS.get(value)
+    return Function(name, functions[name]) if name else None
