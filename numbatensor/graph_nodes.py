@@ -3,7 +3,7 @@
 import ctypes
 import typing
 
-from numbatensor.core import entries, graph, python, sites
+from numbatensor.core import entries, graph, node_entries, python, sites
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import NodeBase
 from numbatensor.core.records import Edge, Node, Output, Saved, Storage, view_record
@@ -55,7 +55,7 @@ class GraphNode(NodeBase):
 
     @property
     def address(self):
-        found = entries.node_address(self)
+        found = node_entries.node_address(self)
         if not found:
             raise RuntimeError(
                 "this node holds nothing: it was made by object.__new__, or freed by the garbage collector"
@@ -71,7 +71,7 @@ class GraphNode(NodeBase):
         record = self.record
         if not record["op"]:
             return "AccumulateGrad"
-        state = entries.state_of(self.address)
+        state = node_entries.state_of(self.address)
         return getattr(state, "name", None) or BY_ADDRESS[int(record["op"])].node_name()
 
     @property
@@ -80,7 +80,9 @@ class GraphNode(NodeBase):
         record, found = self.record, []
         for i in range(int(record["inputs"])):
             edge = view_record(int(record["edges"]) + i * Edge.itemsize, Edge)
-            found.append((entries.node_box(int(edge["node"])), int(edge["output_nr"])) if edge["node"] else (None, 0))
+            found.append(
+                (node_entries.node_box(int(edge["node"])), int(edge["output_nr"])) if edge["node"] else (None, 0)
+            )
         return tuple(found)
 
     @property
@@ -99,7 +101,7 @@ class GraphNode(NodeBase):
         """Of a leaf's node, the leaf; None if it is gone."""
         if self.record["op"]:
             raise AttributeError(f"{self.name()} has no variable: only the nodes of leaves have")
-        return entries.leaf_variable(self.address)
+        return node_entries.leaf_variable(self.address)
 
     @property
     def site(self):
@@ -122,7 +124,7 @@ class GraphNode(NodeBase):
     @property
     def saved(self):
         """What the node saved, as a list of `SavedValue`."""
-        found, extras = [], entries.extras_of(self.address)
+        found, extras = [], node_entries.extras_of(self.address)
         for k, (name, s) in enumerate(self.slots()):
             shape, dtype = tuple(int(n) for n in s["shape"][: s["ndim"]]), DTYPES[int(s["dtype"])].__name__
             packed = extras is not None and k in extras.packed
@@ -191,7 +193,7 @@ class GraphNode(NodeBase):
 def writer_of(node, k, s):
     """Who has overwritten the value that a node saved in slot k, whose record is `s`, and where; empty where it is intact."""
     write = (ctypes.c_int64 * 4)()
-    if entries.verdict_of(node, k, ctypes.addressof(write)) != graph.INTACT:
+    if node_entries.verdict_of(node, k, ctypes.addressof(write)) != graph.INTACT:
         _, word, code, at = write
         return f"{writer_name(word)} at {sites.describe(code, at)}"
     return "a NumPy array that shares its memory" if s["checksum"] and int(s["checksum"]) != digest(s) else ""
@@ -199,10 +201,10 @@ def writer_of(node, k, s):
 
 def node_of(tensor):
     """The `grad_fn` of a tensor, or None for a leaf."""
-    address = entries.leaf_node(tensor) if entries.get(tensor, entries.REQUIRES_GRAD) else 0
+    address = node_entries.leaf_node(tensor) if entries.get(tensor, entries.REQUIRES_GRAD) else 0
     if not address or view_record(address, Node)["kind"] == 0:
         return None
-    return entries.node_box(address)
+    return node_entries.node_box(address)
 
 
 python.node_class[0] = id(GraphNode)

@@ -10,7 +10,7 @@ import threading
 import traceback
 import weakref
 
-from numbatensor.core import entries, graph
+from numbatensor.core import graph, node_entries, pass_entries
 from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.modes import ANOMALY, PACKING, get_mode, set_mode
 from numbatensor.core.python import TensorBase, callback
@@ -37,15 +37,15 @@ class Extras:
 
 def extras_of(node):
     """The extras of a node, made if need be."""
-    extras = entries.extras_of(node)
+    extras = node_entries.extras_of(node)
     if extras is None:
-        extras = entries.set_extras(node, hold(Extras()))
+        extras = node_entries.set_extras(node, hold(Extras()))
     return extras
 
 
 def slowed(node, bit):
     """Tell the engine that a node has hooks of a kind."""
-    entries.slow_down(node, bit)
+    node_entries.slow_down(node, bit)
 
 
 class RemovableHandle:
@@ -75,7 +75,7 @@ local = threading.local()
 
 def running_pass():
     """The number of the pass whose hook of a tensor is running."""
-    return entries.pass_number(local.call)
+    return pass_entries.pass_number(local.call)
 
 
 def watched(node):
@@ -86,7 +86,7 @@ def watched(node):
 def reached(nodes):
     """How many of the watched nodes get a gradient in the pass whose hook of a tensor is running."""
     drop_handles()  # the extras of nodes that are gone
-    return sum(entries.in_pass(local.call, node) for node, extras in nodes if extras() is not None)
+    return sum(pass_entries.in_pass(local.call, node) for node, extras in nodes if extras() is not None)
 
 
 def called(hook):
@@ -133,8 +133,8 @@ def outputs_of(node):
 
 def own(call, node, k):
     """The gradient of an output, which a hook may write to: a copy where something else holds it."""
-    grad = entries.visit_grad(call, node, k)
-    return grad if grad is None or entries.grad_is_alone(call, node, k) else grad.clone()
+    grad = pass_entries.visit_grad(call, node, k)
+    return grad if grad is None or pass_entries.grad_is_alone(call, node, k) else grad.clone()
 
 
 @callback
@@ -147,7 +147,7 @@ def run_tensor_hooks(node, call):
             if grad is not None:
                 for hook in list(hooks.values()):
                     grad = replaced(hook, hook(grad), grad)
-                entries.set_visit_grad(call, node, k, grad)
+                pass_entries.set_visit_grad(call, node, k, grad)
     finally:
         local.call = outer
     return 0
@@ -162,7 +162,7 @@ def run_prehooks(node, call):
         for hook in hooks:
             grads = replaced_all(hook, hook(grads), grads)
         for k, grad in enumerate(grads):
-            entries.set_visit_grad(call, node, k, grad)
+            pass_entries.set_visit_grad(call, node, k, grad)
     return 0
 
 
@@ -181,12 +181,12 @@ def check_shape(node, i, grad):
     edge = view_record(int(view_record(node, Node)["edges"]) + i * Edge.itemsize, Edge)
     if not edge["node"]:
         return
-    output = view_record(entries.output_record(int(edge["node"]), int(edge["output_nr"])), Output)
+    output = view_record(node_entries.output_record(int(edge["node"]), int(edge["output_nr"])), Output)
     shape, got = [int(n) for n in output["shape"][: output["ndim"]]], list(grad.shape)
     lead = len(got) - len(shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, got[lead:], strict=True)):
         raise RuntimeError(
-            f"a hook of {entries.node_box(node).name()} returned an invalid gradient at index {i} - got {got} but expected shape "
+            f"a hook of {node_entries.node_box(node).name()} returned an invalid gradient at index {i} - got {got} but expected shape "
             f"compatible with {shape}"
         )
 
@@ -196,8 +196,8 @@ def run_posthooks(node, call):
     """Run what comes after a leaf's `.grad` is complete."""
     extras = extras_of(node)
     for hook in list(extras.posthooks.values()):
-        hook((), (entries.kept_grad(call, node),))
-    leaf = entries.leaf_variable(node)
+        hook((), (pass_entries.kept_grad(call, node),))
+    leaf = node_entries.leaf_variable(node)
     if leaf is not None:
         for hook in list(extras.accumulated.values()):
             if hook(leaf) is not None:
@@ -208,7 +208,7 @@ def run_posthooks(node, call):
 @callback
 def forget_hooks(node):
     """Drop the hooks of a node that cannot run again: what they hold must not keep its graph alive."""
-    extras = entries.extras_of(node)
+    extras = node_entries.extras_of(node)
     if extras is not None:
         for hooks in (extras.tensor_hooks, extras.prehooks, extras.posthooks, extras.packed):
             hooks.clear()
@@ -229,8 +229,8 @@ def pack(node, k, functions):
     """Send a saved value through a hook: what it gives is kept in its place."""
     packer, unpacker = functions
     extras = extras_of(node)
-    extras.packed[k] = (unpacker, packer(entries.saved_alias(node, k)))
-    entries.release_slot(node, k)
+    extras.packed[k] = (unpacker, packer(node_entries.saved_alias(node, k)))
+    node_entries.release_slot(node, k)
     slowed(node, graph.UNPACKED)
 
 
@@ -247,10 +247,10 @@ def unpack(packed):
 
 def unpacked(node, k):
     """What a node saved in slot k, with its history."""
-    extras = entries.extras_of(node)
+    extras = node_entries.extras_of(node)
     if extras is None or k not in extras.packed:
-        return entries.unpack_saved(node, k)
-    return entries.with_history(node, k, unpack(extras.packed[k]))
+        return node_entries.unpack_saved(node, k)
+    return node_entries.with_history(node, k, unpack(extras.packed[k]))
 
 
 @callback
@@ -258,7 +258,7 @@ def fill_slots(node):
     """Unpack what hooks have packed, for a native rule."""
     for k, packed in extras_of(node).packed.items():
         made = unpack(packed)
-        if not entries.fill_slot(node, k, made):
+        if not node_entries.fill_slot(node, k, made):
             raise RuntimeError(
                 f"unpack_hook gave a tensor of {made.dtype.name} {list(made.shape)}, which is not what was saved: its shape and dtype "
                 "must be those of what the pack_hook got"
@@ -270,7 +270,7 @@ def fill_slots(node):
 def empty_slots(node):
     """A native rule has run: let go of what was unpacked."""
     for k in extras_of(node).packed:
-        entries.release_slot(node, k)
+        node_entries.release_slot(node, k)
     return 0
 
 

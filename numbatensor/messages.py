@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from numbatensor.core import entries, sites
+from numbatensor.core import entries, node_entries, sites
 from numbatensor.core.graph import (
     CHAINED,
     CUSTOM_VIEW,
@@ -253,7 +253,7 @@ def writer_name(word):
 
 def saver(node, n, which):
     """Who saved a value: its name, its name in the graph, and what it calls the value."""
-    op, state = BY_ADDRESS[int(n["op"])], entries.state_of(node)
+    op, state = BY_ADDRESS[int(n["op"])], node_entries.state_of(node)
     if hasattr(state, "name"):  # a custom function
         what = (
             f"its output {-which}"

@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 from kernels_cpu import exact, mathematics
 from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
-from numbatensor.core import entries, joining, reduce, rules, views
+from numbatensor.core import entries, joining, node_entries, reduce, rules, views
 from numbatensor.core import python as native
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, native_address, publish
@@ -652,7 +652,7 @@ class Recorded(Op):
         }
         whiches = tuple(0 if n == "out" else 1 + names.index(n) for n, _ in saved)
         handle = hold((names, [n for n, _ in saved], kept))
-        entries.record_python(
+        node_entries.record_python(
             self.address,
             out,
             tuple(inputs[n] if n in wanted else None for n in names),

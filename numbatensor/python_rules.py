@@ -3,7 +3,7 @@
 import ctypes
 import warnings
 
-from numbatensor.core import entries, graph
+from numbatensor.core import graph, node_entries, pass_entries
 from numbatensor.core.modes import ANOMALY, CHECK_NAN, get_mode
 from numbatensor.core.python import callback
 from numbatensor.core.records import Attribute, Node, Saved, view_record
@@ -38,8 +38,8 @@ def run_rule(node, call):
     """Run a node's rules as functions of Tensors, and deliver what they give."""
     record = view_record(node, Node)
     watch = get_mode() & ANOMALY
-    grads = tuple(entries.visit_grad(call, node, k) for k in range(int(record["outputs"])))
-    wanted = [bool(entries.wants_gradient(call, node, i)) for i in range(int(record["inputs"]))]
+    grads = tuple(pass_entries.visit_grad(call, node, k) for k in range(int(record["outputs"])))
+    wanted = [bool(pass_entries.wants_gradient(call, node, i)) for i in range(int(record["inputs"]))]
     try:
         made = gradients(node, record, grads, wanted)
         if watch and get_mode() & CHECK_NAN:
@@ -52,7 +52,7 @@ def run_rule(node, call):
         made = after_rule(node, made, grads)
     for i, grad in enumerate(made):
         if wanted[i] and grad is not None:
-            entries.give_gradient(call, node, i, grad)
+            pass_entries.give_gradient(call, node, i, grad)
     return 0
 
 
@@ -61,7 +61,7 @@ def gradients(node, record, grads, wanted):
     op = BY_ADDRESS[int(record["op"])]
     if isinstance(op, Joined):
         return split(record, grads[0], wanted)
-    state = entries.state_of(node)
+    state = node_entries.state_of(node)
     if state is not None and not isinstance(state, tuple):  # of a custom function
         return state.gradients(node, grads, wanted)
     if state is None:
@@ -97,14 +97,16 @@ def check_nan(node, made):
     """Fail where a rule gave NaN."""
     for i, grad in enumerate(made):
         if grad is not None and bool((grad != grad).any()):
-            raise RuntimeError(f"Function '{entries.node_box(node).name()}' returned nan values in its {i}th output.")
+            raise RuntimeError(
+                f"Function '{node_entries.node_box(node).name()}' returned nan values in its {i}th output."
+            )
 
 
 def blame(node):
     """Warn where the forward call was of a node whose rule failed."""
-    extras = entries.extras_of(node)
+    extras = node_entries.extras_of(node)
     lines = extras.metadata.get("traceback_") if extras else None
-    name = entries.node_box(node).name()
+    name = node_entries.node_box(node).name()
     if lines:
         warnings.warn(
             f"Error detected in {name}. Traceback of forward call that caused the error:\n{''.join(lines)}",

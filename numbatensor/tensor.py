@@ -2,11 +2,12 @@
 
 import builtins
 import warnings
+import weakref
 
 import numpy as np
 
 from numbatensor import dtypes, graph_nodes, printing
-from numbatensor.core import entries, python
+from numbatensor.core import entries, node_entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.graph import RETAINS
 from numbatensor.core.handles import hold
@@ -149,7 +150,7 @@ class Tensor(TensorBase):
 
     def _boxed_grad(self):
         """The gradient that backward passes have accumulated; None before the first. The tensor keeps its box alive."""
-        held = view_record(entries.grad_holder(self), Output)["grad"] if entries.get(self, entries.NODE) else 0
+        held = view_record(node_entries.grad_holder(self), Output)["grad"] if entries.get(self, entries.NODE) else 0
         if not held:
             self.__dict__.pop("_grad", None)
             if not self.is_leaf:
@@ -163,6 +164,7 @@ class Tensor(TensorBase):
             return None
         made = entries.box_of(int(held))
         self.__dict__["_grad"] = made
+        made.__dict__["_of"] = weakref.ref(self)
         return made
 
     def _set_grad(self, value):
@@ -181,7 +183,7 @@ class Tensor(TensorBase):
                 )
         self.__dict__.pop("_grad", None)
         if value is not None or entries.get(self, entries.NODE):
-            entries.set_kept_grad(entries.grad_holder(self), value)
+            node_entries.set_kept_grad(node_entries.grad_holder(self), value)
 
     grad = property(
         native_function(address("get_grad_box"), _boxed_grad),
@@ -196,7 +198,11 @@ class Tensor(TensorBase):
             raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
         if self._base is not None or not self.is_leaf:
             raise RuntimeError("data can be set of leaves only, which are no views")
+        owner = self.__dict__.get("_of", lambda: None)()
+        kept = owner is not None and owner.grad is self
         entries.adopt(self, entries.detach(value))
+        if kept:  # the tensor whose `.grad` this is goes on having it
+            node_entries.set_kept_grad(node_entries.grad_holder(owner), self)
 
     data = property(
         lambda self: entries.detach(self),
@@ -209,11 +215,11 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            slowed(entries.leaf_node(self), RETAINS)
-            view_record(entries.grad_holder(self), Output)["retains"] = 1
+            slowed(node_entries.leaf_node(self), RETAINS)
+            view_record(node_entries.grad_holder(self), Output)["retains"] = 1
 
     retains_grad = property(
-        lambda self: not self.is_leaf and builtins.bool(view_record(entries.grad_holder(self), Output)["retains"]),
+        lambda self: not self.is_leaf and builtins.bool(view_record(node_entries.grad_holder(self), Output)["retains"]),
         doc="Whether the gradient of a tensor that is not a leaf is kept.",
     )
 

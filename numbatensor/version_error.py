@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from numbatensor import graph
-from numbatensor.core import entries, sites
+from numbatensor.core import node_entries, sites
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
 from numbatensor.core.records import Node, Saved, Storage, view_record
@@ -120,4 +120,4 @@ def checksum(saved, node):
 
 def place(node, k):
     """Where an error is: the node, the slot, and the node from which the pass started."""
-    return entries.node_box(node), k, entries.start_of_pass(node)
+    return node_entries.node_box(node), k, node_entries.start_of_pass(node)

@@ -215,6 +215,16 @@ def test_pooled_memory_is_reused_and_given_back():
     assert memory_stats()["pooled"] == 0
 
 
+def test_setting_the_data_of_a_gradient_sets_the_gradient():
+    x = nt.ones(2, requires_grad=True)
+    (x * 2.0).sum().backward()
+    grad = x.grad
+    grad.data = nt.tensor([5.0, 6.0])
+    assert x.grad is grad and x.grad.tolist() == [5.0, 6.0]
+    (x * 2.0).sum().backward()
+    assert x.grad.tolist() == [7.0, 8.0]
+
+
 def test_setting_data_keeps_the_object_and_its_gradient():
     w = nt.tensor([1.0, 2.0], requires_grad=True)
     loss = (w * 3.0).sum()

@@ -117,6 +117,21 @@ def test_kernels_import_numba_numpy_and_themselves():
             assert not wrong, f"{name} imports {wrong}"
 
 
+# Numba's extension interface, as its manual uses it.
+EXTENSION = {"numba", "numba.extending", "numba.core.imputils", "numba.core.typing.templates", "numba.core.typeconv"}
+EXTENSION |= {"numba.core.errors"}
+
+
+def test_what_is_private_to_numba_is_named_in_one_file():
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "numba":
+                known = node.module in EXTENSION or (
+                    node.module == "numba.core" and {a.name for a in node.names} <= {"cgutils", "types", "errors"}
+                )
+                assert known or name == "numbatensor.core.private", f"{name} imports from {node.module}"
+
+
 def test_nothing_imports_upward():
     for name, tree in MODULES.items():
         ours = {i for i in imports(tree) if i in MODULES}

@@ -2,11 +2,11 @@
 
 import warnings
 
-from numbatensor.autograd.modes import Mode
-from numbatensor.core.modes import ANOMALY, CHECK_NAN, get_mode, set_mode
+from numbatensor.autograd.modes import Lasting, Mode
+from numbatensor.core.modes import ANOMALY, CHECK_NAN, get_mode
 
 
-class set_detect_anomaly(Mode):
+class set_detect_anomaly(Lasting):
     """Turn anomaly mode on or off on this thread; as a context manager, inside only.
 
     Parameters
@@ -21,16 +21,7 @@ class set_detect_anomaly(Mode):
 
     def __init__(self, mode, check_nan=True):
         super().__init__()
-        self.bits = (ANOMALY if mode else 0) | (CHECK_NAN if check_nan else 0)
-        self.first = set_mode(self.mask, self.bits)
-
-    def __enter__(self):
-        self.before.append(self.first)
-        return self
-
-    def __call__(self, function):
-        set_mode(self.mask, self.first)
-        return super().__call__(function)
+        self.begin((ANOMALY if mode else 0) | (CHECK_NAN if check_nan else 0))
 
 
 class detect_anomaly(Mode):

@@ -2,7 +2,7 @@
 
 import warnings
 
-from numbatensor.core import entries
+from numbatensor.core import entries, node_entries, pass_entries
 from numbatensor.core.python import loaded_late
 from numbatensor.ops import arranging
 from numbatensor.tensor import Tensor, tensor
@@ -50,7 +50,7 @@ def check_inputs(inputs):
             raise TypeError(f"element {k} of inputs is no Tensor but {type(x).__name__}")
         if not x.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-        entries.leaf_node(x)
+        node_entries.leaf_node(x)
     return inputs
 
 
@@ -76,20 +76,25 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
         If a tensor has no graph, a seed has another shape, a saved value was overwritten, or the graph was freed. No `.grad` has
         changed then.
     """
+    run(tensors, grad_tensors, retain_graph, create_graph, inputs, 3)
+
+
+def run(tensors, grad_tensors, retain_graph, create_graph, inputs, stacklevel):
+    """A pass that adds to leaves; `stacklevel` leads from here to the user's line."""
     roots, seeds = roots_and_seeds(tensors, grad_tensors)
     if create_graph:
         warnings.warn(
             "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which can "
             "cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you have to use this "
             "function, make sure to reset the .grad fields of your parameters to None after use to break the cycle and avoid the leak.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     retain = int(create_graph if retain_graph is None else retain_graph)
     if inputs is not None:
         inputs = check_inputs(inputs)
         for x in inputs:
             x.retain_grad()
-    entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 1)
+    pass_entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 1)
 
 
 def grad(
@@ -138,7 +143,7 @@ def grad(
     roots, seeds = roots_and_seeds(outputs, grad_outputs)
     inputs = check_inputs(inputs)
     retain = int(create_graph if retain_graph is None else retain_graph)
-    found = entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 0)
+    found = pass_entries.run_backward(roots, seeds, retain, int(create_graph), inputs, 0)
     for k, g in enumerate(found):
         if g is None and not allow_unused:
             raise RuntimeError(
@@ -170,7 +175,7 @@ def batched(outputs, inputs, grad_outputs, create_graph, allow_unused, materiali
 
 def backward_method(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
     """Add the gradients of this tensor to the `.grad` of the leaves that it depends on; see `autograd.backward`."""
-    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+    run(self, gradient, retain_graph, create_graph, inputs, 4)
 
 
 backward_method.__name__ = backward_method.__qualname__ = "backward"

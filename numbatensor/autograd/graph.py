@@ -4,7 +4,7 @@ import functools
 import threading
 
 from numbatensor import hooks
-from numbatensor.core import entries, graph
+from numbatensor.core import entries, graph, node_entries
 from numbatensor.core.modes import PACKING, set_mode
 from numbatensor.graph_nodes import GraphNode as Node
 from numbatensor.hooks import RemovableHandle, extras_of, packers, slowed
@@ -26,7 +26,7 @@ def register_hook(self, hook):
     """
     if not self.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    node = entries.leaf_node(self)
+    node = node_entries.leaf_node(self)
     slowed(node, graph.TENSOR_HOOKS)
     by_output = extras_of(node).tensor_hooks
     return RemovableHandle(by_output.setdefault(entries.get(self, entries.OUTPUT_NR), hooks.Hooks()), hook)
@@ -38,7 +38,7 @@ def register_post_accumulate_grad_hook(self, hook):
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     if not self.is_leaf:
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-    node = entries.leaf_node(self)
+    node = node_entries.leaf_node(self)
     slowed(node, graph.ACCUMULATED)
     return RemovableHandle(extras_of(node).accumulated, hook)
 
@@ -106,7 +106,7 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
         elif mode == "all" and ended:
             fn([grads.get(i) for i in range(len(nodes))])
 
-    nodes = [hooks.watched(entries.leaf_node(t)) for t in tensors]
+    nodes = [hooks.watched(node_entries.leaf_node(t)) for t in tensors]
     handles = [t.register_hook(functools.partial(arrived, k)) for k, t in enumerate(tensors)]
     return Handles(handles)
 

@@ -93,7 +93,24 @@ class enable_grad(Bare):
     mask = NO_GRAD
 
 
-class set_grad_enabled(Mode):
+class Lasting(Mode):
+    """A mode that begins when it is named, and that a context manager or a decorator restricts to its inside."""
+
+    def begin(self, bits):
+        """Set the bits of this thread's mode."""
+        self.bits = bits
+        self.first = set_mode(self.mask, bits)
+
+    def __enter__(self):
+        self.before.append(self.first)
+        return self
+
+    def __call__(self, function):
+        set_mode(self.mask, self.first)
+        return super().__call__(function)
+
+
+class set_grad_enabled(Lasting):
     """Record or not from now on; as a context manager or decorator, inside only."""
 
     mask = NO_GRAD
@@ -104,16 +121,8 @@ class set_grad_enabled(Mode):
             raise TypeError(
                 f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}"
             )
-        self.mode, self.bits = bool(mode), 0 if mode else NO_GRAD
-        self.first = set_mode(self.mask, self.bits)
-
-    def __enter__(self):
-        self.before.append(self.first)
-        return self
-
-    def __call__(self, function):
-        set_mode(self.mask, self.first)
-        return super().__call__(function)
+        self.mode = bool(mode)
+        self.begin(0 if mode else NO_GRAD)
 
     def __repr__(self):
         return f"{super().__repr__()}(mode={self.mode})"

@@ -13,9 +13,10 @@ from numba.extending import intrinsic
 
 from numbatensor.core.compiler import c_function, i64, native, symbol, word
 from numbatensor.core.memory import FIELD, decref, exchange, load, store, take
+from numbatensor.core.private import PAYLOAD, TYPE
 from numbatensor.core.records import Edge, at, block_at, edge_at, node_at, on_stack, state_at, tensor_at
 
-TYPE, PAYLOAD, OBJECT = 8, 16, 8  # offsets: an object's type, a box's address; a handle's object
+OBJECT = 8  # offset of a handle's object
 MOST = 1000  # nodes that are searched from one box
 EDGE = Edge.itemsize
 ROOM = 256  # nodes that wait to be searched

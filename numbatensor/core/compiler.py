@@ -1,4 +1,4 @@
-"""The only file that leans on numba's and CPython's private parts: how a Python function becomes native code, and stays.
+"""How a Python function becomes native code, and stays.
 
 Numba's own disk cache tells functions apart by name, line and bytecode (not by constants, not by the helpers they call), and
 costs about 3 ms a function to load. Here the object code itself is kept, one file a function, under a name that carries a
@@ -23,13 +23,11 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, compiler, registry
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.cpu_options import FastMathOptions
-from numba.core.dispatcher import Dispatcher
-from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
-from numba.extending import _Intrinsic, intrinsic
+from numba.core import cgutils
+from numba.extending import intrinsic
 
+from numbatensor.core import private
+from numbatensor.core.private import FastMathOptions, Flags, compile_extra, cpu, global_compiler_lock
 from numbatensor.core.records import LAYOUT
 
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -63,7 +61,8 @@ def environment():
     """What all compiled code depends on: versions, processor, this file and the layout."""
     versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version(), LAYOUT, processor())
     return digest(
-        versions, *[(ROOT / "numbatensor/core" / f"{name}.py").read_bytes() for name in ("compiler", "records")]
+        versions,
+        *[(ROOT / "numbatensor/core" / f"{name}.py").read_bytes() for name in ("compiler", "private", "records")],
     )
 
 
@@ -75,10 +74,7 @@ def stamp():
 
 def describe(value, seen):
     """What compiled code takes from a value that its source names, as text that is equal in every process."""
-    if isinstance(value, Dispatcher):
-        value = value.py_func
-    elif isinstance(value, _Intrinsic):
-        value = value._defn
+    value = private.function_of(value)
     if isinstance(value, python.FunctionType):
         if value.__module__ == __name__:  # this file's source is in `environment`
             return value.__name__
@@ -153,10 +149,10 @@ def cache_folder():
     return folder
 
 
-FOLDER = cache_folder()
+FOLDER = cache_folder() if private.CAN_KEEP else None
 CORE = FOLDER and FOLDER / stamp()  # links to the core's object code of these very sources
 # Numba registers this when it first compiles; code from the disk must find it before.
-llvm.add_symbol("NRT_MemInfo_call_dtor", _nrt_python.c_helpers["MemInfo_call_dtor"])
+llvm.add_symbol("NRT_MemInfo_call_dtor", private.destroy)
 
 
 def before_fork():
@@ -266,7 +262,7 @@ def fail(typingctx):
 
 
 def flags(fastmath):
-    chosen = compiler.Flags()
+    chosen = Flags()
     chosen.nrt = False
     chosen.no_cpython_wrapper = True
     chosen.no_cfunc_wrapper = True
@@ -279,9 +275,9 @@ def flags(fastmath):
 
 def c_wrapper(library, result, name):
     """A library with a C function of words around a compiled function; it returns 0 where that fails."""
-    context = registry.cpu_target.target_context
+    context = cpu.target_context
     outer = context.codegen().create_library(name)
-    outer.enable_object_caching()
+    private.keep(outer)
     module = outer.create_ir_module(name)
     kinds = result.fndesc.argtypes
     inner = context.declare_function(module, result.fndesc)
@@ -366,13 +362,13 @@ def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
             held.append(found)
             return found
         counts["compiled"] += 1
-        target = registry.cpu_target
+        target = cpu
         target.typing_context.refresh()
         target.target_context.refresh()
         count = function.__code__.co_argcount if arguments is None else arguments
         library = target.target_context.codegen().create_library(name)
-        library.enable_object_caching()
-        result = compiler.compile_extra(
+        private.keep(library)
+        result = compile_extra(
             target.typing_context,
             target.target_context,
             function,
@@ -388,7 +384,7 @@ def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
             library = c_wrapper(library, result, symbol_name)
         made = Compiled(library.get_pointer_to_function(symbol_name), library, library)
         if path:
-            write(path, symbol_name, library._get_compiled_object())
+            write(path, symbol_name, private.object_code(library))
             if quick:
                 link_file(path, quick)
         held.append(made)

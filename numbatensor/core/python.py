@@ -31,9 +31,9 @@ from numbatensor.core.compiler import (
     word,
 )
 from numbatensor.core.memory import decref, incref, load, store
+from numbatensor.core.private import PAYLOAD, TYPE
 from numbatensor.core.records import node_at, tensor_at
 
-TYPE, PAYLOAD = 8, 16  # offsets in every object: its type; what the two types below add
 NATIVE, ROW, WRAPPED = 24, 32, 40  # offsets in a NativeFunction
 
 alloc_object = external("PyType_GenericAlloc", 2)

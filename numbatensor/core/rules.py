@@ -156,8 +156,8 @@ def add_each(y, x):
 
 
 @native
-def undo_view(node, grad):
-    """Zeros in the shape of what was viewed, with the gradient at the places that the view shows."""
+def viewed(node, dtype):
+    """A view like the one that a node's op made, of a new tensor, which it owns as its base."""
     n = node_at(node)
     o = op_at(n.op)
     arguments, f = new_arguments(), new_frame()
@@ -169,21 +169,31 @@ def undo_view(node, grad):
         shape.shape[i] = load(size.value + 8 * i)
     for k in range(1, o.operands):
         recall(node, a, k, k)
-    made = empty(f, tensor_at(grad).dtype)
-    zero(made)
-    a.tensors[0], a.kinds[0] = made, 0
+    whole = empty(f, dtype)
+    a.tensors[0], a.kinds[0] = whole, 0
     view = attempt(runner(n.op), n.op, arguments, 0)
-    failed = view == -1
-    if not failed:
-        if o.trait:
-            failed = attempt(symbol("add_each"), view, grad) == -1
-        else:
-            failed = attempt(symbol("copy_into"), view, grad) == -1
-        decref(view)
-    if failed:
-        decref(made)
+    decref(whole)
+    if view == -1:
         fail()
-    return made
+    return view
+
+
+@native
+def undo_view(node, grad):
+    """Zeros in the shape of what was viewed, with the gradient at the places that the view shows."""
+    view = viewed(node, tensor_at(grad).dtype)
+    whole = tensor_at(view).base
+    zero(whole)
+    if op_at(node_at(node).op).trait:
+        failed = attempt(symbol("add_each"), view, grad) == -1
+    else:
+        failed = attempt(symbol("copy_into"), view, grad) == -1
+    incref(whole)
+    decref(view)
+    if failed:
+        decref(whole)
+        fail()
+    return whole
 
 
 @njit
@@ -197,23 +207,8 @@ def put_sizes(a, k, x, strides):
 @native
 def undo_view_recorded(node, grad):
     """The same as `undo_view`, as an op that is recorded."""
-    n = node_at(node)
-    o = op_at(n.op)
-    arguments, f = new_arguments(), new_frame()
-    a, shape = arguments_at(arguments), frame_at(f)
-    a.room, a.count = 0, o.operands
-    size = attribute_at(n.attributes + o.operands * ATTRIBUTE)
-    shape.ndim = size.length
-    for i in range(size.length):
-        shape.shape[i] = load(size.value + 8 * i)
-    for k in range(1, o.operands):
-        recall(node, a, k, k)
-    whole = empty(f, tensor_at(grad).dtype)
-    a.tensors[0], a.kinds[0] = whole, 0
-    view = attempt(runner(n.op), n.op, arguments, 0)
-    if view == -1:
-        decref(whole)
-        fail()
+    view, arguments = viewed(node, tensor_at(grad).dtype), new_arguments()
+    whole, a = tensor_at(view).base, arguments_at(arguments)
     a.room, a.count = 0, 6
     a.tensors[0], a.kinds[0] = grad, 0
     put_sizes(a, 1, tensor_at(whole), False)
@@ -222,7 +217,6 @@ def undo_view_recorded(node, grad):
     put_sizes(a, 4, tensor_at(view), True)
     a.tensors[5], a.kinds[5], a.numbers[5] = 0, 2, tensor_at(view).data - tensor_at(whole).data
     decref(view)
-    decref(whole)
     return perform(symbol("op_placed"), arguments)
 
 

@@ -10,6 +10,7 @@ import warnings
 
 from numba import config, njit, prange, types
 
+from numbatensor.core import private
 from numbatensor.core.compiler import call, held
 from numbatensor.core.memory import state
 
@@ -52,9 +53,9 @@ def start():
         config.THREADING_LAYER = name
         driver = njit(WORDS, parallel=True, nogil=True, cache=True)(parallel_for)
         result = driver.overloads[WORDS.args]
-        state["parallel_for"] = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        state["parallel_for"] = private.address_of_loop(result)
         held.append(driver)
-        return True
+        return state["parallel_for"][0] != 0
 
 
 def set_num_threads(n):

@@ -1,0 +1,49 @@
+"""What the library leans on that is private to Numba: an error where it is gone, or the slower way round."""
+
+import pathlib
+import subprocess
+import sys
+
+import numbatensor
+
+ROOT = pathlib.Path(numbatensor.__file__).parents[1]
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_what_is_vital_is_named():
+    done = run("from numba.core import compiler\ndel compiler.compile_extra\nimport numbatensor")
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: numbatensor leans on what Numba")
+    assert "numba.core.compiler.compile_extra" in last
+
+
+def test_without_object_code_nothing_is_kept_and_all_works():
+    code = """
+import warnings
+from numba.core.codegen import CodeLibrary
+del CodeLibrary._get_compiled_object
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    import numbatensor as nt
+from numbatensor.core import compiler
+x = nt.tensor([1.0, 2.0], requires_grad=True)
+(x * x).sum().backward()
+print(x.grad.tolist(), compiler.FOLDER, compiler.counts["loaded"], sum("nothing is kept" in str(w.message) for w in said))
+"""
+    done = run(code)
+    assert done.stdout.strip() == "[2.0, 4.0] None 0 1", done.stderr
+
+
+def test_without_the_loop_of_the_pool_there_is_one_thread():
+    code = """
+from numbatensor.core import private
+private.address_of_loop = lambda result: 0
+import numbatensor as nt
+nt.set_num_threads(2)
+print(nt.get_num_threads(), nt.ones(1000, 1000).sum().item())
+"""
+    done = run(code)
+    assert done.stdout.strip() == "1 1000000.0", done.stderr
