@@ -12,11 +12,14 @@ import operator
 import warnings
 
 import numba
-from numba.core import compiler, registry
+from numba.core import compiler, ir, registry
+from numba.core.callconv import RETCODE_USEREXC
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
+from numba.core.ir_utils import build_definitions
+from numba.core.lowering import BaseLower
 from numba.extending import _Intrinsic
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
@@ -34,6 +37,9 @@ VITAL = {
         "CPUCallConv.call_function",
         "CPUCallConv.return_status_propagate",
         "CPUCallConv.return_exc",
+        "CPUCallConv.set_static_user_exc",
+        "CPUCallConv.check_try_status",
+        "CPUCallConv._return_errcode_raw",
     ],
     "numba.core.codegen": [
         "JITCodeLibrary.get_pointer_to_function",
@@ -44,6 +50,8 @@ VITAL = {
     ],
     "numba.core.runtime._nrt_python": ["c_helpers"],
 }
+# for `numbatensor/nopython`: what a user's function is while its code is made, and the errors it carries
+USERS = (ir, RETCODE_USEREXC, build_definitions, BaseLower)
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
 

@@ -8,13 +8,13 @@ import importlib
 import sys
 from types import FunctionType
 
-from numba.core import registry
 from numba.extending import typeof_impl
 
 from numbatensor import dtypes
 from numbatensor.autograd.modes import enable_grad, no_grad
 from numbatensor.core import cells, compiled, entries
 from numbatensor.core.compiler import address
+from numbatensor.core.private import cpu
 from numbatensor.core.python import NativeFunction, callback, native_function
 from numbatensor.hollow import Hollow
 from numbatensor.linear_algebra import matmul
@@ -45,8 +45,8 @@ def all_of_it():
     known = name in sys.modules
     found = loaded("registration")
     if not known:
-        registry.cpu_target.typing_context.refresh()
-        registry.cpu_target.target_context.refresh()
+        cpu.typing_context.refresh()
+        cpu.target_context.refresh()
     return found
 
 

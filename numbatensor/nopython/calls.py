@@ -4,11 +4,10 @@ import sys
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core import ir as numba_ir
-from numba.core.callconv import RETCODE_USEREXC
-from numba.core.lowering import BaseLower
 
 from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
+from numbatensor.core.private import RETCODE_USEREXC, BaseLower
+from numbatensor.core.private import ir as numba_ir
 from numbatensor.core.records import Arguments
 from numbatensor.nopython.errors import Carried
 

@@ -1,11 +1,11 @@
 """Recording or not in compiled code: ``with nt.no_grad():``, and `nt.is_grad_enabled`."""
 
-from numba.core import ir, types
-from numba.core.ir_utils import build_definitions
+from numba.core import types
 from numba.core.typing.templates import infer_global
 
 from numbatensor.autograd import modes
 from numbatensor.core.compiler import word
+from numbatensor.core.private import build_definitions, ir
 from numbatensor.nopython.calls import as_word, invoke_cell
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.ops import Function, declare, functions
