@@ -38,6 +38,9 @@ VITAL = {
         "CPUCallConv.call_function",
         "CPUCallConv.return_status_propagate",
         "CPUCallConv.return_exc",
+        "CPUCallConv.set_static_user_exc",
+        "CPUCallConv.check_try_status",
+        "CPUCallConv._return_errcode_raw",
     ],
     "numba.core.codegen": [
         "JITCodeLibrary.get_pointer_to_function",
@@ -48,6 +51,8 @@ VITAL = {
     ],
     "numba.core.runtime._nrt_python": ["c_helpers"],
 }
+# for `numbatensor/nopython`: what a user's function is while its code is made, and the errors it carries
+USERS = (ir, RETCODE_USEREXC, build_definitions, BaseLower)
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
 
