@@ -51,8 +51,6 @@ VITAL = {
     ],
     "numba.core.runtime._nrt_python": ["c_helpers"],
 }
-# for `numbatensor/nopython`: what a user's function is while its code is made, and the errors it carries
-USERS = (ir, RETCODE_USEREXC, build_definitions, BaseLower)
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
 
