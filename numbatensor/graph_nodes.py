@@ -7,7 +7,7 @@ from numbatensor.core import entries, graph, node_entries, python, sites
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import NodeBase
 from numbatensor.core.records import Edge, Node, Output, Saved, Storage, view_record
-from numbatensor.hooks import RemovableHandle, extras_of, pack, slowed, unpacked
+from numbatensor.hooks import RemovableHandle, extras_of, pack, unpacked
 from numbatensor.messages import digest, freed, writer_name
 from numbatensor.op import BY_ADDRESS
 from numbatensor.python_rules import attributes_of
@@ -178,12 +178,12 @@ class GraphNode(NodeBase):
 
         Both are tuples, with None where there is no gradient. Gives a handle whose `remove()` takes the hook away.
         """
-        slowed(self.address, graph.POSTHOOKS)
+        node_entries.slow_down(self.address, graph.POSTHOOKS)
         return RemovableHandle(extras_of(self.address).posthooks, hook)
 
     def register_prehook(self, hook):
         """Call ``hook(grad_outputs)`` before this node's rule; what it returns, a tuple or a tensor, replaces the gradients."""
-        slowed(self.address, graph.PREHOOKS)
+        node_entries.slow_down(self.address, graph.PREHOOKS)
         return RemovableHandle(extras_of(self.address).prehooks, hook)
 
     def __repr__(self):

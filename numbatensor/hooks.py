@@ -43,11 +43,6 @@ def extras_of(node):
     return extras
 
 
-def slowed(node, bit):
-    """Tell the engine that a node has hooks of a kind."""
-    node_entries.slow_down(node, bit)
-
-
 class RemovableHandle:
     """Removes a hook; as a context manager, when the context ends."""
 
@@ -176,6 +171,12 @@ def after_rule(node, made, grads):
     return made
 
 
+def summable(got, shape):
+    """Whether a gradient of shape `got` can be summed to a shape: what broadcasting would have made of it."""
+    lead = len(got) - len(shape)
+    return lead >= 0 and all(n in (1, m) for n, m in zip(shape, got[lead:], strict=True))
+
+
 def check_shape(node, i, grad):
     """Fail where a hook gave a gradient, for an input that had none, which cannot be one of it."""
     edge = view_record(int(view_record(node, Node)["edges"]) + i * Edge.itemsize, Edge)
@@ -183,8 +184,7 @@ def check_shape(node, i, grad):
         return
     output = view_record(node_entries.output_record(int(edge["node"]), int(edge["output_nr"])), Output)
     shape, got = [int(n) for n in output["shape"][: output["ndim"]]], list(grad.shape)
-    lead = len(got) - len(shape)
-    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, got[lead:], strict=True)):
+    if not summable(got, shape):
         raise RuntimeError(
             f"a hook of {node_entries.node_box(node).name()} returned an invalid gradient at index {i} - got {got} but expected shape "
             f"compatible with {shape}"
@@ -231,7 +231,7 @@ def pack(node, k, functions):
     extras = extras_of(node)
     extras.packed[k] = (unpacker, packer(node_entries.saved_alias(node, k)))
     node_entries.release_slot(node, k)
-    slowed(node, graph.UNPACKED)
+    node_entries.slow_down(node, graph.UNPACKED)
 
 
 def unpack(packed):

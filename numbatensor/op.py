@@ -447,7 +447,7 @@ class View(Op):
         super().__init__(function, named if run else named[1:], samples=samples)
         self.run = run
         self.row["trait"] = overlaps
-        self.rules[self.inputs[0]] = undone
+        self.rules[self.inputs[0]] = None  # native code undoes the view
         self.row["rule_kind"][0] = rules.UNDO_VIEW
         self.row["saves"][0] = (1 << SIZE) | sum(2 << k for k in range(1, len(self.inputs)))
 
@@ -464,18 +464,6 @@ class View(Op):
             code = views.view_runner(self.function, getters)
             self.row["run"] = compile(code, f"view.{self.name}", arguments=3).address
         return self.row["run"]
-
-
-def undone(grad, input_shape, arguments, op):
-    """The gradient of what was viewed: zeros, with the gradient at the places that the view shows."""
-    pattern = op(entries.new_empty(input_shape, entries.get(grad, entries.DTYPE)), *arguments)
-    item = pattern.itemsize
-    packed, step = [], item
-    for n in reversed(input_shape):
-        packed.insert(0, step)
-        step *= max(n, 1)
-    offset = pattern.storage_offset() * item
-    return OPS["placed"](grad, input_shape, tuple(packed), tuple(pattern.shape), entries.stride_tuple(pattern), offset)
 
 
 def view(*, samples, overlaps=False, run=None):

@@ -17,7 +17,6 @@ from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.hollow import EmptyBox, hollow
-from numbatensor.hooks import slowed
 from numbatensor.messages import strided
 from numbatensor.ops import views
 
@@ -215,7 +214,7 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if not self.is_leaf:
-            slowed(node_entries.leaf_node(self), RETAINS)
+            node_entries.slow_down(node_entries.leaf_node(self), RETAINS)
             view_record(node_entries.grad_holder(self), Output)["retains"] = 1
 
     retains_grad = property(

@@ -11,7 +11,7 @@ from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.modes import get_grad
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import hollow
-from numbatensor.hooks import unpacked
+from numbatensor.hooks import summable, unpacked
 from numbatensor.messages import freed, inference_save
 from numbatensor.op import Recorded
 from numbatensor.tensor import Tensor
@@ -123,8 +123,7 @@ class State:
         if not isinstance(grad, Tensor):
             raise TypeError(f"expected Variable or None (got {type(grad).__name__})")
         got = tuple(grad.shape)
-        lead = len(got) - len(shape)
-        if lead < 0 or any(n not in (1, m) for n, m in zip(shape, got[lead:], strict=True)):
+        if not summable(got, shape):
             raise RuntimeError(
                 f"Function {self.name} returned an invalid gradient at index {k} - got {list(got)} but expected shape compatible "
                 f"with {list(shape)}"

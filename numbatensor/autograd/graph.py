@@ -7,7 +7,7 @@ from numbatensor import hooks
 from numbatensor.core import entries, graph, node_entries
 from numbatensor.core.modes import PACKING, set_mode
 from numbatensor.graph_nodes import GraphNode as Node
-from numbatensor.hooks import RemovableHandle, extras_of, packers, slowed
+from numbatensor.hooks import RemovableHandle, extras_of, packers
 from numbatensor.tensor import Tensor
 
 
@@ -27,7 +27,7 @@ def register_hook(self, hook):
     if not self.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     node = node_entries.leaf_node(self)
-    slowed(node, graph.TENSOR_HOOKS)
+    node_entries.slow_down(node, graph.TENSOR_HOOKS)
     by_output = extras_of(node).tensor_hooks
     return RemovableHandle(by_output.setdefault(entries.get(self, entries.OUTPUT_NR), hooks.Hooks()), hook)
 
@@ -39,7 +39,7 @@ def register_post_accumulate_grad_hook(self, hook):
     if not self.is_leaf:
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     node = node_entries.leaf_node(self)
-    slowed(node, graph.ACCUMULATED)
+    node_entries.slow_down(node, graph.ACCUMULATED)
     return RemovableHandle(extras_of(node).accumulated, hook)
 
 

@@ -40,13 +40,19 @@ def only_owner(t):
     )
 
 
+@njit
+def put_pair(a, x, y):
+    """Make two tensors the arguments."""
+    r = arguments_at(a)
+    r.tensors[0], r.tensors[1] = x, y
+    r.kinds[0] = r.kinds[1] = 0
+
+
 @native
 def add_in_place(x, y):
     """x += y for tensors of one shape and dtype, unrecorded."""
     a = new_arguments()
-    r = arguments_at(a)
-    r.tensors[0], r.tensors[1] = x, y
-    r.kinds[0] = r.kinds[1] = 0
+    put_pair(a, x, y)
     return launch(symbol("op_add"), kernel_of(symbol("op_add"), tensor_at(x).dtype), a, x, tensor_at(x).dtype)
 
 
@@ -54,9 +60,7 @@ def add_in_place(x, y):
 def add_tensors(x, y):
     """x + y, recorded where it is wanted."""
     a = new_arguments()
-    r = arguments_at(a)
-    r.tensors[0], r.tensors[1] = x, y
-    r.kinds[0] = r.kinds[1] = 0
+    put_pair(a, x, y)
     return pointwise(symbol("op_add"), a, 0)
 
 

@@ -4,6 +4,8 @@
 a result of another kind is refused, since the caller would misread it. `site` names the user's line (see `sites.py`).
 """
 
+from numba import njit
+
 from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.copies import copy_run
@@ -48,6 +50,15 @@ def compiled_check(t, kind):
     return t
 
 
+@njit
+def left(made):
+    """What was made at a line of the user's, which is left now; fails where it failed (-1)."""
+    leave_site()
+    if made == -1:
+        fail()
+    return made
+
+
 @native
 def checked(t, kind):
     """A new tensor, if it is of the kind that the caller was compiled for; else it is given back, and the call fails."""
@@ -62,10 +73,7 @@ def compiled_perform(op, arguments, kind, site):
     """Run an op, at a line of the user's."""
     enter_site(site)
     made = attempt(symbol("perform"), op, arguments)
-    leave_site()
-    if made == -1:
-        fail()
-    return checked(made, kind)
+    return checked(left(made), kind)
 
 
 @native
@@ -73,10 +81,7 @@ def compiled_in_place(op, arguments, site):
     """Run an op and write the result into its first argument."""
     enter_site(site)
     made = attempt(symbol("perform_into"), op, arguments, arguments_at(arguments).tensors[0], 1)
-    leave_site()
-    if made == -1:
-        fail()
-    decref(made)
+    decref(left(made))
     return 0
 
 
@@ -94,10 +99,7 @@ def compiled_convert(t, dtype, site):
     """The tensor in another dtype, recorded; itself where it has it."""
     enter_site(site)
     made = attempt(symbol("convert"), t, dtype)
-    leave_site()
-    if made == -1:
-        fail()
-    return made
+    return left(made)
 
 
 @native

@@ -1,6 +1,6 @@
 """Parts of tensors, products of matrices and writes, as users' compiled code calls them."""
 
-from numbatensor.core.compiled import BAD_INDEX, NO_PRODUCT, TOO_MANY, checked
+from numbatensor.core.compiled import BAD_INDEX, NO_PRODUCT, TOO_MANY, checked, left
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.dispatch import perform
 from numbatensor.core.memory import decref, incref, load, store
@@ -73,10 +73,7 @@ def compiled_index(t, items, n, kind, site):
     """``t[...]``"""
     enter_site(site)
     made = attempt(symbol("index_steps"), t, items, n)
-    leave_site()
-    if made == -1:
-        fail()
-    return checked(made, kind)
+    return checked(left(made), kind)
 
 
 @native
@@ -130,10 +127,7 @@ def compiled_product(x, y, kind, site):
     """``x @ y``"""
     enter_site(site)
     made = attempt(symbol("product_of"), x, y)
-    leave_site()
-    if made == -1:
-        fail()
-    return checked(made, kind)
+    return checked(left(made), kind)
 
 
 @native
@@ -182,9 +176,7 @@ def compiled_overwrite(t, kind, value, which, site):
         word = symbol("writer_copy_")
     enter_site(site)
     done = attempt(symbol("write_here"), t, kind, value, word)
-    leave_site()
-    if done == -1:
-        fail()
+    left(done)
     return 0
 
 

@@ -8,7 +8,7 @@ from numba import njit
 
 from numbatensor.core.compiler import c_function, external, native, symbol
 from numbatensor.core.memory import FIELD, exchange, free, load, malloc, store, take
-from numbatensor.core.python import add_reference, argument, as_long, drop_reference, entry, from_long, none
+from numbatensor.core.python import add_reference, argument, drop_reference, entry, from_long, none
 from numbatensor.core.records import state_at
 
 RELEASED, LOCK = FIELD["released"], FIELD["release_lock"]
@@ -84,9 +84,9 @@ def hold(self, args, count):
     return from_long(handle)
 
 
-@entry
-def object_of(self, args, count):
-    """(handle) -> the object"""
-    found = load(as_long(argument(args, 0)) + OBJECT)
+@njit
+def object_in(handle):
+    """A new reference to the object of a handle; to None for 0."""
+    found = load(handle + OBJECT) if handle else symbol("none")
     add_reference(found)
     return found

@@ -20,7 +20,7 @@ from numbatensor.core.graph import (
     unpack,
     verdict,
 )
-from numbatensor.core.handles import OBJECT, release_handle
+from numbatensor.core.handles import object_in, release_handle
 from numbatensor.core.memory import (
     atomic_add,
     claim,
@@ -32,7 +32,6 @@ from numbatensor.core.memory import (
 )
 from numbatensor.core.python import (
     PAYLOAD,
-    add_reference,
     argument,
     as_long,
     box,
@@ -133,10 +132,7 @@ def leaf_variable(self, args, count):
 @entry
 def extras_of(self, args, count):
     """(node) -> what is kept beside it, or None"""
-    handle = node_at(as_long(argument(args, 0))).extras
-    found = load(handle + OBJECT) if handle else symbol("none")
-    add_reference(found)
-    return found
+    return object_in(node_at(as_long(argument(args, 0))).extras)
 
 
 @entry
@@ -148,9 +144,7 @@ def set_extras(self, args, count):
         atomic_add(symbol("state") + HOOKED, 1)
     else:
         release_handle(handle)
-    found = load(n.extras + OBJECT)
-    add_reference(found)
-    return found
+    return object_in(n.extras)
 
 
 @entry
@@ -164,10 +158,7 @@ def slow_down(self, args, count):
 @entry
 def state_of(self, args, count):
     """(node) -> the state of its Python rule, or None"""
-    handle = node_at(as_long(argument(args, 0))).state
-    found = load(handle + OBJECT) if handle else symbol("none")
-    add_reference(found)
-    return found
+    return object_in(node_at(as_long(argument(args, 0))).state)
 
 
 @entry

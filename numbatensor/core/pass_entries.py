@@ -38,6 +38,7 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
+from numbatensor.core.rules import undo_view_recorded
 from numbatensor.core.visits import GRADS, find_visit
 
 new_tuple = external("PyTuple_New", 1)
@@ -118,6 +119,12 @@ def wants_gradient(self, args, count):
     call_record, node, i = as_long(argument(args, 0)), as_long(argument(args, 1)), as_long(argument(args, 2))
     parent = edge_at(node_at(node).edges + i * EDGE).node
     return from_long(1 if wanted(call_at(call_record), call_record, parent) else 0)
+
+
+@entry
+def view_gradient(self, args, count):
+    """(node, grad) -> the gradient of what the op of a node viewed, recorded where that is wanted"""
+    return box(undo_view_recorded(as_long(argument(args, 0)), unboxed(argument(args, 1))))
 
 
 @entry
