@@ -2,18 +2,20 @@
 
 import gc
 
+import numpy as np
+
 from numbatensor.core import entries
 from numbatensor.core.handles import drop_handles
-from numbatensor.core.memory import STORAGE_COUNT, state
+from numbatensor.core.memory import state
 
 
 def memory_stats():
     """Live tensors, storages and graph nodes, and bytes: live, pooled for reuse, and the most that were ever live."""
     drop_handles()
-    s = {name: int(state[0][name]) for name in state.dtype.names[:-1]}
-    counts = {"tensors": s["tensors"] % STORAGE_COUNT, "storages": s["tensors"] // STORAGE_COUNT}
-    counts["nodes"] = s["sequence"] - s["freed_nodes"]
-    return counts | {name: s[name] for name in ("bytes", "pooled", "peak")}
+    found = np.zeros(4, np.int64)
+    entries.count_memory(found.ctypes.data)
+    counts = dict(zip(("tensors", "storages", "nodes", "bytes"), found.tolist(), strict=True))
+    return counts | {name: int(state[0][name]) for name in ("pooled", "peak")}
 
 
 def empty_cache():

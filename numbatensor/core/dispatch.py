@@ -12,6 +12,7 @@ from numbatensor.core.memory import decref, incref, load
 from numbatensor.core.modes import grad_enabled, inference_used
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
+from numbatensor.core.quick import FEW, SHORT, quick
 from numbatensor.core.recording import reads, record_node, settle_all, wants_record
 from numbatensor.core.records import (
     POINTWISE,
@@ -42,7 +43,7 @@ from numbatensor.core.tensors import FLOAT32, empty, itemsize_of, same_shape, sh
 from numbatensor.core.writes import bump, check_write, overlaps, rebase
 
 NUMBERS = Frame.fields["numbers"][1]
-SHORT, SHORTS = 32, 3  # elements for which numbers are written out, and how many numbers
+SHORTS = 3  # how many numbers are written out
 new_shorts = on_stack(np.dtype([("words", "i8", SHORT * SHORTS)]))
 
 
@@ -62,7 +63,7 @@ def launch(op, kernel, arguments, out, dtype):
     begin(frame, kernel)
     if o.operands == 2 and x.numel >= VARIANT:
         f.op, f.dtype = op, dtype
-    if even and x.numel <= (SHORT if numbers and o.operands <= SHORTS else 0 if numbers else 4096):
+    if even and x.numel <= (SHORT if numbers and o.operands <= SHORTS else 0 if numbers else FEW):
         f.pointers[0], room = x.data, 0
         if numbers:
             room = new_shorts()
@@ -208,7 +209,8 @@ def perform(op, arguments):
     """Run an op on its arguments and record it; gives a new reference to the result."""
     o, a = op_at(op), arguments_at(arguments)
     if o.kind == POINTWISE:
-        return pointwise(op, arguments, 0)
+        made = quick(op, arguments)
+        return made if made else pointwise(op, arguments, 0)
     check_dtype(op, a)
     out = call(runner(op), op, arguments, 0)
     if wants_record(o, a, out) and attempt(symbol("record_call"), op, out, arguments) == -1:

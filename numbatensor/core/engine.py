@@ -42,7 +42,7 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.rules import NONE, PYTHON, SPLIT, recordable, run_rule_natively, run_rule_recorded, split_part
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN
-from numbatensor.core.tensors import empty, shape_of
+from numbatensor.core.tensors import empty, same_shape, shape_of
 from numbatensor.core.visits import discover, find_visit, leave, pop_ready, prune, push_ready, start_call
 
 sched_yield = external("sched_yield", 0, small=True)
@@ -56,7 +56,9 @@ def deliver(call_address, node, output_nr, grad):
     if v == 0 or (c.pruned and visit_at(v).needed | visit_at(v).captured == 0):
         decref(grad)
         return 0
-    grad = fitted(output_of(node, output_nr), grad)
+    output, g = output_at(output_of(node, output_nr)), tensor_at(grad)
+    if output.dtype != g.dtype or not same_shape(output, g):
+        grad = fitted(output_of(node, output_nr), grad)
     slot = visit_at(v).grads + 8 * output_nr
     old = load(slot)
     if old == 0:

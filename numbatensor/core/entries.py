@@ -10,10 +10,12 @@ from numbatensor.core.graph import (
     needs_grad,
 )
 from numbatensor.core.memory import (
+    counts,
     decref,
     empty_pool,
     incref,
     load,
+    local,
     store,
 )
 from numbatensor.core.python import (
@@ -105,7 +107,7 @@ def new_foreign(self, args, count):
     read_shape(argument(args, 1), f)
     read_shape(argument(args, 2), g)
     data, dtype = as_long(argument(args, 0)), as_long(argument(args, 3))
-    s = new_storage(0)
+    s = new_storage(local(), 0)
     t = blank(s, data)
     set_geometry(t, dtype, f, g, data)
     low, high = extent(tensor_at(t))
@@ -142,6 +144,13 @@ def adopt(self, args, count):
 def release_pool(self, args, count):
     """() give pooled memory back to the system"""
     empty_pool()
+    return none()
+
+
+@entry
+def count_memory(self, args, count):
+    """(address): put the numbers of tensors, storages, nodes and bytes into the words there"""
+    counts(as_long(argument(args, 0)))
     return none()
 
 

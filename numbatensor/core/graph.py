@@ -6,7 +6,7 @@ from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.memory import FIELD, atomic_add, bits, counted, decref, free, incref, store
+from numbatensor.core.memory import FIELD, atomic_add, bits, counted, decref, give_back, incref, local, next_number, store
 from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (
@@ -19,6 +19,7 @@ from numbatensor.core.records import (
     attribute_at,
     edge_at,
     frame_at,
+    local_at,
     new_frame,
     node_at,
     output_at,
@@ -47,7 +48,7 @@ FIRST, LOCK, SIDE = (
     Output.itemsize,
 )  # the first output's record is the end of the node's
 NUMBER = Saved.fields["number"][1]
-SEQUENCE, FREED_NODES, HOOKED = FIELD["sequence"], FIELD["freed_nodes"], FIELD["hooked"]
+HOOKED = FIELD["hooked"]
 
 
 @njit
@@ -82,7 +83,7 @@ def release_saved(n):
 @c_function
 def free_node(payload, size, info):
     """A node dies. What only it owns joins a list, so a chain of a million nodes is freed without recursion."""
-    head = 0
+    head, here = 0, local()
     first = payload - HEADER
     node = first
     while True:
@@ -101,9 +102,9 @@ def free_node(payload, size, info):
                     node_at(parent).next_free = head
                     head = parent
         n.inputs = 0
-        atomic_add(symbol("state") + FREED_NODES, 1)
+        local_at(here).nodes -= 1
         if node != first:
-            free(node)
+            give_back(here, node)
         if head == 0:
             break
         node = head
@@ -114,7 +115,9 @@ def free_node(payload, size, info):
 @native
 def new_node(kind, op, inputs, saved, words, t):
     """A node for a tensor's history, with room for edges, saved values and words of attributes."""
-    address = counted(NODE + inputs * EDGE + saved * SAVED + 8 * words, symbol("free_node"))
+    here = local()
+    address = counted(here, NODE + inputs * EDGE + saved * SAVED + 8 * words, symbol("free_node"))
+    local_at(here).nodes += 1
     n, x = node_at(address), tensor_at(t)
     n.kind, n.op, n.inputs, n.saved, n.outputs = kind, op, inputs, saved, 1
     n.edges, n.saves = address + NODE, address + NODE + inputs * EDGE
@@ -129,7 +132,7 @@ def new_node(kind, op, inputs, saved, words, t):
     for k in range(saved):
         s = saved_at(n.saves + k * SAVED)
         s.storage = 0
-    n.sequence = atomic_add(symbol("state") + SEQUENCE, 1)
+    n.sequence = next_number(here)
     return address
 
 

@@ -49,7 +49,6 @@ VITAL = {
         "JITCodeLibrary.add_linking_library",
         "JITCodeLibrary.finalize",
     ],
-    "numba.core.runtime._nrt_python": ["c_helpers"],
 }
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
@@ -78,7 +77,6 @@ def check():
 
 
 check()
-destroy = importlib.import_module("numba.core.runtime._nrt_python").c_helpers["MemInfo_call_dtor"]
 cpu = registry.cpu_target
 compile_extra, Flags = compiler.compile_extra, compiler.Flags
 CAN_KEEP = all(hasattr(JITCodeLibrary, name) for name in KEEPING)

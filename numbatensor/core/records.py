@@ -177,10 +177,10 @@ Arguments = np.dtype(
 
 # One node's place in one backward pass. `grads`: address of the gradients of its outputs, which is `grad`'s where there is one output;
 # `kept`: of those that are captured or retained, in the same way. `needed`: whether a captured node lies below; `captured`: whether
-# it is one. `epoch`: how many forks lie behind the process that made it. `next`: in a list while the graph is searched; `chain`: of all; `bucket`: of those that another thread's pass holds.
+# it is one. `rooted`: the pass starts here, and owns the node; the others are owned by edges. `epoch`: how many forks lie behind the process that made it. `next`: in a list while the graph is searched; `chain`: of all; `bucket`: of those that another thread's pass holds.
 Visit = np.dtype(
     words("node", "call", "grads", "grad", "kept", "keep", "pending", "left", "needed", "captured")
-    + words("next", "chain", "previous", "bucket", "epoch")
+    + words("next", "chain", "previous", "bucket", "epoch", "rooted")
 )
 
 # One backward pass. `pruned`: only what leads to captured nodes is run. `foreign`: hash table of visits of leaves that another thread's
@@ -194,10 +194,10 @@ Call = np.dtype(
 
 State = np.dtype(
     words(
-        "tensors",  # and storages, from bit 32 on: one atomic addition counts a new tensor with a storage of its own
-        "sequence",
-        "freed_nodes",
+        "tensors",  # and storages, from bit 32 on
+        "nodes",
         "bytes",
+        "sequence",
         "peak",
         "pooled",
         "passes",
@@ -210,8 +210,18 @@ State = np.dtype(
         "parallel_for",
         "pool_lock",
         "forks",
+        "locals",  # the records of all threads, under a lock
+        "locals_lock",
     )
     + [("pool", "i8", 48)]
+)
+
+# What one thread has for itself, so that threads do not wait for each other. `tensors`, `nodes`, `bytes`: what it adds to the counts
+# of `State`; `sequence`: the next number for a node, and `end` of the numbers it may give. `arena`, `heap`: memory for the next pass.
+# `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all.
+CLASSES = 24
+Local = np.dtype(
+    words("next", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept") + [("blocks", "i8", CLASSES)]
 )
 
 
@@ -244,7 +254,10 @@ def at(dtype):
     visit_at,
     call_at,
     state_at,
-) = map(at, (Block, Storage, Tensor, Node, Output, Edge, Saved, Op, Frame, Arguments, Attribute, Visit, Call, State))
+    local_at,
+) = map(
+    at, (Block, Storage, Tensor, Node, Output, Edge, Saved, Op, Frame, Arguments, Attribute, Visit, Call, State, Local)
+)
 
 
 def on_stack(dtype):

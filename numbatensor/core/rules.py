@@ -9,11 +9,13 @@ from numba import njit
 from numbatensor.core.arguments import arguments_room
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
+from numbatensor.core.copies import copy_run
 from numbatensor.core.dispatch import perform
 from numbatensor.core.graph import ATTRIBUTE, SAVED, unpack
 from numbatensor.core.iterate import POINTERS, advance, begin, operand, scalar_operand, sweep
-from numbatensor.core.memory import decref, incref, load, store
+from numbatensor.core.memory import decref, incref, load, local, store
 from numbatensor.core.python import call_python
+from numbatensor.core.quick import FEW, SHORT, new_pointers, new_short
 from numbatensor.core.records import (
     Instruction,
     arguments_at,
@@ -27,12 +29,37 @@ from numbatensor.core.records import (
     tensor_at,
 )
 from numbatensor.core.table import kernel_of, runner
-from numbatensor.core.tensors import alias, empty, is_packed, shape_of, zero
+from numbatensor.core.tensors import alias, empty, is_packed, like, same_shape, shape_of, zero
 
 NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT = range(7)  # kinds of rule
 GRAD, SAVED_VALUE, KEPT, RESULT, CONSTANT = range(5)  # origins of an instruction's argument
 INSTRUCTION, SOURCE, SOURCES = Instruction.itemsize, 24, 16
 MOST = 24  # instructions of one program
+
+
+@njit
+def gather(n, reads, g, pointers):
+    """Bring the operands of a rule together for one call of its kernel; whether they are few, and lie in the same way."""
+    if g.contiguous == 0 or g.numel > FEW:
+        return False
+    store(pointers + 8, g.data)
+    place = pointers + 16
+    room = 0
+    for k in range(n.saved):
+        s = saved_at(n.saves + k * SAVED)
+        if reads >> s.which & 1:
+            if s.storage:
+                if s.contiguous == 0 or not same_shape(s, g):
+                    return False
+                store(place, s.data)
+            else:
+                if room or g.numel > SHORT:
+                    return False
+                room = new_short()
+                copy_run(room, s.itemsize, s.data, 0, g.numel, s.itemsize)
+                store(place, room)
+            place += 8
+    return True
 
 
 @native
@@ -43,6 +70,13 @@ def run_kernel_rule(node, i, grad):
     rule = o.rule[i, g.dtype]
     if rule == 0:
         rule = call_python("resolve", n.op, i + 1, g.dtype)
+    pointers = new_pointers()
+    if gather(n, o.saves[i], g, pointers):
+        out = like(local(), g, g.dtype)
+        if out:
+            store(pointers, tensor_at(out).data)
+            call(rule, pointers, g.numel)
+            return out
     f = new_frame()
     begin(f, rule)
     shape_of(f, n)
@@ -107,6 +141,23 @@ def fill(node, place, grad, results, a):
             a.kinds[k], a.numbers[k] = load(source + 16), value
 
 
+@njit
+def written_out(t):
+    """A tensor of one value everywhere, such as a sum's gradient: as contiguous memory where that is short. Takes and gives a reference."""
+    x = tensor_at(t)
+    if x.contiguous or x.requires_grad or x.numel > SHORT:
+        return t
+    for i in range(x.ndim):
+        if x.shape[i] != 1 and x.strides[i]:
+            return t
+    made = like(local(), x, x.dtype)
+    if made == 0:
+        return t
+    copy_run(tensor_at(made).data, x.itemsize, x.data, 0, x.numel, x.itemsize)
+    decref(t)
+    return made
+
+
 @native
 def run_program(node, program, grad):
     """The gradient of an input by a program; what it reads has been checked."""
@@ -131,7 +182,7 @@ def run_program(node, program, grad):
         store(results + 8 * j, made)
     for j in range(count - 1):
         decref(load(results + 8 * j))
-    return made
+    return written_out(made)
 
 
 @native

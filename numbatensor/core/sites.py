@@ -12,8 +12,7 @@ import numpy as np
 from numba import njit, types
 
 from numbatensor.core.compiler import external, native, publish, symbol
-from numbatensor.core.memory import load, store
-from numbatensor.core.modes import get_specific, new_key, set_specific
+from numbatensor.core.memory import get_specific, load, new_key, set_specific, store
 from numbatensor.core.python import add_reference, call_python, callback, drop_reference, gil_held
 
 LIBRARY, CODES, LIMIT = 512, 4096, 65536

@@ -9,59 +9,74 @@ from numbatensor.core.memory import (
     LARGE,
     LARGEST,
     STORAGE_COUNT,
-    TENSORS,
     allocate_large,
     atomic_add,
     counted,
     decref,
     free,
     free_large,
+    give_back,
     incref,
+    local,
     memset,
     note_bytes,
 )
 from numbatensor.core.modes import inference_bit
 from numbatensor.core.python import call_python
-from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, storage_at, tensor_at
+from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, local_at, storage_at, tensor_at
 
 STORAGE, TENSOR = Storage.itemsize, Tensor.itemsize
 FLOAT32, FLOAT64, BOOL = 6, 7, 0
 
 
-@c_function
-def free_storage(payload, size, info):
+@njit
+def end_storage(here, storage):
     """A storage dies: its memory goes back to where it came from, or its foreign owner is let go."""
-    s = storage_at(payload - HEADER)
-    atomic_add(symbol("state") + TENSORS, -STORAGE_COUNT)
+    s = storage_at(storage)
+    local_at(here).tensors -= STORAGE_COUNT
     if s.log:
         free(s.log)
     if s.owner:
         release_handle(s.owner)
     else:
-        note_bytes(-s.nbytes)
+        note_bytes(here, -s.nbytes)
         if s.nbytes >= LARGE:
             free_large(s.data, s.nbytes)
+
+
+@njit
+def end_tensor(here, tensor):
+    """A tensor dies: it lets go of its storage, node and base."""
+    t = tensor_at(tensor)
+    local_at(here).tensors -= 1
+    if t.node:
+        forget_variable(t.node, tensor)
+    if atomic_add(t.storage, -1) == 1:
+        end_storage(here, t.storage)
+        give_back(here, t.storage)
+    decref(t.node)
+    decref(t.base)
+
+
+@c_function
+def free_storage(payload, size, info):
+    """The destructor of storages."""
+    end_storage(local(), payload - HEADER)
     return 0
 
 
 @c_function
 def free_tensor(payload, size, info):
-    """A tensor dies: it lets go of its storage, node and base."""
-    t = tensor_at(payload - HEADER)
-    atomic_add(symbol("state") + TENSORS, -1)
-    if t.node:
-        forget_variable(t.node, payload - HEADER)
-    decref(t.storage)
-    decref(t.node)
-    decref(t.base)
+    """The destructor of tensors."""
+    end_tensor(local(), payload - HEADER)
     return 0
 
 
 @njit
-def uncounted_storage(nbytes):
-    """A storage with memory of its own, aligned to 64 bytes; 0 where there is none. The caller counts it."""
+def new_storage(here, nbytes):
+    """A storage with memory of its own, aligned to 64 bytes; 0 where there is none. `here`: this thread's record."""
     small = nbytes < LARGE
-    s = counted(STORAGE + (nbytes + 64 if small else 0), symbol("free_storage"))
+    s = counted(here, STORAGE + (nbytes + 64 if small else 0), symbol("free_storage"))
     if s == 0:
         return 0
     r = storage_at(s)
@@ -69,27 +84,20 @@ def uncounted_storage(nbytes):
     if not small:
         data = allocate_large(nbytes)
         if data == 0:
-            free(s)
+            give_back(here, s)
             return 0
     r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
     r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = 0
-    note_bytes(nbytes)
+    note_bytes(here, nbytes)
+    local_at(here).tensors += STORAGE_COUNT
     return s
 
 
 @njit
-def new_storage(nbytes):
-    """A storage with memory of its own; 0 where there is none."""
-    s = uncounted_storage(nbytes)
-    if s:
-        atomic_add(symbol("state") + TENSORS, STORAGE_COUNT)
-    return s
-
-
-@njit
-def uncounted(storage, data):
-    """A tensor record over a storage, whose reference it takes; geometry is left to the caller, who counts it."""
-    t = counted(TENSOR, symbol("free_tensor"))
+def new_tensor(here, storage, data):
+    """A tensor record over a storage, whose reference it takes; geometry is left to the caller. `here`: this thread's record."""
+    t = counted(here, TENSOR, symbol("free_tensor"))
+    local_at(here).tensors += 1
     x = tensor_at(t)
     x.storage, x.data, x.node, x.output_nr, x.requires_grad, x.base, x.seen, x.restriction, x.box = (
         storage,
@@ -108,9 +116,7 @@ def uncounted(storage, data):
 @njit
 def blank(storage, data):
     """A tensor record over a storage, whose reference it takes; geometry is left to the caller."""
-    t = uncounted(storage, data)
-    atomic_add(symbol("state") + TENSORS, 1)
-    return t
+    return new_tensor(local(), storage, data)
 
 
 @njit
@@ -125,6 +131,24 @@ def itemsize_of(dtype):
     return 8
 
 
+@njit
+def like(here, x, dtype):
+    """A new contiguous tensor with the shape of a tensor, or 0. `here`: this thread's record."""
+    item = itemsize_of(dtype)
+    s = new_storage(here, x.numel * item)
+    if s == 0:
+        return 0
+    t = new_tensor(here, s, storage_at(s).data)
+    y = tensor_at(t)
+    y.dtype, y.itemsize, y.ndim, y.numel, y.contiguous = dtype, item, x.ndim, x.numel, 1
+    step = item
+    for i in range(x.ndim - 1, -1, -1):
+        y.shape[i] = x.shape[i]
+        y.strides[i] = step
+        step *= x.shape[i]
+    return t
+
+
 @native
 def empty(frame, dtype):
     """A new contiguous tensor with the shape of a frame."""
@@ -135,11 +159,11 @@ def empty(frame, dtype):
         numel *= f.shape[i]
         if numel > LARGEST:
             call_python("complain", 0, numel, 0, 0)
-    s = uncounted_storage(numel * item)
+    here = local()
+    s = new_storage(here, numel * item)
     if s == 0:
         call_python("complain", 0, numel * item, 0, 0)
-    t = uncounted(s, storage_at(s).data)
-    atomic_add(symbol("state") + TENSORS, 1 + STORAGE_COUNT)
+    t = new_tensor(here, s, storage_at(s).data)
     x = tensor_at(t)
     x.dtype, x.itemsize, x.ndim, x.numel, x.contiguous = dtype, item, f.ndim, numel, 1
     step = item

@@ -11,7 +11,7 @@ from numbatensor.core.arguments import arguments_room, item, list_argument, numb
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.graph import CHAINED, INFERENCE_VIEW, KIND, NO_GRAD_VIEW, OP, is_ambiguous
-from numbatensor.core.memory import decref, incref, memset
+from numbatensor.core.memory import decref, incref, local, memset
 from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.python import call_python
 from numbatensor.core.recording import record_call
@@ -277,7 +277,7 @@ def laid_out(x, shape, strides, clear):
         below += min(reach, 0)
         above += max(reach, 0)
     nbytes = max(above - below, 0) + t.itemsize
-    s = new_storage(nbytes)
+    s = new_storage(local(), nbytes)
     if s == 0:
         call_python("complain", NO_MEMORY, nbytes, 0, 0)
     made = blank(s, storage_at(s).data - below)

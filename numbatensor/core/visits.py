@@ -9,13 +9,27 @@ from numba import njit
 
 from numbatensor.core.compiler import external, native, symbol
 from numbatensor.core.graph import EDGE, LEAF
-from numbatensor.core.memory import FIELD, atomic_add, claim, decref, free, incref, load, malloc, memset, realloc, store
+from numbatensor.core.memory import (
+    FIELD,
+    atomic_add,
+    claim,
+    decref,
+    free,
+    incref,
+    load,
+    local,
+    malloc,
+    memset,
+    realloc,
+    store,
+)
 from numbatensor.core.python import call_python
-from numbatensor.core.records import Node, Visit, call_at, edge_at, node_at, state_at, visit_at
+from numbatensor.core.records import Node, Visit, call_at, edge_at, local_at, node_at, state_at, visit_at
 from numbatensor.core.table import NO_MEMORY
 
 VISIT = Visit.itemsize
 ARENA = 256  # visits in one piece of memory
+HEAP = 64  # nodes that can be ready at first
 BUCKETS = 1024  # of the hash table; a power of two
 GRADS, GRAD, KEEP, VISIT_OF = (
     Visit.fields["grads"][1],
@@ -33,7 +47,10 @@ this_thread = external("pthread_self", 0)
 def new_visit(c, call_address, node):
     """This pass's record of a node."""
     if c.room == 0:
-        arena = malloc(8 + ARENA * VISIT)
+        m = local_at(local())
+        arena, m.arena = m.arena, 0
+        if arena == 0:
+            arena = malloc(8 + ARENA * VISIT)
         store(arena, c.arena)
         c.arena, c.free, c.room = arena, arena + 8, ARENA
     v = c.free
@@ -42,7 +59,7 @@ def new_visit(c, call_address, node):
     visit = visit_at(v)
     visit.node, visit.call, visit.grad, visit.keep, visit.pending, visit.next = node, call_address, 0, 0, 0, 0
     visit.epoch = c.epoch
-    visit.previous = visit.needed = visit.captured = visit.left = 0
+    visit.previous = visit.needed = visit.captured = visit.left = visit.rooted = 0
     visit.grads, visit.kept = v + GRAD, v + KEEP
     outputs = node_at(node).outputs
     if outputs > 1:
@@ -51,7 +68,6 @@ def new_visit(c, call_address, node):
         memset(visit.grads, 0, 16 * outputs)
     visit.chain = c.visits
     c.visits = v
-    incref(node)
     return v
 
 
@@ -123,6 +139,9 @@ def discover(call_address, root):
     v, new = hold(c, call_address, root)
     if v == 0:
         return 0
+    if visit_at(v).rooted == 0:
+        visit_at(v).rooted = 1
+        incref(root)
     if not new:
         return 1
     stack = v
@@ -186,9 +205,13 @@ def prune(call_address):
 @native
 def grow_heap(c_address):
     """Room for twice as many nodes that are ready."""
-    c = call_at(c_address)
-    room = max(64, 2 * c.heap_room)
-    larger = realloc(c.heap, 8 * room)
+    c, m = call_at(c_address), local_at(local())
+    room = max(HEAP, 2 * c.heap_room)
+    larger = 0
+    if room == HEAP:
+        larger, m.heap = m.heap, 0
+    if larger == 0:
+        larger = realloc(c.heap, 8 * room)
     if larger == 0:
         call_python("complain", NO_MEMORY, 8 * room, 0, 0)
     c.heap, c.heap_room = larger, room
@@ -244,7 +267,7 @@ def pop_ready(c):
 def leave(call_address):
     """End a pass: give up its nodes and what it still holds."""
     c = call_at(call_address)
-    v = c.visits
+    v, roots = c.visits, 0
     while v:
         visit = visit_at(v)
         n = node_at(visit.node)
@@ -255,15 +278,27 @@ def leave(call_address):
             decref(load(visit.kept + 8 * k))
         if visit.grads != v + GRAD:
             free(visit.grads)
-        following = visit.chain
-        decref(visit.node)
-        v = following
+        if visit.rooted:
+            visit.next = roots
+            roots = v
+        v = visit.chain
+    while roots:
+        node = visit_at(roots).node
+        roots = visit_at(roots).next
+        decref(node)
+    m = local_at(local())
     while c.arena:
         arena = c.arena
         c.arena = load(arena)
-        free(arena)
+        if m.arena:
+            free(arena)
+        else:
+            m.arena = arena
     free(c.foreign)
-    free(c.heap)
+    if c.heap_room == HEAP and m.heap == 0:
+        m.heap = c.heap
+    else:
+        free(c.heap)
     c.visits = c.room = c.foreign = c.ready = c.heap = c.heap_room = 0
     return 0
 

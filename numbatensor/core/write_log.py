@@ -14,7 +14,7 @@ from numba import njit
 from numbatensor.core.compiler import native
 from numbatensor.core.memory import (
     atomic_add,
-    call_destructor,
+    destroy,
     exchange,
     free,
     load,
@@ -54,7 +54,7 @@ def release_saved_storage(storage):
             log_at(s.log).last = -1
         exchange(storage + LOG_LOCK, 0)
     if atomic_add(storage, -SAVE) == SAVE:
-        call_destructor(storage)
+        destroy(storage)
 
 
 @njit

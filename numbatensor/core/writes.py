@@ -4,11 +4,13 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, copy_into
+from numbatensor.core.copies import copy_run
 from numbatensor.core.graph import LEAF, NATIVE, attach, link, needs_grad, new_node, settle
 from numbatensor.core.memory import decref
 from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
+from numbatensor.core.quick import FEW
 from numbatensor.core.records import frame_at, new_frame, node_at, storage_at, tensor_at
 from numbatensor.core.regions import describe, meet, new_region
 from numbatensor.core.sites import mark
@@ -160,6 +162,12 @@ def write(out, source, writer):
 def write_number(out, kind, value, writer):
     """out[...] = a Python number."""
     y, frame = tensor_at(out), new_frame()
+    if y.contiguous and y.numel <= FEW and not needs_grad(y):
+        check_write(symbol("op_copy"), out, 0)
+        put_number(frame, y.dtype, kind, value)
+        copy_run(y.data, y.itemsize, frame, 0, y.numel, y.itemsize)
+        bump(writer, out)
+        return 0
     frame_at(frame).ndim = 0
     source = empty(frame, y.dtype)
     put_number(tensor_at(source).data, y.dtype, kind, value)
