@@ -14,7 +14,6 @@ from numbatensor.core import compiled, compiled_parts
 from numbatensor.core.compiler import address, declared, external, native, publish, symbol
 from numbatensor.core.entries import field
 from numbatensor.core.memory import load, malloc, store
-from numbatensor.core.modes import get_specific, new_key, set_specific
 from numbatensor.core.python import (
     PAYLOAD,
     add_reference,
@@ -30,6 +29,7 @@ from numbatensor.core.records import (
     tensor_at,
 )
 from numbatensor.core.tensors import alias
+from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
 numba_types = np.zeros((16, 16), np.int64)  # Numba's types of tensors, by dtype and rank; alive as long as the process
 publish("numba_types", numba_types.ctypes.data)

@@ -13,8 +13,8 @@ from numbatensor.core.dispatch import perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
-from numbatensor.core.memory import atomic_add, decref, incref, load
-from numbatensor.core.modes import get_specific, grad_enabled, set_modes, switch_grad
+from numbatensor.core.memory import atomic_add, decref, incref, load, local
+from numbatensor.core.modes import grad_enabled, switch_grad
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import (
     call_python,
@@ -24,6 +24,7 @@ from numbatensor.core.records import (
     Storage,
     arguments_at,
     frame_at,
+    local_at,
     new_frame,
     node_at,
     output_at,
@@ -41,15 +42,6 @@ for word in ("setitem", "numpy", "zero_", "fill_", "copy_"):
     publish(f"writer_{word}", writer({"setitem": "__setitem__", "numpy": "numpy()"}.get(word, word)))
 
 
-@native
-def compiled_check(t, kind):
-    """Fail unless a tensor is of the kind that the caller was compiled for; the caller keeps its reference."""
-    x = tensor_at(t)
-    if x.dtype != kind & 255 or (kind >> 8 and x.ndim != (kind >> 8) - 1):
-        call_python("mistyped", BAD_KIND, x.dtype | x.ndim + 1 << 8, kind)
-    return t
-
-
 @njit
 def left(made):
     """What was made at a line of the user's, which is left now; fails where it failed (-1)."""
@@ -59,12 +51,14 @@ def left(made):
     return made
 
 
-@native
+@njit
 def checked(t, kind):
     """A new tensor, if it is of the kind that the caller was compiled for; else it is given back, and the call fails."""
-    if attempt(symbol("compiled_check"), t, kind) == -1:
+    x = tensor_at(t)
+    if x.dtype != kind & 255 or (kind >> 8 and x.ndim != (kind >> 8) - 1):
+        found = x.dtype | x.ndim + 1 << 8
         decref(t)
-        fail()
+        call_python("mistyped", BAD_KIND, found, kind)
     return t
 
 
@@ -212,8 +206,7 @@ def compiled_switch_grad(on):
 @native
 def compiled_restore_modes(before):
     """Give this thread the modes again that it had when it entered compiled code, which an error may have left in a block."""
-    here = load(symbol("mode_key"))
-    set_modes(here, get_specific(here), before)
+    local_at(local()).mode = before
     return 0
 
 

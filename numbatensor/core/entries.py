@@ -9,15 +9,8 @@ from numbatensor.core.graph import (
     is_ambiguous,
     needs_grad,
 )
-from numbatensor.core.memory import (
-    counts,
-    decref,
-    empty_pool,
-    incref,
-    load,
-    local,
-    store,
-)
+from numbatensor.core.memory import counts, decref, incref, load, local, store
+from numbatensor.core.pool import empty_pool
 from numbatensor.core.python import (
     PAYLOAD,
     TYPE,

@@ -6,7 +6,18 @@ from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.handles import release_handle
-from numbatensor.core.memory import FIELD, atomic_add, bits, counted, decref, give_back, incref, local, next_number, store
+from numbatensor.core.memory import (
+    FIELD,
+    atomic_add,
+    bits,
+    counted,
+    decref,
+    give_back,
+    incref,
+    local,
+    next_number,
+    store,
+)
 from numbatensor.core.modes import strict_versions
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.records import (

@@ -1,8 +1,7 @@
-"""Counted blocks, the pool of large ones, and the counts that `memory_summary` shows.
+"""Counted blocks, and the counts that `memory_summary` shows.
 
-A block starts with numba's MemInfo header, so that compiled user code can own it. Each thread keeps lists of free small blocks, and
-counts for itself, so that threads do not wait for each other; large blocks are pooled by power of two, since fresh pages cost more
-than the work on them.
+A block starts with numba's MemInfo header, so that compiled user code can own it. Each thread keeps lists of free blocks, and counts
+for itself, so that threads do not wait for each other.
 """
 
 import ctypes
@@ -14,11 +13,8 @@ from numba.extending import intrinsic
 
 from numbatensor.core.compiler import address, c_function, external, i64, native, publish, symbol, word
 from numbatensor.core.records import CLASSES, HEADER, Local, State, block_at, local_at, state_at
+from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
-LARGE = 1 << 15  # smallest pooled block, bytes
-LARGEST = 1 << 46  # no machine has more
-HUGE = 22  # blocks of 2**22 bytes or more ask for huge pages
-POOL_LIMIT = 1 << 32  # most bytes kept for reuse
 UNIT = 6  # small blocks are multiples of 2**6 bytes
 KEPT = 4096  # most units that a thread keeps for reuse
 SLACK = 1 << 15  # bytes that a thread counts for itself before it tells: `peak` is right to so many a thread
@@ -34,19 +30,6 @@ aligned_alloc = external("aligned_alloc", 2)
 madvise = external("madvise", 3, small=True)
 memset = external("memset", 3)
 memcpy = external("memcpy", 3)
-get_specific = external("pthread_getspecific", 1)
-set_specific = external("pthread_setspecific", 2, types.int64, small=True)
-
-
-def new_key(destructor=None):
-    """An array of one number: a key under which each thread keeps a word of its own, 0 at first.
-
-    `destructor`: address of a C function that gets the word, if it is not 0, when the thread ends.
-    """
-    made = ctypes.c_uint()
-    if ctypes.CDLL(None).pthread_key_create(ctypes.byref(made), ctypes.c_void_p(destructor)):
-        raise ImportError("numbatensor: the C library has no thread key left")
-    return np.array([made.value], np.int64)
 
 
 @intrinsic
@@ -117,7 +100,7 @@ def bits_of_float(value):
 
 
 FIELD = {name: 8 * k for k, name in enumerate(State.names[:-1])}
-BYTES, SEQUENCE, POOL_LOCK, LOCALS_LOCK = (FIELD[n] for n in ("bytes", "sequence", "pool_lock", "locals_lock"))
+BYTES, SEQUENCE, LOCALS_LOCK = (FIELD[n] for n in ("bytes", "sequence", "locals_lock"))
 STORAGE_COUNT = 1 << 32  # what a storage adds to the word that counts tensors
 BLOCKS, LOCAL = Local.fields["blocks"][1], Local.itemsize
 
@@ -127,70 +110,6 @@ def take(lock):
     """Hold a lock for a few instructions; never while waiting for the GIL."""
     while exchange(lock, 1):
         pass
-
-
-@njit
-def size_class(size):
-    """The smallest k with ``2**k >= size``."""
-    k = 0
-    while size > 1 << k:
-        k += 1
-    return k
-
-
-@native
-def allocate_large(size):
-    """Address of raw memory of at least `size` bytes, from the pool if it has some; 0 where there is none."""
-    if size > LARGEST:
-        return 0
-    k, here = size_class(size), symbol("state")
-    s = state_at(here)
-    take(here + POOL_LOCK)
-    block = s.pool[k]
-    if block:
-        s.pool[k] = load(block)
-        s.pooled -= 1 << k
-    exchange(here + POOL_LOCK, 0)
-    if block:
-        return block
-    if k < HUGE:
-        return aligned_alloc(64, 1 << k)
-    block = aligned_alloc(1 << HUGE - 1, 1 << k)
-    if block:
-        madvise(block, 1 << k, 14)  # MADV_HUGEPAGE: fewer page faults and misses of the translation cache
-    return block
-
-
-@native
-def free_large(block, size):
-    """Keep raw memory for the next block of its size."""
-    k, here = size_class(size), symbol("state")
-    s = state_at(here)
-    if s.pooled + (1 << k) > POOL_LIMIT:
-        free(block)
-        return 0
-    take(here + POOL_LOCK)
-    store(block, s.pool[k])
-    s.pool[k] = block
-    s.pooled += 1 << k
-    exchange(here + POOL_LOCK, 0)
-    return 0
-
-
-@native
-def empty_pool():
-    """Give pooled memory back to the system."""
-    here = symbol("state")
-    s = state_at(here)
-    take(here + POOL_LOCK)
-    for k in range(48):
-        while s.pool[k]:
-            block = s.pool[k]
-            s.pool[k] = load(block)
-            free(block)
-    s.pooled = 0
-    exchange(here + POOL_LOCK, 0)
-    return 0
 
 
 @native

@@ -1,14 +1,12 @@
-"""What is true for one thread, as bits of a word under a pthread key, which compiled code reads in 2 ns."""
+"""What is true for one thread, as bits of a word of its own."""
 
 import numpy as np
 from numba import njit
 
 from numbatensor.core.compiler import publish, symbol
-from numbatensor.core.memory import atomic_add, get_specific, load, new_key, set_specific, store
+from numbatensor.core.memory import load, local, store
 from numbatensor.core.python import argument, as_long, entry, from_long
-
-key = new_key()
-publish("mode_key", key.ctypes.data)
+from numbatensor.core.records import local_at
 
 # Nothing is recorded; any write to a storage makes what was saved of it stale; inference mode, where nothing is recorded either.
 NO_GRAD, STRICT, INFERENCE = 1, 2, 4
@@ -16,10 +14,11 @@ NO_GRAD, STRICT, INFERENCE = 1, 2, 4
 ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
 
 
-# Bits that were set in any thread so far; how many threads do not record. What is zero here no thread has to ask for itself.
-used = np.zeros(2, np.int64)
-publish("modes_used", used.ctypes.data)
 UNRECORDED = NO_GRAD | INFERENCE
+used = np.zeros(
+    1, np.int64
+)  # bits that were set in any thread so far: what is zero here no thread has to ask for itself
+publish("modes_used", used.ctypes.data)
 
 
 @njit
@@ -29,69 +28,66 @@ def inference_used():
 
 
 @njit
-def grad_enabled():
-    """Whether this thread records."""
-    return load(symbol("modes_used") + 8) == 0 or get_specific(load(symbol("mode_key"))) & UNRECORDED == 0
+def mode():
+    """This thread's mode."""
+    return local_at(local()).mode
 
 
 @njit
-def set_modes(here, before, now):
-    """Replace this thread's mode."""
-    change = (now & UNRECORDED != 0) - (before & UNRECORDED != 0)
-    if change:
-        atomic_add(symbol("modes_used") + 8, change)
-    set_specific(here, now)
+def grad_enabled():
+    """Whether this thread records."""
+    return mode() & UNRECORDED == 0
 
 
 @njit
 def strict_versions():
     """Whether any write to a storage makes what was saved of it stale."""
-    return get_specific(load(symbol("mode_key"))) & STRICT != 0
+    return mode() & STRICT != 0
 
 
 @njit
 def inference_bit():
     """Other than 0 in inference mode."""
-    return get_specific(load(symbol("mode_key"))) & INFERENCE if inference_used() else 0
+    return mode() & INFERENCE if inference_used() else 0
 
 
 @njit
 def switch_grad(on):
     """Record, or not, on this thread; what was before."""
-    here = load(symbol("mode_key"))
-    before = get_specific(here)
-    set_modes(here, before, before & ~NO_GRAD if on else before | NO_GRAD)
+    m = local_at(local())
+    before = m.mode
+    m.mode = before & ~NO_GRAD if on else before | NO_GRAD
     return before & NO_GRAD == 0
 
 
 @njit
 def anomaly():
     """Whether this thread is in anomaly mode."""
-    return 1 if get_specific(load(symbol("mode_key"))) & ANOMALY else 0
+    return 1 if mode() & ANOMALY else 0
 
 
 @njit
 def noticed():
     """Whether Python is told of each new node of this thread."""
     told = ANOMALY | PACKING
-    return load(symbol("modes_used")) & told != 0 and get_specific(load(symbol("mode_key"))) & told != 0
+    return load(symbol("modes_used")) & told != 0 and mode() & told != 0
 
 
 @entry
 def set_mode(self, args, count):
     """(mask, bits): replace the bits of this thread's mode that are in the mask; gives the mode before"""
-    here, mask = load(symbol("mode_key")), as_long(argument(args, 0))
-    before = get_specific(here)
+    m, mask = local_at(local()), as_long(argument(args, 0))
+    before = m.mode
     now = before & ~mask | as_long(argument(args, 1)) & mask
     store(symbol("modes_used"), load(symbol("modes_used")) | now)
-    set_modes(here, before, now)
+    m.mode = now
     return from_long(before)
 
 
 @entry
 def get_mode(self, args, count):
     """() -> this thread's mode"""
-    return from_long(get_specific(load(symbol("mode_key"))))
+    return from_long(mode())
 
 
 @entry

@@ -5,7 +5,8 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, native
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.iterate import PARALLEL
-from numbatensor.core.memory import LARGE, allocate_large, free, free_large, incref, malloc
+from numbatensor.core.memory import free, incref, malloc
+from numbatensor.core.pool import LARGE, allocate_large, free_large
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import Arguments, new_frame, tensor_at
 from numbatensor.core.table import conversion

@@ -16,7 +16,8 @@ from numbatensor.core.compiler import call, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.dispatch import NUMBERS
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, scalar_operand, sweep
-from numbatensor.core.memory import allocate_large, free_large, incref, memcpy, number
+from numbatensor.core.memory import incref, memcpy, number
+from numbatensor.core.pool import allocate_large, free_large
 from numbatensor.core.promotion import BOOL, put_number
 from numbatensor.core.python import gil_held, restore_thread, save_thread
 from numbatensor.core.records import RANK, arguments_at, at, frame_at, new_frame, on_stack, state_at, tensor_at

@@ -47,7 +47,7 @@ def quick(op, arguments):
     kernel = o.kernel[dtype]
     if dtype < FLOAT32 or x.contiguous == 0 or x.numel > FEW or kernel == 0 or not current(x):
         return 0
-    wanted, place = x.requires_grad, 8
+    wanted = x.requires_grad
     pointers = new_pointers()
     store(pointers + 8, x.data)
     if o.operands == 2:

@@ -200,7 +200,6 @@ State = np.dtype(
         "sequence",
         "peak",
         "pooled",
-        "passes",
         "released",
         "release_lock",
         "asked",
@@ -216,12 +215,13 @@ State = np.dtype(
     + [("pool", "i8", 48)]
 )
 
-# What one thread has for itself, so that threads do not wait for each other. `tensors`, `nodes`, `bytes`: what it adds to the counts
+# What one thread has for itself, so that threads do not wait for each other. `mode`: see modes.py. `tensors`, `nodes`, `bytes`: what it adds to the counts
 # of `State`; `sequence`: the next number for a node, and `end` of the numbers it may give. `arena`, `heap`: memory for the next pass.
 # `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all.
 CLASSES = 24
 Local = np.dtype(
-    words("next", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept") + [("blocks", "i8", CLASSES)]
+    words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
+    + [("blocks", "i8", CLASSES)]
 )
 
 

@@ -6,15 +6,11 @@ from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, native, symbol
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
-    LARGE,
-    LARGEST,
     STORAGE_COUNT,
-    allocate_large,
     atomic_add,
     counted,
     decref,
     free,
-    free_large,
     give_back,
     incref,
     local,
@@ -22,6 +18,7 @@ from numbatensor.core.memory import (
     note_bytes,
 )
 from numbatensor.core.modes import inference_bit
+from numbatensor.core.pool import LARGE, LARGEST, allocate_large, free_large
 from numbatensor.core.python import call_python
 from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, local_at, storage_at, tensor_at
 

@@ -80,7 +80,9 @@ def get_num_threads():
 def after_fork():
     """In a child, threads of the pool are gone."""
     state["threads"], state["parallel_for"] = 1, 0
-    state["pool_lock"] = state["release_lock"] = state["leaf_lock"] = state["locals_lock"] = 0  # a thread that held one is gone too
+    state["pool_lock"] = state["release_lock"] = state["leaf_lock"] = state["locals_lock"] = (
+        0  # a thread that held one is gone too
+    )
     state["asked"] = 0
     state["forks"] += 1
 

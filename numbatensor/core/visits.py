@@ -10,8 +10,6 @@ from numba import njit
 from numbatensor.core.compiler import external, native, symbol
 from numbatensor.core.graph import EDGE, LEAF
 from numbatensor.core.memory import (
-    FIELD,
-    atomic_add,
     claim,
     decref,
     free,
@@ -20,6 +18,7 @@ from numbatensor.core.memory import (
     local,
     malloc,
     memset,
+    next_number,
     realloc,
     store,
 )
@@ -37,8 +36,6 @@ GRADS, GRAD, KEEP, VISIT_OF = (
     Visit.fields["keep"][1],
     Node.fields["visit"][1],
 )
-
-PASSES = FIELD["passes"]
 
 this_thread = external("pthread_self", 0)
 
@@ -310,4 +307,4 @@ def start_call(call_address, retain, create_graph, accumulates, pruned, watch):
     c.accumulate, c.pruned, c.watch, c.arena, c.free, c.room, c.foreign = accumulates, pruned, watch, 0, 0, 0, 0
     c.epoch = state_at(symbol("state")).forks
     c.heap = c.heap_room = 0
-    c.number = atomic_add(symbol("state") + PASSES, 1)
+    c.number = next_number(local())

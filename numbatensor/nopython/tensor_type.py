@@ -17,7 +17,7 @@ from numbatensor import dtypes
 from numbatensor.core.compiler import c_symbol, word
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import PAYLOAD
-from numbatensor.core.records import LAYOUT, Tensor
+from numbatensor.core.records import LAYOUT, Local, Tensor
 from numbatensor.nopython.calls import invoke_cell, published
 
 NAMES = [d.name for d in dtypes.ALL]
@@ -163,7 +163,10 @@ def unbox_tensor(kind, obj, c):
 def thread_modes(builder):
     """The word of this thread's modes: an error may leave compiled code from inside of ``with nt.no_grad():``."""
     read = c_symbol(builder, ir.FunctionType(word, [word]), "pthread_getspecific")
-    return builder.call(read, [load_word(builder, published(builder, "mode_key"))])
+    mine = builder.call(read, [load_word(builder, published(builder, "local_key"))])
+    none = builder.ptrtoint(cgutils.alloca_once_value(builder, word(0)), word)  # of a thread that has not called us yet
+    place = builder.add(mine, word(Local.fields["mode"][1]))
+    return load_word(builder, builder.select(builder.icmp_unsigned("==", mine, word(0)), none, place))
 
 
 @box(TensorType)
