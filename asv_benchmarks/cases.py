@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 
-from asv_benchmarks import autograd_cases
+from asv_benchmarks import autograd_cases, compiled_cases
 
 LIBRARIES = [name for name in ("numbatensor", "torch", "numpy") if importlib.util.find_spec(name)]
 # NumPy under PyTorch's names, as far as it goes: a case that asks for more is not timed for it
@@ -217,4 +217,5 @@ CASES = {
     **{f"views.{k}": (broadcast(k), 1.0, 2) for k in ("row", "column", "transposed", "strided")},
     "optim.adam": (adam, 0.7, 2),
     **autograd_cases.CASES,
+    **compiled_cases.CASES,
 }
