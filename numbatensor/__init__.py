@@ -42,6 +42,7 @@ from numbatensor.creation import (
     zeros,
     zeros_like,
 )
+from numbatensor.custom_op import custom_op
 from numbatensor.dtypes import (
     bool,
     double,

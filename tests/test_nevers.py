@@ -50,6 +50,7 @@ LAYERS = [
         "numbatensor.serialization",
     ],
     ["numbatensor.nopython"],
+    ["numbatensor.custom_op"],
     ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]

@@ -3,7 +3,7 @@
 from numba import njit
 
 from numbatensor.core.collection import forget_variable
-from numbatensor.core.compiler import external, native, symbol
+from numbatensor.core.compiler import native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.graph import (
     is_ambiguous,
@@ -27,7 +27,9 @@ from numbatensor.core.python import (
     call_python,
     entry,
     from_long,
+    new_tuple,
     none,
+    set_item,
     tuple_item,
     tuple_size,
     unboxed,
@@ -52,9 +54,6 @@ from numbatensor.core.tensors import (
     zero,
 )
 from numbatensor.core.writes import bump, extent, write, write_number
-
-new_tuple = external("PyTuple_New", 1)
-set_item = external("PyTuple_SetItem", 3, small=True)
 
 
 @njit

@@ -38,6 +38,7 @@ VITAL = {
         "CPUCallConv.call_function",
         "CPUCallConv.return_status_propagate",
         "CPUCallConv.return_exc",
+        "CPUCallConv.raise_error",
         "CPUCallConv.set_static_user_exc",
         "CPUCallConv.check_try_status",
         "CPUCallConv._return_errcode_raw",

@@ -39,7 +39,8 @@ def free_storage(payload, size, info):
         release_handle(s.owner)
     else:
         note_bytes(-s.nbytes)
-        if s.nbytes >= LARGE:
+        decref(s.meminfo)
+        if s.nbytes >= LARGE and s.meminfo == 0:
             free_large(s.data, s.nbytes)
     return 0
 
@@ -72,8 +73,21 @@ def uncounted_storage(nbytes):
             free(s)
             return 0
     r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
-    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = 0
+    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = 0
     note_bytes(nbytes)
+    return s
+
+
+@njit
+def storage_over(data, nbytes, meminfo):
+    """A storage over memory that a block of numba's owns, of which it becomes an owner; 0 where there is no room for it."""
+    s = uncounted_storage(0)
+    if s:
+        r = storage_at(s)
+        incref(meminfo)
+        r.data, r.nbytes, r.meminfo = data, nbytes, meminfo
+        note_bytes(nbytes)
+        atomic_add(symbol("state") + TENSORS, STORAGE_COUNT)
     return s
 
 
