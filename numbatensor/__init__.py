@@ -15,6 +15,7 @@ from numbatensor import (
     publish,
     python_rules,
     refusals,
+    ufuncs,
     version_error,
 )
 from numbatensor.autograd.modes import (

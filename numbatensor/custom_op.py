@@ -301,11 +301,11 @@ def find_custom(address):
     op = importlib.import_module(module)
     for part in name.split("."):
         op = getattr(op, part)
-    variant = op.variant(tuple(map(int, filter(None, kinds.split(",")))))
-    if variant.text() != text:
+    variant = isinstance(op, CustomOp) and op.variant(tuple(map(int, filter(None, kinds.split(",")))))
+    if not variant or variant.text() != text:
         raise RuntimeError(
-            f"{name} returns other types than when the code that calls it was compiled, which Numba has cached: save the file of the calling "
-            "function again, so that it is compiled anew"
+            f"{name} is no custom op that returns the types it did when the code that calls it was compiled, which Numba has cached: save "
+            "the file of the calling function again, so that it is compiled anew"
         )
     return variant.address
 

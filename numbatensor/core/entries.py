@@ -53,7 +53,7 @@ from numbatensor.core.tensors import (
     same_shape,
     zero,
 )
-from numbatensor.core.writes import bump, extent, write, write_number
+from numbatensor.core.writes import bump, check_write, extent, write, write_number
 
 
 @njit
@@ -283,6 +283,15 @@ def box_of(self, args, count):
         return none()
     incref(t)
     return box(t)
+
+
+@entry
+def begin_write(self, args, count):
+    """(x, writer): count a write outside of the graph that is to come, if x may be written"""
+    t = unboxed(argument(args, 0))
+    check_write(0, t, 0)
+    bump(as_long(argument(args, 1)), t)
+    return none()
 
 
 @entry

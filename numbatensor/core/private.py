@@ -52,6 +52,10 @@ VITAL = {
     ],
     "numba.core.runtime._nrt_python": ["c_helpers"],
 }
+PASSING_ON = {
+    "numba.np.ufunc.dufunc",
+    "numba.np.ufunc.gufunc",
+}  # modules whose functions call ours with the user's arguments
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
 
@@ -119,6 +123,7 @@ def address_of_loop(result):
 
 __all__ = [
     "CAN_KEEP",
+    "PASSING_ON",
     "RETCODE_USEREXC",
     "BaseLower",
     "FastMathOptions",
