@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import weakref
 
 import numpy as np
 import pytest
@@ -220,7 +219,7 @@ def test_inputs_cannot_be_written():
 def test_several_outputs():
     x = doubles(5)
     low, high, where = extremes(x)
-    assert where.dtype is nt.int64 and not where.requires_grad and low.output_nr if hasattr(low, "output_nr") else True
+    assert where.dtype is nt.int64 and not where.requires_grad
     assert low.grad_fn is high.grad_fn and low.requires_grad and high.requires_grad
     high.backward()
     assert np.count_nonzero(x.grad.numpy()) == 1 and x.grad[int(np.argmax(x.detach().numpy()))] == 1.0
@@ -333,7 +332,6 @@ def test_second_derivatives_of_several_outputs():
 
 def test_anomaly_mode_names_it():
     op = nt.custom_op(lambda x: x.copy(), lambda grad: grad * np.nan)
-    functools_name = op.__name__
     x = doubles(2)
     with (
         pytest.raises(RuntimeError, match="returned nan values"),
@@ -341,7 +339,6 @@ def test_anomaly_mode_names_it():
     ):
         with nt.autograd.detect_anomaly():
             op(x).sum().backward()
-    assert functools_name == "<lambda>"
 
 
 @nt.custom_op
@@ -485,6 +482,7 @@ def test_functions_that_are_compiled_already():
         nt.custom_op(declared)(doubles(2, 2, grad=False))
 
 
+@pytest.mark.filterwarnings("ignore::numba.NumbaWarning")
 def test_without_the_gil():
     held = []
 
@@ -666,17 +664,12 @@ def test_a_node_outlives_its_op():
         def f(x):
             return scaled(x)
 
-        gone = weakref.ref(f)
-        return f(doubles_of(x)), scaled(x), gone
-
-    def doubles_of(x):
-        return x * 2.0
+        return f(x * 2.0), scaled(x)
 
     x = doubles(3)
-    first, second, gone = made(3.0)
-    third, fourth, _ = made(5.0)
+    first, second = made(3.0)
+    third, fourth = made(5.0)
     gc.collect()
-    assert gone() is None or True
     (first + second + third + fourth).sum().backward()
     assert x.grad.tolist() == [2 * 3 + 3 + 2 * 5 + 5.0] * 3
 

@@ -313,7 +313,7 @@ def custom_call(op, words):
             bump(op, target)
         incref(target)
         store(outs, target)
-    take_inputs_back(o, inner, code != 0)
+    take_inputs_back(o, inner, code == -1)
     if code == 0 and recorded:
         code = attempt(symbol("record_custom"), op, words, outs)
     if code:
