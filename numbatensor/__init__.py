@@ -15,6 +15,7 @@ from numbatensor import (
     publish,
     python_rules,
     refusals,
+    ufuncs,
     version_error,
 )
 from numbatensor.autograd.modes import (
@@ -42,6 +43,7 @@ from numbatensor.creation import (
     zeros,
     zeros_like,
 )
+from numbatensor.custom_op import custom_op
 from numbatensor.dtypes import (
     bool,
     double,

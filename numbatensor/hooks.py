@@ -177,14 +177,19 @@ def summable(got, shape):
     return lead >= 0 and all(n in (1, m) for n, m in zip(shape, got[lead:], strict=True))
 
 
-def check_shape(node, i, grad):
-    """Fail where a hook gave a gradient, for an input that had none, which cannot be one of it."""
+def input_shape(node, i):
+    """The shape of input i of a node, or None where its gradient goes nowhere."""
     edge = view_record(int(view_record(node, Node)["edges"]) + i * Edge.itemsize, Edge)
     if not edge["node"]:
-        return
+        return None
     output = view_record(node_entries.output_record(int(edge["node"]), int(edge["output_nr"])), Output)
-    shape, got = [int(n) for n in output["shape"][: output["ndim"]]], list(grad.shape)
-    if not summable(got, shape):
+    return [int(n) for n in output["shape"][: output["ndim"]]]
+
+
+def check_shape(node, i, grad):
+    """Fail where a hook gave a gradient, for an input that had none, which cannot be one of it."""
+    shape, got = input_shape(node, i), list(grad.shape)
+    if shape is not None and not summable(got, shape):
         raise RuntimeError(
             f"a hook of {node_entries.node_box(node).name()} returned an invalid gradient at index {i} - got {got} but expected shape "
             f"compatible with {shape}"

@@ -263,7 +263,8 @@ def saver(node, n, which):
             else "a tensor"
         )
         return state.name.removesuffix("Backward"), state.name, what
-    return op.name, op.node_name().removesuffix("Backward0"), f"`{op.inputs[which - 1]}`" if which else "its output"
+    what = f"`{op.inputs[which - 1]}`" if which > 0 else f"its output {-which}" if n["outputs"] > 1 else "its output"
+    return op.name, op.node_name().removesuffix("Backward0"), what
 
 
 def digest(s):

@@ -7,6 +7,7 @@ from numbatensor.core import graph, node_entries, pass_entries
 from numbatensor.core.modes import ANOMALY, CHECK_NAN, get_mode
 from numbatensor.core.python import callback
 from numbatensor.core.records import Attribute, Node, Saved, view_record
+from numbatensor.core.rules import CUSTOM
 from numbatensor.hooks import after_rule, unpacked
 from numbatensor.op import BY_ADDRESS, Joined, needs_of, plain
 
@@ -59,6 +60,8 @@ def run_rule(node, call):
 def gradients(node, record, grads, wanted):
     """The gradients of a node's inputs, None where they are not wanted."""
     op = BY_ADDRESS[int(record["op"])]
+    if op.row["rule_kind"][0] == CUSTOM:
+        return op.gradients(node, grads, wanted)
     if isinstance(op, Joined):
         return split(record, grads[0], wanted)
     state = node_entries.state_of(node)

@@ -17,7 +17,7 @@ from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.hollow import EmptyBox, hollow
-from numbatensor.messages import strided
+from numbatensor.messages import long_name, strided
 from numbatensor.ops import views
 
 
@@ -262,11 +262,12 @@ class Tensor(TensorBase):
             return made.astype(dtype)
         return made.copy() if copy else made
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        name = UFUNCS.get(ufunc.__name__)
-        if method != "__call__" or kwargs or name is None:
-            return NotImplemented
-        return functions[name](*[as_operand(x) for x in inputs])
+    @property
+    def __cuda_array_interface__(self):
+        raise AttributeError(
+            f"Can't get __cuda_array_interface__ on non-CUDA tensor type: numbatensor.{long_name(self.dtype.code)}Tensor. A kernel of "
+            "@cuda.jit needs memory of the GPU, and this Tensor is on the CPU."
+        )
 
     def tolist(self):
         """The elements as nested lists of Python numbers."""
@@ -533,29 +534,6 @@ def from_numpy(array):
 
 # ops as functions and methods
 
-UFUNCS = {
-    "add": "add",
-    "subtract": "sub",
-    "multiply": "mul",
-    "true_divide": "div",
-    "divide": "div",
-    "negative": "neg",
-    "exp": "exp",
-    "log": "log",
-    "sqrt": "sqrt",
-    "tanh": "tanh",
-    "sin": "sin",
-    "cos": "cos",
-    "power": "pow",
-    "absolute": "abs",
-    "matmul": "matmul",
-    "equal": "eq",
-    "not_equal": "ne",
-    "less": "lt",
-    "less_equal": "le",
-    "greater": "gt",
-    "greater_equal": "ge",
-}
 functions: dict = {}  # by name; `publish.py` puts them here
 
 

@@ -31,7 +31,7 @@ LAYERS = [
         "numbatensor.graph_svg",
         "numbatensor.version_error",
     ],
-    ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.autograd"],
+    ["numbatensor.printing", "numbatensor.publish", "numbatensor.tensor", "numbatensor.ufuncs", "numbatensor.autograd"],
     ["numbatensor.refusals", "numbatensor.index_refusals"],
     [
         "numbatensor.index_refusals",
@@ -50,6 +50,7 @@ LAYERS = [
         "numbatensor.serialization",
     ],
     ["numbatensor.nopython"],
+    ["numbatensor.custom_op"],
     ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]

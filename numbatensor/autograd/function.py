@@ -16,6 +16,7 @@ from numbatensor.messages import freed, inference_save
 from numbatensor.op import Recorded
 from numbatensor.tensor import Tensor
 
+TWICE = "trying to differentiate twice a function that was marked with @once_differentiable"
 FUNCTION = Recorded("function", "A custom function.", samples="its users write it").internal().backward()
 
 
@@ -315,15 +316,22 @@ def record(cls, ctx, args, outputs, made):
 
 
 class Once(Function):
-    """Its arguments, which cannot be differentiated again."""
+    """Its arguments, which cannot be differentiated again: a message says why."""
 
     @staticmethod
-    def forward(ctx, anchor, *tensors):
+    def forward(ctx, message, anchor, *tensors):
+        ctx.message = message
         return tuple(t if t is None else t.clone() for t in tensors)
 
     @staticmethod
     def backward(ctx, *grads):
-        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        raise RuntimeError(ctx.message)
+
+
+def differentiated_once(made, sources, message):
+    """Tensors that were made of others unrecorded: where one of those is part of a graph, tensors that refuse to be differentiated."""
+    anchors = [t for t in sources if isinstance(t, Tensor) and t.requires_grad]
+    return Once.apply(message, anchors[0], *made) if get_grad() and anchors else made
 
 
 def once_differentiable(backward):
@@ -336,11 +344,8 @@ def once_differentiable(backward):
     def wrapped(ctx, *grads):
         with no_grad():
             made = backward(ctx, *grads)
-        anchors = [g for g in grads if isinstance(g, Tensor) and g.requires_grad]
-        if not get_grad() or not anchors:
-            return made
         several = isinstance(made, tuple)
-        marked = Once.apply(anchors[0], *(made if several else (made,)))
+        marked = differentiated_once(made if several else (made,), grads, TWICE)
         return marked if several else marked[0]
 
     return wrapped

@@ -10,7 +10,7 @@ import traceback
 import numpy as np
 from numba import njit, types
 
-from numbatensor.core import compiled, compiled_parts
+from numbatensor.core import compiled, compiled_parts, custom_ops
 from numbatensor.core.compiler import address, declared, external, native, publish, symbol
 from numbatensor.core.entries import field
 from numbatensor.core.memory import load, malloc, store
@@ -133,4 +133,4 @@ for name in ("load_cell", "put_away"):
     address(name)  # these two have no cells: one fills them, and one runs while an error is set
 
 
-assert compiled and compiled_parts and alias and box and field  # reached through their symbols
+assert compiled and compiled_parts and custom_ops and alias and box and field  # reached through their symbols

@@ -152,6 +152,9 @@ def cache_folder():
 FOLDER = cache_folder() if private.CAN_KEEP else None
 CORE = FOLDER and FOLDER / stamp()  # links to the core's object code of these very sources
 
+# Numba registers this when it first compiles; code from the disk must find it before.
+llvm.add_symbol("NRT_MemInfo_call_dtor", private.destroy)
+
 
 def before_fork():
     """Wait until no other thread compiles: in the child, the locks that it holds would never be released."""

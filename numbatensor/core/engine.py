@@ -7,6 +7,7 @@ from numba import njit
 
 from numbatensor.core.accumulation import accumulate, fitted, only_owner
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
+from numbatensor.core.custom_ops import custom_gradients
 from numbatensor.core.graph import (
     ACCUMULATED,
     EDGE,
@@ -40,7 +41,16 @@ from numbatensor.core.records import (
     tensor_at,
     visit_at,
 )
-from numbatensor.core.rules import NONE, PYTHON, SPLIT, recordable, run_rule_natively, run_rule_recorded, split_part
+from numbatensor.core.rules import (
+    CUSTOM,
+    NONE,
+    PYTHON,
+    SPLIT,
+    recordable,
+    run_rule_natively,
+    run_rule_recorded,
+    split_part,
+)
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN
 from numbatensor.core.tensors import empty, same_shape, shape_of
 from numbatensor.core.visits import discover, find_visit, leave, pop_ready, prune, push_ready, start_call
@@ -113,6 +123,28 @@ def reads_as_tensors(n, o):
 
 
 @native
+def run_custom_rule(call_address, v):
+    """Run the backward of a node of a custom op, and send on what it gives."""
+    c, visit = call_at(call_address), visit_at(v)
+    n = node_at(visit.node)
+    needs = malloc(16 * n.inputs + 8)
+    results = needs + 8 * n.inputs
+    for i in range(n.inputs):
+        store(needs + 8 * i, 1 if wanted(c, call_address, edge_at(n.edges + i * EDGE).node) else 0)
+    failed = attempt(symbol("custom_gradients"), visit.node, visit.grads, needs, results) == -1
+    for i in range(n.inputs):
+        e, grad = edge_at(n.edges + i * EDGE), load(results + 8 * i)
+        if failed or e.node == 0:
+            decref(grad)
+        elif grad:
+            failed = attempt(symbol("deliver"), call_address, e.node, e.output_nr, grad) == -1
+    free(needs)
+    if failed:
+        fail()
+    return 0
+
+
+@native
 def step(call_address, v):
     """Send a node's gradient on to its inputs."""
     c, visit = call_at(call_address), visit_at(v)
@@ -134,9 +166,9 @@ def step(call_address, v):
     if n.slow & PREHOOKS:
         call_python("run_prehooks", node, call_address)
     o = op_at(n.op)
-    python, split = c.watch | n.slow & POSTHOOKS != 0, o.rule_kind[0] == SPLIT
-    python |= c.create_graph and split | n.slow & UNPACKED
-    for i in range(0 if split else n.inputs):
+    python, split, custom = c.watch | n.slow & POSTHOOKS != 0, o.rule_kind[0] == SPLIT, o.rule_kind[0] == CUSTOM
+    python |= c.create_graph and split | custom | n.slow & UNPACKED
+    for i in range(0 if split | custom else n.inputs):
         python |= i >= INPUTS or (o.rule_kind[i] == PYTHON and edge_at(n.edges + i * EDGE).node != 0)
     if c.create_graph and not python:
         python = not reads_as_tensors(n, o)
@@ -155,6 +187,8 @@ def step(call_address, v):
                 part = split_part(visit.grad, load(n.attributes), start, length, load(n.attributes + 8))
                 deliver(call_address, e.node, e.output_nr, part)
             start += length
+    elif custom:
+        run_custom_rule(call_address, v)
     else:
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
@@ -355,4 +389,4 @@ def backward_from(root):
     return 0
 
 
-assert run_pass and root_node
+assert run_pass and root_node and custom_gradients and deliver  # reached through their symbols

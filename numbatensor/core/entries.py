@@ -3,7 +3,7 @@
 from numba import njit
 
 from numbatensor.core.collection import forget_variable
-from numbatensor.core.compiler import external, native, symbol
+from numbatensor.core.compiler import native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.graph import (
     is_ambiguous,
@@ -22,7 +22,9 @@ from numbatensor.core.python import (
     call_python,
     entry,
     from_long,
+    new_tuple,
     none,
+    set_item,
     tuple_item,
     tuple_size,
     unboxed,
@@ -46,10 +48,7 @@ from numbatensor.core.tensors import (
     same_shape,
     zero,
 )
-from numbatensor.core.writes import bump, extent, write, write_number
-
-new_tuple = external("PyTuple_New", 1)
-set_item = external("PyTuple_SetItem", 3, small=True)
+from numbatensor.core.writes import bump, check_write, extent, write, write_number
 
 
 @njit
@@ -286,6 +285,15 @@ def box_of(self, args, count):
         return none()
     incref(t)
     return box(t)
+
+
+@entry
+def begin_write(self, args, count):
+    """(x, writer): count a write outside of the graph that is to come, if x may be written"""
+    t = unboxed(argument(args, 0))
+    check_write(0, t, 0)
+    bump(as_long(argument(args, 1)), t)
+    return none()
 
 
 @entry

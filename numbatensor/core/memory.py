@@ -272,6 +272,16 @@ def decref(block):
             destroy(block)
 
 
+destroy_foreign = external("NRT_MemInfo_call_dtor", 1, types.none)
+
+
+@njit
+def release_foreign(block):
+    """One owner less of a block that numba made."""
+    if atomic_add(block, -1) == 1:
+        destroy_foreign(block)
+
+
 @njit
 def note_bytes(here, change):
     """Account for memory that tensors hold, in this thread's record."""

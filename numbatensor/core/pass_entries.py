@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from numbatensor.core.compiler import attempt, external, fail, native, symbol
+from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.engine import deliver, leave, start_call, wanted
 from numbatensor.core.graph import (
     EDGE,
@@ -24,7 +24,9 @@ from numbatensor.core.python import (
     entry,
     from_long,
     is_tensor,
+    new_tuple,
     none,
+    set_item,
     tuple_item,
     tuple_size,
     unboxed,
@@ -40,9 +42,6 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.rules import undo_view_recorded
 from numbatensor.core.visits import GRADS, find_visit
-
-new_tuple = external("PyTuple_New", 1)
-set_item = external("PyTuple_SetItem", 3, small=True)
 
 
 @njit

@@ -38,6 +38,7 @@ VITAL = {
         "CPUCallConv.call_function",
         "CPUCallConv.return_status_propagate",
         "CPUCallConv.return_exc",
+        "CPUCallConv.raise_error",
         "CPUCallConv.set_static_user_exc",
         "CPUCallConv.check_try_status",
         "CPUCallConv._return_errcode_raw",
@@ -49,7 +50,12 @@ VITAL = {
         "JITCodeLibrary.add_linking_library",
         "JITCodeLibrary.finalize",
     ],
+    "numba.core.runtime._nrt_python": ["c_helpers"],
 }
+PASSING_ON = {
+    "numba.np.ufunc.dufunc",
+    "numba.np.ufunc.gufunc",
+}  # modules whose functions call ours with the user's arguments
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
 
@@ -77,6 +83,7 @@ def check():
 
 
 check()
+destroy = importlib.import_module("numba.core.runtime._nrt_python").c_helpers["MemInfo_call_dtor"]
 cpu = registry.cpu_target
 compile_extra, Flags = compiler.compile_extra, compiler.Flags
 CAN_KEEP = all(hasattr(JITCodeLibrary, name) for name in KEEPING)
@@ -116,6 +123,7 @@ def address_of_loop(result):
 
 __all__ = [
     "CAN_KEEP",
+    "PASSING_ON",
     "RETCODE_USEREXC",
     "BaseLower",
     "FastMathOptions",

@@ -53,6 +53,8 @@ gil_held = external("PyGILState_Check", 0, small=True)
 tuple_size = external("PyTuple_Size", 1)
 tuple_item = external("PyTuple_GetItem", 2)
 from_long = external("PyLong_FromLongLong", 1)
+new_tuple = external("PyTuple_New", 1)
+set_item = external("PyTuple_SetItem", 3, small=True)
 
 for kind in (bool, int, float, tuple):
     publish(f"type_{kind.__name__}", id(kind))
@@ -109,6 +111,9 @@ CALLBACKS = (
     "keep_site",
     "mistyped",
     "forget_frames",
+    "compile_backward",
+    "find_custom",
+    "custom_error",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

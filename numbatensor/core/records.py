@@ -31,11 +31,11 @@ Block = np.dtype(header)
 
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
-# something was saved (see write_log.py), or 0. `inference`: made in inference mode.
+# something was saved (see write_log.py), or 0. `inference`: made in inference mode. `meminfo`: numba's block whose memory this is, or 0.
 Storage = np.dtype(
     header
     + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
-    + words("inference")
+    + words("inference", "meminfo")
 )
 
 # `node` and `output_nr`: where this tensor's gradient comes from; a leaf's node holds its `.grad`.
@@ -147,6 +147,14 @@ Op = np.dtype(
 SIZE, COUNT = OPERANDS + 1, OPERANDS + 2
 POINTWISE, STRUCTURED, VIEW = range(3)  # kinds of op
 
+# A custom op for the types of its arguments: a row, which its nodes name as their op, and what calls need. `forward`, `backward`: code
+# ``(words, results)`` (see custom_ops.py); `backward` is 0 until it is first used. `plan`: address of a word for each parameter, what
+# it is (as in Arguments); one for each, whether it is saved; one for each output, whether it is float; one for each, whether it is saved.
+Custom = np.dtype(
+    [(name, *field) for name, *field in Op.descr]
+    + words("forward", "backward", "parameters", "outputs", "plan", "differentiable", "several", "in_place", "nogil")
+)
+
 # An instruction of a rule's program: an op, and where each of its arguments comes from.
 Source = np.dtype(words("origin", "value", "kind"))
 Instruction = np.dtype(words("op", "count") + [("sources", Source, OPERANDS)])
@@ -255,8 +263,27 @@ def at(dtype):
     call_at,
     state_at,
     local_at,
+    custom_at,
 ) = map(
-    at, (Block, Storage, Tensor, Node, Output, Edge, Saved, Op, Frame, Arguments, Attribute, Visit, Call, State, Local)
+    at,
+    (
+        Block,
+        Storage,
+        Tensor,
+        Node,
+        Output,
+        Edge,
+        Saved,
+        Op,
+        Frame,
+        Arguments,
+        Attribute,
+        Visit,
+        Call,
+        State,
+        Local,
+        Custom,
+    ),
 )
 
 
@@ -274,7 +301,7 @@ def on_stack(dtype):
     return place
 
 
-new_frame, new_arguments, new_call = map(on_stack, (Frame, Arguments, Call))
+new_frame, new_arguments, new_call, new_view = map(on_stack, (Frame, Arguments, Call, Tensor))
 
 
 def view_record(address, dtype):

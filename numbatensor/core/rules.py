@@ -31,7 +31,7 @@ from numbatensor.core.records import (
 from numbatensor.core.table import kernel_of, runner
 from numbatensor.core.tensors import alias, empty, is_packed, like, same_shape, shape_of, zero
 
-NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT = range(7)  # kinds of rule
+NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT, CUSTOM = range(8)  # kinds of rule
 GRAD, SAVED_VALUE, KEPT, RESULT, CONSTANT = range(5)  # origins of an instruction's argument
 INSTRUCTION, SOURCE, SOURCES = Instruction.itemsize, 24, 16
 MOST = 24  # instructions of one program

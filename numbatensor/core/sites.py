@@ -13,6 +13,7 @@ from numba import njit, types
 
 from numbatensor.core.compiler import external, native, publish, symbol
 from numbatensor.core.memory import load, store
+from numbatensor.core.private import PASSING_ON
 from numbatensor.core.python import add_reference, call_python, callback, drop_reference, gil_held
 from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
@@ -126,9 +127,9 @@ def keep_code(code):
 
 
 def register_library():
-    """Make the frames of the modules loaded so far count as the library's."""
+    """Make the frames of the modules loaded so far count as the library's, and Numba's that pass Tensors on."""
     for name, module in list(sys.modules.items()):
-        if name.split(".")[0] == "numbatensor" and module is not None:
+        if (name.split(".")[0] == "numbatensor" or name in PASSING_ON) and module is not None:
             address = id(module.__dict__)
             k = (address >> 4) % LIBRARY
             while library[k] and library[k] != address:

@@ -16,6 +16,7 @@ from numbatensor.core.memory import (
     local,
     memset,
     note_bytes,
+    release_foreign,
 )
 from numbatensor.core.modes import inference_bit
 from numbatensor.core.pool import LARGE, LARGEST, allocate_large, free_large
@@ -37,7 +38,9 @@ def end_storage(here, storage):
         release_handle(s.owner)
     else:
         note_bytes(here, -s.nbytes)
-        if s.nbytes >= LARGE:
+        if s.meminfo:
+            release_foreign(s.meminfo)
+        elif s.nbytes >= LARGE:
             free_large(s.data, s.nbytes)
 
 
@@ -84,9 +87,21 @@ def new_storage(here, nbytes):
             give_back(here, s)
             return 0
     r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
-    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = 0
+    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = 0
     note_bytes(here, nbytes)
     local_at(here).tensors += STORAGE_COUNT
+    return s
+
+
+@njit
+def storage_over(here, data, nbytes, meminfo):
+    """A storage over memory that a block of numba's owns, of which it becomes an owner; 0 where there is no room for it."""
+    s = new_storage(here, 0)
+    if s:
+        r = storage_at(s)
+        incref(meminfo)
+        r.data, r.nbytes, r.meminfo = data, nbytes, meminfo
+        note_bytes(here, nbytes)
     return s
 
 

@@ -21,6 +21,7 @@ from numbatensor.nopython.tensor_type import (
     NUMBA,
     DtypeType,
     TensorType,
+    array_over,
     load_field,
     record_of,
     tensor_of,
@@ -233,18 +234,10 @@ def numpy(context, builder, sig, args):
     """An array over the tensor's memory, which keeps the tensor alive; it counts as a write, and writes through it are noticed."""
     kind, record = sig.args[0], record_of(builder, args[0])
     data = invoke_cell(context, builder, "compiled_numpy", [record, site(context, builder)])
-    made = context.make_array(sig.return_type)(context, builder)
-    stored = context.get_data_type(NUMBA[kind.dtype])
     sizes = [load_field(builder, record, "shape", i) for i in range(kind.ndim)]
     steps = [load_field(builder, record, "strides", i) for i in range(kind.ndim)]
-    made.data = builder.inttoptr(data, stored.as_pointer())
-    made.shape = cgutils.pack_array(builder, sizes, word)
-    made.strides = cgutils.pack_array(builder, steps, word)
-    made.itemsize = word(dtypes.ALL[kind.dtype].itemsize)
-    made.nitems = load_field(builder, record, "numel")
-    made.meminfo = builder.inttoptr(record, cgutils.voidptr_t)
-    made.parent = cgutils.get_null_value(made.parent.type)
-    return impl_ret_borrowed(context, builder, sig.return_type, made._getvalue())
+    made = array_over(context, builder, sig.return_type, record, data, sizes, steps)
+    return impl_ret_borrowed(context, builder, sig.return_type, made)
 
 
 PYTHON = {  # methods that Python's code runs: the types of their results

@@ -1,0 +1,358 @@
+"""Custom ops and Numba: the native code of their forward and backward, and calls of them in users' compiled code."""
+
+from llvmlite import ir
+from numba import njit
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_new_ref
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from numbatensor import dtypes
+from numbatensor.core import private
+from numbatensor.core.compiler import address, held, i64, word
+from numbatensor.core.records import RANK
+from numbatensor.core.tensors import FLOAT32
+from numbatensor.nopython.calls import (
+    as_word,
+    call_native,
+    invoke_cell,
+    put_word,
+    room_for,
+    site,
+    with_gil,
+    without_gil,
+)
+from numbatensor.nopython.results import is_none, plain
+from numbatensor.nopython.tensor_type import (
+    NUMBA,
+    TensorType,
+    array_over,
+    load_field,
+    load_word,
+    own,
+    record_of,
+    tensor_of,
+)
+
+# Kinds of arguments: of a Tensor `TensorType.kind`; else minus the number that `Arguments` has for them.
+NUMBERS = {-1: types.boolean, -2: types.int64, -3: types.float64, -4: types.none}
+
+
+def tensor_type(kind):
+    return TensorType(kind & 255, (kind >> 8) - 1)
+
+
+def seen_as(kind, writable=False):
+    """What users' functions are given for an argument: a contiguous array, or a number, which a Tensor of no dimensions is too."""
+    if kind < 0:
+        return NUMBERS[kind]
+    t = tensor_type(kind)
+    return types.Array(NUMBA[t.dtype], t.ndim, "C", readonly=not writable) if t.ndim else NUMBA[t.dtype]
+
+
+def kind_of_result(kind):
+    """The kind of Tensor that an array or number becomes; None where there is none."""
+    kind = types.unliteral(kind)
+    dtype, ndim = (kind.dtype, kind.ndim) if isinstance(kind, types.Array) else (kind, 0)
+    return TensorType(NUMBA.index(dtype), ndim).kind if dtype in NUMBA and ndim <= RANK else None
+
+
+def returned(function, kinds, name):
+    """The types that a user's function returns for arguments of types, and whether they come as a tuple."""
+    call = types.Dispatcher(function).get_call_type(private.cpu.typing_context, tuple(kinds), {})
+    if call is None:
+        raise TypeError(f"{name} has no signature for ({', '.join(map(str, kinds))})")
+    several = isinstance(call.return_type, types.BaseTuple)
+    return list(call.return_type) if several else [call.return_type], several
+
+
+# what a user's function is given, made from words: a type, and the places of its words; or of those of a tuple
+
+
+def given(context, builder, kind, source, words):
+    if isinstance(kind, types.BaseTuple):
+        parts = [given(context, builder, k, s, words) for k, s in zip(kind, source, strict=True)]
+        return context.make_tuple(builder, kind, parts)
+    is_tensor, place = source
+    value = load_word(builder, words, 8 * place)
+    if isinstance(kind, types.Array):
+        sizes = [load_field(builder, value, "shape", i) for i in range(kind.ndim)]
+        steps = [word(dtypes.ALL[NUMBA.index(kind.dtype)].itemsize)]
+        for size in reversed(sizes[1:]):
+            steps.insert(0, builder.mul(steps[0], size))
+        own(builder, value)
+        return array_over(context, builder, kind, value, load_field(builder, value, "data"), sizes, steps)
+    if is_tensor and kind != types.none:
+        place = load_field(builder, value, "data")
+        return context.unpack_value(builder, kind, builder.inttoptr(place, context.get_data_type(kind).as_pointer()))
+    if kind == types.boolean:
+        return builder.icmp_signed("!=", value, word(0))
+    if kind == types.float64:
+        return builder.bitcast(value, ir.DoubleType())
+    return context.get_dummy_value() if kind == types.none else value
+
+
+def reader(kinds, sources):
+    whole = types.BaseTuple.from_types(tuple(kinds))
+
+    @intrinsic
+    def read(typingctx, words):
+        return whole(i64), lambda context, builder, sig, args: given(context, builder, whole, sources, args[0])
+
+    return read
+
+
+# tensors of what it returns
+
+
+def give(context, builder, kind, value, words, code):
+    """Put a tensor of an array or number at a place; `words`: the first three arguments of `custom_result`, and the wanted dtype."""
+    if isinstance(kind, types.Optional):
+        inner = context.make_helper(builder, kind, value)
+        with builder.if_then(inner.valid):
+            give(context, builder, kind.type, inner.data, words, code)
+        return
+    *words, dtype = words
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        sizes = [*cgutils.unpack_tuple(builder, array.shape), *cgutils.unpack_tuple(builder, array.strides)]
+        data, meminfo = (builder.ptrtoint(p, word) for p in (array.data, array.meminfo))
+    else:
+        value, kind = context.cast(builder, value, kind, NUMBA[dtype]), NUMBA[dtype]
+        place = cgutils.alloca_once(builder, context.get_data_type(kind))
+        context.pack_value(builder, kind, value, place)
+        sizes, data, meminfo = [], builder.ptrtoint(place, word), word(0)
+    geometry, ndim = room_for(builder, len(sizes)), len(sizes) // 2
+    for k, size in enumerate(sizes):
+        put_word(builder, geometry, 8 * k, size)
+    args = [*words, data, word(dtype), word(ndim), geometry, meminfo]
+    status, found = call_native(context, builder, word(address("custom_result")), args)
+    found = builder.select(status.is_error, word(-1), found)
+    with builder.if_then(builder.icmp_signed("==", builder.load(code), word(0))):
+        builder.store(found, code)
+
+
+def writer(row, wanted):
+    """`wanted`: the dtype of each result, or None for what is dropped; 1 + the output is the code of one that shows an argument."""
+
+    @intrinsic
+    def write(typingctx, words, results, value):
+        def codegen(context, builder, sig, args):
+            words, results, value = args
+            several = isinstance(sig.args[2], types.BaseTuple)
+            parts = cgutils.unpack_tuple(builder, value) if several else [value]
+            code = cgutils.alloca_once_value(builder, word(0))
+            for k, (kind, dtype) in enumerate(zip(sig.args[2] if several else [sig.args[2]], wanted, strict=True)):
+                if dtype is not None:
+                    place = builder.add(results, word(8 * k))
+                    one = cgutils.alloca_once_value(builder, word(0))
+                    give(context, builder, kind, parts[k], [word(row), words, place, dtype], one)
+                    found = builder.load(one)
+                    found = builder.select(builder.icmp_signed(">", found, word(0)), word(k + 1), found)
+                    first = builder.icmp_signed("==", builder.load(code), word(0))
+                    builder.store(builder.select(first, found, builder.load(code)), code)
+            return builder.load(code)
+
+        return i64(i64, i64, value), codegen
+
+    return write
+
+
+def native_code(function, read, write):
+    """The address of code ``(words, results)`` around a user's function; its errors become Python's."""
+
+    def run(words, results):
+        return write(words, results, function(*read(words)))
+
+    inside = compiled(run)
+
+    @intrinsic
+    def guarded(typingctx, words, results):
+        def codegen(context, builder, sig, args):
+            status, code = call_native(context, builder, word(inside), args)
+            with cgutils.if_unlikely(builder, status.is_error):
+                state = with_gil(builder)
+                context.call_conv.raise_error(builder, context.get_python_api(builder), status)
+                without_gil(builder, state)
+            return builder.select(status.is_error, word(-1), code)
+
+        return i64(i64, i64), codegen
+
+    def guard(words, results):
+        return guarded(words, results)
+
+    return compiled(guard)
+
+
+def compiled(function):
+    """The address of a function of two words. Its code stays as long as the process: a node may outlive all who know of it."""
+    made = njit(function)
+    made.compile((i64, i64))
+    held.append(made)
+    return private.address_of_loop(made.overloads[(i64, i64)])
+
+
+def compile_forward(variant):
+    """The native code of a forward; the kinds of its results, and whether they are a tuple."""
+    op, kinds = variant.op, variant.kinds
+    seen = [seen_as(kind, op.in_place and i == 0) for i, kind in enumerate(kinds)]
+    read = reader(seen, [(kind >= 0, i) for i, kind in enumerate(kinds)])
+    parts, several = returned(op.function, seen, op.__name__)
+    if op.in_place:
+        if parts != [types.none]:
+            raise TypeError(
+                f"{op.__name__} writes its first argument in place, so its function must return nothing, not {parts}"
+            )
+        return native_code(op.function, read, writer(variant.address, [None])), [kinds[0]], False
+    results = [kind_of_result(kind) for kind in parts]
+    for kind, result in zip(parts, results, strict=True):
+        if result is None:
+            raise TypeError(
+                f"{op.__name__} must return arrays or numbers of the dtypes that Tensors have, or a tuple of them, not {kind}"
+            )
+    write = writer(variant.address, [result & 255 for result in results])
+    return native_code(op.function, read, write), results, several
+
+
+def sources_of(variant):
+    """What a backward is given, one by one: a type, and where it comes from (see `core/custom_ops.py`)."""
+    op, n, q = variant.op, len(variant.kinds), len(variant.results)
+    for k, kind in enumerate(variant.results):
+        yield (types.none if kind & 255 < FLOAT32 else seen_as(kind)), (True, n + q + k)
+    outs = [(seen_as(kind), (True, n + k)) for k, kind in enumerate(variant.results)]
+    for name in variant.given:
+        if name in op.inputs:
+            i = op.inputs.index(name)
+            yield seen_as(variant.kinds[i]), (variant.kinds[i] >= 0, i)
+        elif name == "needs":
+            yield types.UniTuple(types.boolean, n), [(False, n + 2 * q + i) for i in range(n)]
+        elif name == "out" and variant.several:
+            kinds, sources = zip(*outs, strict=True)
+            yield types.BaseTuple.from_types(kinds), list(sources)
+        else:
+            yield outs[int(name.removeprefix("out") or 0)]
+
+
+def compile_backward(variant):
+    """The native code of a backward."""
+    op = variant.op
+    function = op.backward_function
+    kinds, sources = zip(*sources_of(variant), strict=True)
+    parts, several = returned(function, kinds, f"the backward of {op.__name__}")
+    if len(parts) > len(op.inputs):
+        raise TypeError(f"the backward of {op.__name__} returned {len(parts)} gradients for {len(op.inputs)} inputs")
+    wanted = []
+    for kind, input, name in zip(parts, variant.kinds, op.inputs, strict=False):
+        kind = kind.type if isinstance(kind, types.Optional) else kind
+        dtype = input & 255 if input >= 0 and input & 255 >= FLOAT32 and not is_none(kind) else None
+        wanted.append(dtype)
+        if dtype is None:
+            continue
+        fits = kind_of_result(kind) == input
+        if tensor_type(input).ndim == 0:
+            fits = isinstance(kind, types.Number) and not isinstance(kind, types.Complex) or fits
+        if not fits:
+            raise TypeError(
+                f"the backward of {op.__name__} returned {kind} as the gradient of `{name}`, a {tensor_type(input).shown}: give an array "
+                "(or of a Tensor of no dimensions a number) of its dtype and rank"
+            )
+    return native_code(function, reader(kinds, sources), writer(0, wanted))
+
+
+# calls in users' compiled code
+
+
+class CustomOpType(types.Callable, types.Opaque):
+    """A custom op; its value says nothing."""
+
+    def __init__(self, op):
+        self.op = op
+        super().__init__(f"numbatensor.custom_op({op.__name__} at {id(op):#x})")
+
+    @property
+    def key(self):
+        return self.op
+
+    def get_call_type(self, context, args, kws):
+        op = self.op
+        try:
+            bound = op.signature.bind(*args, **kws)
+        except TypeError as error:
+            raise TypingError(f"{op.__name__}(): {error}") from None
+        kinds = [bound.arguments.get(p.name, types.Omitted(p.default)) for p in op.signature.parameters.values()]
+        variant = variant_of(op, kinds)
+        results = [tensor_type(kind) for kind in variant.results]
+        if op.in_place:
+            result = kinds[0]
+        else:
+            result = types.BaseTuple.from_types(tuple(results)) if variant.several else results[0]
+        return signature(result, *kinds, recvr=self).replace(pysig=op.signature)
+
+    def get_call_signatures(self):
+        return [], True
+
+    def get_impl_key(self, sig):
+        return "numbatensor.custom_op"
+
+
+register_model(CustomOpType)(models.OpaqueModel)
+
+
+def variant_of(op, kinds):
+    """What a custom op is for arguments of types."""
+    found = []
+    for kind, name in zip(kinds, op.inputs, strict=True):
+        bare = plain(kind)
+        value = kind.value if isinstance(kind, types.Omitted) else None
+        if isinstance(bare, TensorType):
+            if bare.ndim is None:
+                raise TypingError(f"{op.__name__}(): the rank of `{name}` is not known here, and an array's must be")
+            found.append(bare.kind)
+        elif isinstance(kind, types.Omitted):
+            found.append(
+                -(4 if value is None else 1 if isinstance(value, bool) else 2 if isinstance(value, int) else 3)
+            )
+        elif is_none(kind):
+            found.append(-4)
+        elif isinstance(bare, types.Boolean):
+            found.append(-1)
+        elif isinstance(bare, (types.Integer, types.Float)):
+            found.append(-2 if isinstance(bare, types.Integer) else -3)
+        else:
+            raise TypingError(f"{op.__name__}(): `{name}` must be a Tensor, a number or None, not {bare}")
+    return op.variant(tuple(found))
+
+
+def row_of(context, builder, variant):
+    """The address of a custom op's row: by name where code that Numba keeps on the disk can find it so in another process."""
+    if not variant.op.has_name():
+        return builder.ptrtoint(context.add_dynamic_addr(builder, variant.address, info="custom op"), word)
+    module = builder.module
+    cell = cgutils.add_global_variable(module, word, module.get_unique_name("numbatensor_custom"))
+    cell.linkage, cell.initializer = "internal", word(0)
+    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(cell), word(0))):
+        text = builder.ptrtoint(context.insert_const_string(module, variant.text()), word)
+        builder.store(invoke_cell(context, builder, "compiled_find_custom", [text]), cell)
+    return builder.load(cell)
+
+
+@lower_builtin("numbatensor.custom_op", types.VarArg(types.Any))
+def call_custom_op(context, builder, sig, args):
+    op, kinds, args = sig.args[0].op, sig.args[1:], args[1:]
+    variant = variant_of(op, kinds)
+    row = row_of(context, builder, variant)
+    n, q = len(kinds), len(variant.results)
+    words = room_for(builder, 2 * n + q)
+    for i, (kind, value) in enumerate(zip(kinds, args, strict=True)):
+        is_tensor = isinstance(kind, TensorType)
+        put_word(
+            builder, words, 8 * i, record_of(builder, value) if is_tensor else as_word(context, builder, kind, value)[1]
+        )
+    invoke_cell(context, builder, "compiled_custom", [row, words, site(context, builder)])
+    made = [
+        tensor_of(context, builder, tensor_type(kind), load_word(builder, words, 8 * (2 * n + k)))
+        for k, kind in enumerate(variant.results)
+    ]
+    value = context.make_tuple(builder, sig.return_type, made) if variant.several else made[0]
+    return impl_ret_new_ref(context, builder, sig.return_type, value)
