@@ -14,7 +14,7 @@ from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
 from numbatensor.core.memory import atomic_add, decref, incref, load
-from numbatensor.core.modes import get_specific, grad_enabled, set_modes, switch_grad
+from numbatensor.core.modes import grad_enabled, set_modes, switch_grad
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import (
     call_python,
@@ -31,6 +31,7 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.sites import enter_site, leave_site, writer
 from numbatensor.core.tensors import FLOAT32, empty, zero
+from numbatensor.core.thread_words import get_specific
 from numbatensor.core.writes import bump
 
 BAD_KIND, NO_ITEM, BAD_INDEX, TOO_MANY, NEGATIVE_SIZE, NO_LEAF, NOT_FLOAT, NUMPY_GRAD, NO_LENGTH, NO_PRODUCT = range(10)

@@ -1,25 +1,12 @@
-"""What is true for one thread, as bits of a word under a pthread key, which compiled code reads in 2 ns."""
-
-import ctypes
+"""What is true for one thread, as bits of a word of its own."""
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 
-from numbatensor.core.compiler import external, publish, symbol
+from numbatensor.core.compiler import publish, symbol
 from numbatensor.core.memory import atomic_add, load, store
 from numbatensor.core.python import argument, as_long, entry, from_long
-
-get_specific = external("pthread_getspecific", 1)
-set_specific = external("pthread_setspecific", 2, types.int64, small=True)
-
-
-def new_key():
-    """An array of one number: a key under which each thread keeps a word of its own, 0 at first."""
-    made = ctypes.c_uint()
-    if ctypes.CDLL(None).pthread_key_create(ctypes.byref(made), None):
-        raise ImportError("numbatensor: the C library has no thread key left")
-    return np.array([made.value], np.int64)
-
+from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
 key = new_key()
 publish("mode_key", key.ctypes.data)

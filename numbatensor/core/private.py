@@ -3,7 +3,8 @@
 What must be there is an error that names it. What there is a slower way round is said once, and gone round:
 
 - object code that cannot be had of a library (`CAN_KEEP`): nothing is kept on the disk, every process compiles for itself;
-- a pool whose compiled loop cannot be reached (`address_of_loop`): kernels run on one thread.
+- a pool whose compiled loop cannot be reached (`address_of_loop`): kernels run on one thread;
+- lowering that does not say where it is (`CAN_NOTE`): errors in users' compiled code name no line and leak what the function holds.
 """
 
 import ctypes
@@ -12,7 +13,7 @@ import operator
 import warnings
 
 import numba
-from numba.core import compiler, registry
+from numba.core import compiler, registry, typed_passes
 from numba.core import ir as numba_ir
 from numba.core.callconv import RETCODE_USEREXC
 from numba.core.codegen import JITCodeLibrary
@@ -20,8 +21,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
-from numba.core.lowering import BaseLower
+from numba.core.lowering import BaseLower, Lower
 from numba.extending import _Intrinsic
+from numba.parfors.parfor import Parfor
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
 VITAL = {
@@ -89,6 +91,36 @@ if not CAN_KEEP:
         stacklevel=2,
     )
 
+LOWERED = ("varmap", "loc"), ("_blk_local_varmap",)  # what `BaseLower` and `Lower` keep, where code is made
+PASSES = ("NativeLowering", "NativeParforLowering")
+
+
+def can_note():
+    """Whether the classes that make code can be extended, and hold what is read of them."""
+    known = zip(LOWERED, (BaseLower.__init__, Lower._find_singly_assigned_variable), strict=True)
+    holds = all(set(names) <= set(function.__code__.co_names) for names, function in known)
+    passes = [getattr(typed_passes, name, None) for name in PASSES]
+    return holds and all(isinstance(getattr(p, "lowering_class", None), property) for p in passes)
+
+
+try:
+    CAN_NOTE = can_note()
+except AttributeError:
+    CAN_NOTE = False
+if not CAN_NOTE:
+    warnings.warn(
+        f"numbatensor: Numba {numba.__version__} does not say where in a function it is: errors in compiled code name no line",
+        stacklevel=2,
+    )
+
+
+def extend_lowering(extend):
+    """Let Numba make code by classes that are made of its own, by a function from class to class."""
+    for name in PASSES:
+        chosen = getattr(typed_passes, name)
+        made = extend(chosen.lowering_class.fget(None))
+        chosen.lowering_class = property(lambda self, made=made: made)
+
 
 def keep(library):
     """Ask a library, before it is compiled, for object code that can be kept."""
@@ -118,13 +150,16 @@ def address_of_loop(result):
 
 __all__ = [
     "CAN_KEEP",
+    "CAN_NOTE",
     "RETCODE_USEREXC",
-    "BaseLower",
+    "Dispatcher",
     "FastMathOptions",
     "Flags",
+    "Parfor",
     "build_definitions",
     "compile_extra",
     "cpu",
+    "extend_lowering",
     "global_compiler_lock",
     "keep",
     "numba_ir",

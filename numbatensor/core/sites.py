@@ -13,8 +13,8 @@ from numba import njit, types
 
 from numbatensor.core.compiler import external, native, publish, symbol
 from numbatensor.core.memory import load, store
-from numbatensor.core.modes import get_specific, new_key, set_specific
 from numbatensor.core.python import add_reference, call_python, callback, drop_reference, gil_held
+from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
 LIBRARY, CODES, LIMIT = 512, 4096, 65536
 get_frame = external("PyEval_GetFrame", 0)
