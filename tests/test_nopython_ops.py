@@ -20,7 +20,9 @@ assert all_of_it()
 
 
 def in_place(case):
-    return isinstance(case.op, Pointwise) and hasattr(nt.Tensor, case.op.name + "_") and case.arrays[0].dtype.kind == "f"
+    return (
+        isinstance(case.op, Pointwise) and hasattr(nt.Tensor, case.op.name + "_") and case.arrays[0].dtype.kind == "f"
+    )
 
 
 @functools.cache
@@ -41,12 +43,16 @@ def in_compiled_code(case):
 
 
 def numbers(tensors):
-    return [None if t is None else t.detach().numpy().copy() for t in tensors]
+    return [t.detach().numpy().copy() if isinstance(t, nt.Tensor) else t for t in tensors]
 
 
 def same(a, b):
-    assert len(a) == len(b) and all(type(x) is type(y) for x, y in zip(a, b, strict=True))
-    assert all(x is None or (x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)) for x, y in zip(a, b, strict=True))
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        if isinstance(x, np.ndarray):
+            assert x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        else:
+            assert x == y  # an error's text, or None
 
 
 @each(RUN)
@@ -70,7 +76,7 @@ def derivatives(out, tensors):
         first = nt.autograd.grad((out * out).sum(), wanted, create_graph=True)
         return numbers([*first, *nt.autograd.grad(sum((g * g).sum() for g in first), wanted, allow_unused=True)])
     except RuntimeError as error:
-        return [np.array(str(error))]
+        return [str(error)]
 
 
 @each([c for c in RUN if any(c.wanted)])
@@ -96,20 +102,29 @@ def outcome(function, tensors):
     try:
         return numbers([function(*tensors)])
     except Exception as error:
-        return [np.array(f"{type(error).__name__}: {error}")]
+        return [f"{type(error).__name__}: {error}"]
 
 
 @each(RUN)
 def test_other_shapes_fare_as_in_python(case):
     """One operand larger, then every one without elements: the same error, or the same value."""
     compiled = in_compiled_code(case)
-    for change in (lambda k, t: nt.zeros([n + 2 for n in t.shape], dtype=t.dtype) if k else t, lambda k, t: t[:0] if t.ndim else t):
+    for change in (
+        lambda k, t: nt.zeros([n + 2 for n in t.shape], dtype=t.dtype) if k else t,
+        lambda k, t: t[:0] if t.ndim else t,
+    ):
         tensors = [change(k, t.detach()) for k, t in enumerate(case.tensors())]
         same(outcome(case, tensors), outcome(lambda *ts: compiled(*ts)[0], tensors))
 
 
 def kind_of(value):
-    return numba.typeof(value) if isinstance(value, (nt.Tensor, tuple)) else types.none if value is None else types.literal(value)
+    return (
+        numba.typeof(value)
+        if isinstance(value, (nt.Tensor, tuple))
+        else types.none
+        if value is None
+        else types.literal(value)
+    )
 
 
 def chosen():
@@ -147,7 +162,13 @@ def test_types_of_results(case, dtypes):
     for d in nt.dtypes.ALL:
         if not int(case.op.row["dtypes"]) >> d.code & 1:
             with pytest.raises(numba.TypingError, match=rf"{case.op.name}\b.*\b{d.name}"):
-                typed(case.op, [kind_of(nt.ones(2, 2, dtype=d)) if isinstance(v, np.ndarray) else kind_of(v) for v in case.arguments])
+                typed(
+                    case.op,
+                    [
+                        kind_of(nt.ones(2, 2, dtype=d)) if isinstance(v, np.ndarray) else kind_of(v)
+                        for v in case.arguments
+                    ],
+                )
 
 
 @pytest.mark.parametrize("x, y", itertools.product(nt.dtypes.ALL, repeat=2), ids=lambda d: d.name)

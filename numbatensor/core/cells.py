@@ -5,14 +5,28 @@ process that has not compiled anything yet. Beside them what such code needs of 
 """
 
 import ctypes
+import re
 import traceback
 
 import numpy as np
 
 from numbatensor.core import compiled, compiled_parts, loops
-from numbatensor.core.compiler import address, attempt, declared, fail, native, publish, symbol
+from numbatensor.core.compiler import (
+    CORE,
+    ROOT,
+    address,
+    attempt,
+    declared,
+    digest,
+    fail,
+    native,
+    publish,
+    stamp,
+    symbol,
+)
 from numbatensor.core.entries import field
 from numbatensor.core.memory import load, store
+from numbatensor.core.private import guard_cached
 from numbatensor.core.python import (
     PAYLOAD,
     add_reference,
@@ -25,9 +39,7 @@ from numbatensor.core.python import (
     restore_error,
     store_error,
 )
-from numbatensor.core.records import (
-    tensor_at,
-)
+from numbatensor.core.records import LAYOUT, tensor_at
 from numbatensor.core.tensors import alias
 from numbatensor.core.thread_words import get_specific
 
@@ -83,9 +95,22 @@ CELLS = (
     "alias",
     "field",
 )
+SOURCES = sorted(path for name in ("nopython", "ops") for path in (ROOT / "numbatensor" / name).glob("*.py"))
+VERSION = digest(CORE.name if CORE else stamp(), [path.read_bytes() for path in SOURCES])[
+    :8
+]  # of what users' code is made for
+CELL = f"cell_{VERSION}_"  # how names of cells begin
 cells = np.zeros(len(CELLS), np.int64)
 for k, name in enumerate(CELLS):
-    publish("cell_" + name, cells.ctypes.data + 8 * k)
+    publish(CELL + name, cells.ctypes.data + 8 * k)
+
+
+def fits(code):
+    """Whether cached object code of a user's was made for this version of the library, or uses nothing of it."""
+    return {v.decode() for v in re.findall(rb"\0numbatensor_(\d+_cell_\w{8})_", code)} <= {f"{LAYOUT}_cell_{VERSION}"}
+
+
+guard_cached(fits)
 
 
 @callback

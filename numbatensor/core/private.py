@@ -15,6 +15,7 @@ import warnings
 import numba
 from numba.core import compiler, registry, typed_passes
 from numba.core import ir as numba_ir
+from numba.core.caching import CompileResultCacheImpl
 from numba.core.callconv import RETCODE_USEREXC
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
@@ -22,6 +23,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower, Lower
+from numba.core.unsafe import eh
 from numba.extending import _Intrinsic
 from numba.parfors.parfor import Parfor
 
@@ -51,6 +53,7 @@ VITAL = {
         "JITCodeLibrary.add_linking_library",
         "JITCodeLibrary.finalize",
     ],
+    "numba.core.caching": ["CompileResultCacheImpl.rebuild"],
     "numba.core.runtime._nrt_python": ["c_helpers"],
 }
 KEEPING = ("enable_object_caching", "_get_compiled_object")
@@ -122,6 +125,17 @@ def extend_lowering(extend):
         chosen.lowering_class = property(lambda self, made=made: made)
 
 
+def guard_cached(fits):
+    """Let Numba load no cached code of users whose object code does not fit: it would link with what is not there, and that aborts."""
+    rebuild = CompileResultCacheImpl.rebuild
+
+    def guarded(self, target_context, payload):
+        parts = [part for part in payload[0][2] if isinstance(part, bytes)]
+        return rebuild(self, target_context, payload) if all(map(fits, parts)) else None
+
+    CompileResultCacheImpl.rebuild = guarded
+
+
 def keep(library):
     """Ask a library, before it is compiled, for object code that can be kept."""
     if CAN_KEEP:
@@ -159,8 +173,10 @@ __all__ = [
     "build_definitions",
     "compile_extra",
     "cpu",
+    "eh",
     "extend_lowering",
     "global_compiler_lock",
+    "guard_cached",
     "keep",
     "numba_ir",
     "object_code",

@@ -9,10 +9,9 @@ import types as python
 from numba.core import types
 
 from numbatensor.core.compiler import word
-from numbatensor.core.private import CAN_NOTE, Dispatcher, Parfor, extend_lowering
+from numbatensor.core.private import Dispatcher
 from numbatensor.core.records import LAYOUT
 from numbatensor.nopython.calls import call_native, function_behind, invoke_cell, pass_on
-from numbatensor.nopython.lowering import at
 
 
 def ours(kind):
@@ -43,27 +42,10 @@ def may_fail(lowering):
     return any(map(ours, kinds)) or any(names_ours(f, set()) for f in called)
 
 
-def extended(base):
-    """A lowering class that notes its statements, and looks for errors after parallel loops."""
-
-    class Lowering(base):
-        def lower_block(self, block):
-            self.block = block
-            super().lower_block(block)
-
-        def lower_inst(self, statement):
-            with at(self, statement):
-                if not isinstance(statement, Parfor) or not may_fail(self):
-                    return super().lower_inst(statement)
-                region = invoke_cell(self.context, self.builder, "compiled_enter_loop", [word(0)])
-                leave = function_behind(
-                    self.context, self.builder, "compiled_leave_loop"
-                )  # afterwards an error may be set
-                super().lower_inst(statement)
-                pass_on(self.context, self.builder, call_native(self.context, self.builder, leave, [region])[0])
-
-    return Lowering
-
-
-if CAN_NOTE:
-    extend_lowering(extended)
+def run_parallel(lowering, lower):
+    """The code of a parallel loop, which `lower` makes, with what raises the errors in it."""
+    context, builder = lowering.context, lowering.builder
+    region = invoke_cell(context, builder, "compiled_enter_loop", [word(0)])
+    leave = function_behind(context, builder, "compiled_leave_loop")  # afterwards an error may be set
+    lower()
+    pass_on(context, builder, call_native(context, builder, leave, [region])[0])

@@ -1,6 +1,6 @@
 """Everything that Numba knows of Tensors, brought together: loaded when Numba first meets something of ours."""
 
-from numbatensor.nopython import attributes, creation, indexing, methods, modes, operators, parallel
+from numbatensor.nopython import attributes, creation, indexing, methods, modes, operators, statements
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import op_name
 from numbatensor.nopython.ops import Function, functions
@@ -14,7 +14,7 @@ PARTS = (
     methods,
     modes,
     operators,
-    parallel,
+    statements,
 )  # each tells Numba its own when it is loaded
 
 
