@@ -92,4 +92,3 @@ def test_another_version_of_the_library(run, program):
     first = run(program)
     other = "from numbatensor.core import compiler\ncompiler.digest = lambda *parts, digest=compiler.digest: digest('other', *parts)\n"
     assert run(other + program) == first and first[0].endswith(" 0")
-    assert run(other + program) == [first[0][:-1] + "1"]
