@@ -71,19 +71,6 @@ def test_independent_graphs_in_a_parallel_loop():
     assert np.allclose(found, found[1] * np.arange(100), rtol=1e-4)
 
 
-@njit
-def product(x, wrong):
-    return (x @ nt.ones(3 if wrong else 2)).sum().item()
-
-
-@njit(parallel=True)
-def calling(x, n, bad):
-    out = np.zeros(n)
-    for i in prange(n):
-        out[i] = product(x, i == bad)
-    return out
-
-
 @njit(parallel=True)
 def inlined(x, n, bad):
     out = np.zeros(n)
@@ -109,7 +96,6 @@ def test_errors_in_a_parallel_loop():
     """On whatever thread they are raised, and in whatever function; the next call is right again."""
     n, x = 200, nt.ones(2, 2)
     for function, given, words in (
-        (calling, (x,), "cannot be multiplied"),
         (inlined, (x,), "cannot be multiplied"),
         (without_tensors, (), "is invalid"),
     ):
