@@ -5,15 +5,28 @@ process that has not compiled anything yet. Beside them what such code needs of 
 """
 
 import ctypes
+import re
 import traceback
 
 import numpy as np
-from numba import njit, types
 
-from numbatensor.core import compiled, compiled_parts, custom_ops
-from numbatensor.core.compiler import address, declared, external, native, publish, symbol
+from numbatensor.core import compiled, compiled_parts, custom_ops, loops
+from numbatensor.core.compiler import (
+    CORE,
+    ROOT,
+    address,
+    attempt,
+    declared,
+    digest,
+    fail,
+    native,
+    publish,
+    stamp,
+    symbol,
+)
 from numbatensor.core.entries import field
-from numbatensor.core.memory import load, malloc, store
+from numbatensor.core.memory import load, store
+from numbatensor.core.private import guard_cached
 from numbatensor.core.python import (
     PAYLOAD,
     add_reference,
@@ -21,15 +34,14 @@ from numbatensor.core.python import (
     box,
     call_python,
     callback,
-    drop_reference,
     entry,
     none,
+    restore_error,
+    store_error,
 )
-from numbatensor.core.records import (
-    tensor_at,
-)
+from numbatensor.core.records import LAYOUT, tensor_at
 from numbatensor.core.tensors import alias
-from numbatensor.core.thread_words import get_specific, new_key, set_specific
+from numbatensor.core.thread_words import get_specific
 
 numba_types = np.zeros((16, 16), np.int64)  # Numba's types of tensors, by dtype and rank; alive as long as the process
 publish("numba_types", numba_types.ctypes.data)
@@ -49,40 +61,12 @@ def get_numba_type(function, args, count):
     return found
 
 
-fetch_error = external("PyErr_Fetch", 3, types.none)
-restore_error = external("PyErr_Restore", 3, types.none)
-ensure = external("PyGILState_Ensure", 0, small=True)
-release = external("PyGILState_Release", 1, types.none)
-error_key = new_key()
-publish("error_key", error_key.ctypes.data)
-
-
-@njit
-def drop_error(words):
-    """Forget an error that was put away. Needs the GIL."""
-    for k in range(3):
-        obj = load(words + 8 * k)
-        store(words + 8 * k, 0)
-        if obj:
-            drop_reference(obj)
-
-
 @native
 def put_away(unused):
     """Put the error that is set away, on this thread: compiled code may catch it, and then nothing must be set."""
-    state = ensure()
-    here = load(symbol("error_key"))
-    words = get_specific(here)
-    if words == 0:
-        words = malloc(24)
-        for k in range(3):
-            store(words + 8 * k, 0)
-        set_specific(here, words)
-    drop_error(words)
-    fetch_error(words, words + 8, words + 16)
+    words = store_error()
     if load(words + 16):
         call_python("forget_frames", load(words + 16))
-    release(state)
     return 0
 
 
@@ -111,9 +95,22 @@ CELLS = (
     "alias",
     "field",
 )
+SOURCES = sorted(path for name in ("nopython", "ops") for path in (ROOT / "numbatensor" / name).glob("*.py"))
+VERSION = digest(CORE.name if CORE else stamp(), [path.read_bytes() for path in SOURCES])[
+    :8
+]  # of what users' code is made for
+CELL = f"cell_{VERSION}_"  # how names of cells begin
 cells = np.zeros(len(CELLS), np.int64)
 for k, name in enumerate(CELLS):
-    publish("cell_" + name, cells.ctypes.data + 8 * k)
+    publish(CELL + name, cells.ctypes.data + 8 * k)
+
+
+def fits(code):
+    """Whether cached object code of a user's was made for this version of the library, or uses nothing of it."""
+    return {v.decode() for v in re.findall(rb"\0numbatensor_(\d+_cell_\w{8})_", code)} <= {f"{LAYOUT}_cell_{VERSION}"}
+
+
+guard_cached(fits)
 
 
 @callback
@@ -125,12 +122,26 @@ def fill_cell(cell):
 
 
 @native
-def load_cell(cell):
+def find_cell(cell):
     return call_python("fill_cell", cell)
+
+
+@native
+def fails():
+    """What runs in the place of a function that could not be loaded, whatever its arguments: that error is set."""
+    fail()
+    return 0
+
+
+@native
+def load_cell(cell):
+    """The address of the function behind a cell that is not filled yet."""
+    found = attempt(symbol("find_cell"), cell)
+    return symbol("fails") if found == -1 else found
 
 
 for name in ("load_cell", "put_away"):
     address(name)  # these two have no cells: one fills them, and one runs while an error is set
 
 
-assert compiled and compiled_parts and custom_ops and alias and box and field  # reached through their symbols
+assert compiled and compiled_parts and custom_ops and loops and alias and box and field  # reached through their symbols

@@ -3,7 +3,8 @@
 What must be there is an error that names it. What there is a slower way round is said once, and gone round:
 
 - object code that cannot be had of a library (`CAN_KEEP`): nothing is kept on the disk, every process compiles for itself;
-- a pool whose compiled loop cannot be reached (`address_of_loop`): kernels run on one thread.
+- a pool whose compiled loop cannot be reached (`address_of_loop`): kernels run on one thread;
+- lowering that does not say where it is (`CAN_NOTE`): errors in users' compiled code name no line and leak what the function holds.
 """
 
 import ctypes
@@ -12,16 +13,19 @@ import operator
 import warnings
 
 import numba
-from numba.core import compiler, registry
+from numba.core import compiler, registry, typed_passes
 from numba.core import ir as numba_ir
+from numba.core.caching import CompileResultCacheImpl
 from numba.core.callconv import RETCODE_USEREXC
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
-from numba.core.lowering import BaseLower
+from numba.core.lowering import BaseLower, Lower
+from numba.core.unsafe import eh
 from numba.extending import _Intrinsic
+from numba.parfors.parfor import Parfor
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
 VITAL = {
@@ -50,6 +54,7 @@ VITAL = {
         "JITCodeLibrary.add_linking_library",
         "JITCodeLibrary.finalize",
     ],
+    "numba.core.caching": ["CompileResultCacheImpl.rebuild"],
     "numba.core.runtime._nrt_python": ["c_helpers"],
 }
 PASSING_ON = {
@@ -94,6 +99,47 @@ if not CAN_KEEP:
         stacklevel=2,
     )
 
+LOWERED = ("varmap", "loc"), ("_blk_local_varmap",)  # what `BaseLower` and `Lower` keep, where code is made
+PASSES = ("NativeLowering", "NativeParforLowering")
+
+
+def can_note():
+    """Whether the classes that make code can be extended, and hold what is read of them."""
+    known = zip(LOWERED, (BaseLower.__init__, Lower._find_singly_assigned_variable), strict=True)
+    holds = all(set(names) <= set(function.__code__.co_names) for names, function in known)
+    passes = [getattr(typed_passes, name, None) for name in PASSES]
+    return holds and all(isinstance(getattr(p, "lowering_class", None), property) for p in passes)
+
+
+try:
+    CAN_NOTE = can_note()
+except AttributeError:
+    CAN_NOTE = False
+if not CAN_NOTE:
+    warnings.warn(
+        f"numbatensor: Numba {numba.__version__} does not say where in a function it is: errors in compiled code name no line",
+        stacklevel=2,
+    )
+
+
+def extend_lowering(extend):
+    """Let Numba make code by classes that are made of its own, by a function from class to class."""
+    for name in PASSES:
+        chosen = getattr(typed_passes, name)
+        made = extend(chosen.lowering_class.fget(None))
+        chosen.lowering_class = property(lambda self, made=made: made)
+
+
+def guard_cached(fits):
+    """Let Numba load no cached code of users whose object code does not fit: it would link with what is not there, and that aborts."""
+    rebuild = CompileResultCacheImpl.rebuild
+
+    def guarded(self, target_context, payload):
+        parts = [part for part in payload[0][2] if isinstance(part, bytes)]
+        return rebuild(self, target_context, payload) if all(map(fits, parts)) else None
+
+    CompileResultCacheImpl.rebuild = guarded
+
 
 def keep(library):
     """Ask a library, before it is compiled, for object code that can be kept."""
@@ -123,15 +169,20 @@ def address_of_loop(result):
 
 __all__ = [
     "CAN_KEEP",
+    "CAN_NOTE",
     "PASSING_ON",
     "RETCODE_USEREXC",
-    "BaseLower",
+    "Dispatcher",
     "FastMathOptions",
     "Flags",
+    "Parfor",
     "build_definitions",
     "compile_extra",
     "cpu",
+    "eh",
+    "extend_lowering",
     "global_compiler_lock",
+    "guard_cached",
     "keep",
     "numba_ir",
     "object_code",

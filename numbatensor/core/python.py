@@ -25,14 +25,16 @@ from numbatensor.core.compiler import (
     external,
     held,
     i64,
+    invoke,
     native,
     publish,
     symbol,
     word,
 )
-from numbatensor.core.memory import decref, incref, load, store
+from numbatensor.core.memory import decref, incref, load, malloc, store
 from numbatensor.core.private import PAYLOAD, TYPE
 from numbatensor.core.records import node_at, tensor_at
+from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
 NATIVE, ROW, WRAPPED = 24, 32, 40  # offsets in a NativeFunction
 
@@ -52,12 +54,18 @@ restore_thread = external("PyEval_RestoreThread", 1, types.none)
 gil_held = external("PyGILState_Check", 0, small=True)
 tuple_size = external("PyTuple_Size", 1)
 tuple_item = external("PyTuple_GetItem", 2)
+fetch_error = external("PyErr_Fetch", 3, types.none)
+restore_error = external("PyErr_Restore", 3, types.none)
+ensure = external("PyGILState_Ensure", 0, small=True)
+release = external("PyGILState_Release", 1, types.none)
 from_long = external("PyLong_FromLongLong", 1)
 new_tuple = external("PyTuple_New", 1)
 set_item = external("PyTuple_SetItem", 3, small=True)
 
 for kind in (bool, int, float, tuple):
     publish(f"type_{kind.__name__}", id(kind))
+error_key = new_key()
+publish("error_key", error_key.ctypes.data)
 publish("none", id(None))
 publish("true", id(True))
 publish("false", id(False))
@@ -114,6 +122,8 @@ CALLBACKS = (
     "compile_backward",
     "find_custom",
     "custom_error",
+    "enter_loop",
+    "leave_loop",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)
@@ -124,6 +134,28 @@ def callback(function):
     callbacks[CALLBACKS.index(function.__name__)] = id(function)
     held.append(function)
     return function
+
+
+@native
+def store_error():
+    """Move the error that is set to this thread's words for it, which it gives; they keep theirs where none is set."""
+    state = ensure()
+    here = load(symbol("error_key"))
+    words = get_specific(here)
+    if words == 0:
+        words = malloc(24)
+        for k in range(3):
+            store(words + 8 * k, 0)
+        set_specific(here, words)
+    if error_set():
+        for k in range(3):
+            obj = load(words + 8 * k)
+            store(words + 8 * k, 0)
+            if obj:
+                drop_reference(obj)
+        fetch_error(words, words + 8, words + 16)
+    release(state)
+    return words
 
 
 @intrinsic(prefer_literal=True)
@@ -137,6 +169,7 @@ def call_python(typingctx, name, *args):
             return builder.call(c_symbol(builder, kind, function), arguments)
 
         state = ir.IntType(32)
+        seen = c("PyGILState_GetThisThreadState", [])
         gil = c("PyGILState_Ensure", [], state)
         numbers = [c("PyLong_FromLongLong", [v]) for v in cgutils.unpack_tuple(builder, values[1])]
         room = on_stack(builder, ir.ArrayType(word, len(numbers)))
@@ -148,6 +181,10 @@ def call_python(typingctx, name, *args):
         for one in numbers:
             c("Py_DecRef", [one], ir.VoidType())
         with cgutils.if_unlikely(builder, builder.icmp_signed("==", result, word(0))):
+            with builder.if_then(
+                builder.icmp_signed("==", seen, word(0))
+            ):  # what Python knows of such a thread ends with the next call
+                invoke(context, builder, address_of(builder, "store_error"), [])
             c("PyGILState_Release", [gil], ir.VoidType())
             context.call_conv.return_exc(builder)
         value = c("PyLong_AsLongLong", [result])

@@ -1,14 +1,14 @@
 """How users' compiled code calls ours: by the address in a cell, so that nothing of ours is compiled or linked with it."""
 
-import sys
-
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from numbatensor.core.cells import CELL
 from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
-from numbatensor.core.private import RETCODE_USEREXC, BaseLower, numba_ir
+from numbatensor.core.private import RETCODE_USEREXC
 from numbatensor.core.records import Arguments
 from numbatensor.nopython.errors import Carried
+from numbatensor.nopython.lowering import current, held
 
 
 def published(builder, name):
@@ -27,7 +27,7 @@ def call_native(context, builder, function, args):
 
 def function_behind(context, builder, name):
     """The address that a cell holds, which is filled at its first use."""
-    cell = published(builder, "cell_" + name)
+    cell = published(builder, CELL + name)
     function = cgutils.alloca_once(builder, word)
     builder.store(builder.load(builder.inttoptr(cell, word.as_pointer())), function)
     with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(function), word(0))):
@@ -43,9 +43,14 @@ def invoke_cell(context, builder, name, args, pyapi=None):
     """
     status, value = call_native(context, builder, function_behind(context, builder, name), args)
     if pyapi is None:
-        with cgutils.if_unlikely(builder, status.is_error):
-            fail(context, builder)
+        pass_on(context, builder, status)
     return value
+
+
+def pass_on(context, builder, status):
+    """Make a failure the caller's."""
+    with cgutils.if_unlikely(builder, status.is_error):
+        fail(context, builder)
 
 
 def fail(context, builder):
@@ -54,33 +59,22 @@ def fail(context, builder):
     Numba's own way for such errors crashes in a handler. So the error is put away, and what Numba carries is one of its own kind,
     which gets the error back in Python.
     """
-    call_native(context, builder, published(builder, "put_away"), [word(0)])
-    lowering, convention = lowerer(), context.call_conv
+    put_away(context, builder)
+    lowering, convention = current(), context.call_conv
     convention.set_static_user_exc(
         builder, Carried, (), loc=lowering and lowering.loc, func_name=lowering and lowering.func_ir.func_id.func_name
     )
     handled = convention.check_try_status(builder).in_try
     with builder.if_then(builder.not_(handled)):
         if lowering and lowering.generator_info is None:
-            forget_locals(lowering)
+            for kind, value in held(lowering):
+                lowering.decref(kind, value)
         convention._return_errcode_raw(builder, RETCODE_USEREXC)
 
 
-def forget_locals(lowering):
-    """Let go of what the function's variables hold at the statement that is being compiled; an error that is Numba's leaks it."""
-    builder, held = lowering.builder, set()  # `held`: what this block alone knows, which is in registers
-    for statement in lowering.block_lowered.body:
-        if statement is lowering.statement_lowered:
-            break
-        if isinstance(statement, numba_ir.Assign):
-            held.add(statement.target.name)
-        if isinstance(statement, numba_ir.Del):
-            held.discard(statement.value)
-    for name, place in lowering.varmap.items():
-        lowering.decref(lowering.typeof(name), builder.load(place))
-    for name, value in lowering._blk_local_varmap.items():
-        if name in held:
-            lowering.decref(lowering.typeof(name), value)
+def put_away(context, builder):
+    """Put the error that is set away, on this thread; one that is put away already stays."""
+    call_native(context, builder, published(builder, "put_away"), [word(0)])
 
 
 def argument_record(builder):
@@ -102,22 +96,9 @@ def put_word(builder, address, offset, value):
     builder.store(value, builder.inttoptr(builder.add(address, word(offset)), word.as_pointer()))
 
 
-def lowerer():
-    """What makes the code of the user's function, and knows the statement it is at: Numba tells it to nobody. None where there is none."""
-    frame = sys._getframe(1)
-    while frame:
-        known = frame.f_locals
-        if isinstance(known.get("self"), BaseLower) and "inst" in known and "block" in known:
-            found = known["self"]
-            found.block_lowered, found.statement_lowered = known["block"], known["inst"]
-            return found
-        frame = frame.f_back
-    return None
-
-
 def site(context, builder):
     """The address of what names the line that is being compiled (see `core/sites.py`)."""
-    lowering, module = lowerer(), builder.module
+    lowering, module = current(), builder.module
     file, line = (str(lowering.loc.filename), int(lowering.loc.line)) if lowering else ("compiled code", 0)
     name = context.insert_const_string(module, file)
     made = cgutils.add_global_variable(module, ir.ArrayType(word, 3), module.get_unique_name("numbatensor_site"))

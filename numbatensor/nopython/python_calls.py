@@ -6,7 +6,7 @@ from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
-from numbatensor.nopython.calls import fail, with_gil, without_gil
+from numbatensor.nopython.calls import fail, put_away, with_gil, without_gil
 from numbatensor.nopython.tensor_type import TensorType, own, record_of
 
 
@@ -108,6 +108,8 @@ def code_of(function):
             builder.store(native.is_error, failed)
             with builder.if_then(builder.not_(native.is_error), likely=True):
                 builder.store(native.value, value)
+        with builder.if_then(builder.load(failed), likely=False):
+            put_away(context, builder)  # while the GIL is held: a thread of no Python's keeps nothing after it
         without_gil(builder, state)
         with builder.if_then(builder.load(failed), likely=False):
             fail(context, builder)

@@ -124,7 +124,12 @@ def array_over(context, builder, kind, record, data, sizes, steps):
 
 
 @lower_cast(TensorType, TensorType)
-def forget_rank(context, builder, source, target, value):
+def fit(context, builder, source, target, value):
+    """A Tensor where one of another type is wanted, as in a field of a class: its rank may be told or forgotten."""
+    if target.dtype != source.dtype or (target.ndim != source.ndim and None not in (target.ndim, source.ndim)):
+        raise TypingError(f"a {source.shown} has no place where a {target.shown} is wanted")
+    if target.ndim is not None and source.ndim is None:
+        invoke_cell(context, builder, "compiled_check", [record_of(builder, value), word(target.kind)])
     return value
 
 

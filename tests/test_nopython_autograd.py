@@ -1,0 +1,118 @@
+"""One graph for Python and compiled code: gradients, modes, hooks, and what writes do to them."""
+
+import pytest
+from alike import alike
+from numba import njit
+
+import numbatensor as nt
+
+
+def rollout(x, w, steps):
+    for _ in range(steps):
+        x = nt.tanh(x @ w) + 0.1 * x
+        if x.sum().item() > 2.0:
+            x = x * 0.5
+    return x
+
+
+def test_one_graph():
+    w, x = nt.rand(3, 3, requires_grad=True), nt.rand(2, 3)
+    compiled = njit(rollout)
+    grads = []
+    for function in (rollout, compiled):
+        w.grad = None
+        (function(x * w.mean(), w, 5) ** 2).mean().backward()
+        grads.append(w.grad)
+    assert nt.equal(*grads)
+    (twice,) = nt.autograd.grad((compiled(x, w, 2) ** 2).sum(), w, create_graph=True)
+    (expected,) = nt.autograd.grad((rollout(x, w, 2) ** 2).sum(), w, create_graph=True)
+    assert nt.equal(*[nt.autograd.grad(g.sum(), w)[0] for g in (twice, expected)])
+    assert nt.autograd.gradcheck(lambda a, b: compiled(a, b, 3), [t.double().requires_grad_() for t in (x, w.detach())])
+
+
+def test_hooks_in_between():
+    seen = []
+    w = nt.rand(3, requires_grad=True)
+    y = w * 2
+    y.register_hook(lambda grad: seen.append(grad) or grad * 10)
+
+    @njit
+    def go(y):
+        (y * y).sum().backward()
+
+    go(y)
+    assert len(seen) == 1 and nt.allclose(w.grad, 80 * w)
+
+
+def test_a_training_step():
+    @njit(nogil=True)
+    def step(w, x, target, lr):
+        loss = ((x @ w - target) ** 2).mean()
+        loss.backward()
+        g = w.grad
+        if g is not None:
+            with nt.no_grad():
+                w -= lr * g
+            g.zero_()
+        return loss.item()
+
+    x, w = nt.rand(16, 3), nt.zeros(3, requires_grad=True)
+    target = x @ nt.tensor([1.0, -2.0, 0.5])
+    losses = [step(w, x, target, 0.5) for _ in range(300)]
+    assert losses[-1] < 1e-3 * losses[0] and nt.allclose(w.detach(), nt.tensor([1.0, -2.0, 0.5]), atol=0.1)
+
+
+def test_modes():
+    def switch(x):
+        with nt.no_grad():
+            y = x * 2
+            with nt.enable_grad():
+                z = x * 3
+        return y.requires_grad, z.requires_grad, (x * 4).requires_grad, nt.is_grad_enabled()
+
+    alike(switch, nt.rand(2, requires_grad=True))
+
+    @njit
+    def interrupted(x):
+        with nt.no_grad():
+            y = x @ nt.zeros(7)
+        return y
+
+    with pytest.raises(RuntimeError):
+        interrupted(nt.rand(2, 2))
+    assert nt.is_grad_enabled()
+
+
+def test_arrays():
+    @njit
+    def write(x):
+        a = x.numpy()
+        for i in range(a.size):
+            a[i] += 1.0
+        return a
+
+    x = nt.zeros(3)
+    a = write(x)
+    assert x.tolist() == [1.0, 1.0, 1.0] and x._version == 1
+    del x
+    a[0] = 5.0
+    assert a.tolist() == [5.0, 1.0, 1.0]
+    w = nt.rand(3, requires_grad=True)
+    y = w * w
+    loss = (y * y).sum()
+    write(y.detach())
+    with pytest.raises(nt.autograd.VersionError):
+        loss.backward()
+
+
+def test_element_writes_are_counted():
+    @njit
+    def write(x):
+        x[0] = 1.0
+
+    w = nt.rand(3, requires_grad=True)
+    y = w * w
+    loss = (y * y).sum()
+    write(y)
+    with pytest.raises(nt.autograd.VersionError, match="__setitem__"):
+        loss.backward()

@@ -1,0 +1,101 @@
+"""Tensors in generators, classes, lists, dicts and tuples of compiled code."""
+
+import collections
+import pathlib
+import subprocess
+import sys
+
+import numba
+import pytest
+from numba import njit
+from numba.experimental import jitclass
+from numba.typed import List
+
+import numbatensor as nt
+
+
+def test_recursion_generators_and_classes():
+    @njit
+    def doubled(x, n):
+        if n == 0:
+            return x
+        return doubled(x * 2, n - 1)
+
+    @njit
+    def multiples(x, n):
+        for k in range(n):
+            yield x * k
+
+    @jitclass([("w", numba.typeof(nt.ones(2)))])
+    class Model:
+        def __init__(self, w):
+            self.w = w
+
+        def loss(self, x):
+            return (x * self.w).sum()
+
+    assert doubled(nt.ones(1), 4).item() == 16.0
+    assert [t.item() for t in multiples(nt.ones(1), 3)] == [0.0, 1.0, 2.0]
+    w = nt.ones(2, requires_grad=True)
+    model = Model(w)
+    model.loss(nt.full((2,), 3.0)).backward()
+    assert w.grad.tolist() == [3.0, 3.0] and model.w is w
+
+
+def test_what_vmap_looks_into_stays_outside():
+    with pytest.raises(TypeError, match="vmap"):
+        nt.vmap(njit(lambda x: x * 2))(nt.ones(2))
+
+
+def test_containers():
+    Pair = collections.namedtuple("Pair", ["a", "b"])
+
+    @njit
+    def sums(pair, many, both):
+        total = pair.a.sum() + pair.b.sum()
+        for t in many:
+            total = total + t.sum()
+        return Pair(total, both[0] + both[1]), [pair.a, pair.b]
+
+    many = List()
+    for k in range(3):
+        many.append(nt.full((2,), float(k)))
+    x = nt.ones(2)
+    found, back = sums(Pair(x, x), many, (x, x))
+    assert found.a.item() == 10.0 and found.b.tolist() == [2.0, 2.0] and back[0] is x
+    del many[0]
+
+    @njit
+    def make(n):
+        made, named = List(), {}
+        for k in range(n):
+            made.append(nt.full((2,), float(k)))
+            named[k] = made[k] * 2
+        return made[n - 1] + named[0]
+
+    assert make(3).tolist() == [2.0, 2.0]
+
+
+FIELDS = """
+import numba, numbatensor as nt
+from numba.experimental import jitclass
+
+@jitclass([("w", numba.typeof(nt.ones(2)))])
+class Model:
+    def __init__(self, w):
+        self.w = w
+
+model = Model(nt.ones(2))
+for wrong in (nt.ones(2, 2), nt.ones(2, dtype=nt.float64)):
+    try:
+        model.w = wrong
+    except numba.TypingError as error:
+        print("has no place where a Tensor(float32, 1-D) is wanted" in str(error))
+"""
+
+
+def test_what_does_not_fit_into_a_field():
+    """In a process of its own, since Numba keeps the arguments of what it failed to compile."""
+    root = pathlib.Path(nt.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", FIELDS], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == ["True", "True"]
