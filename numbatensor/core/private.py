@@ -21,6 +21,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower
+from numba.core.rewrites import Rewrite, register_rewrite
 from numba.extending import _Intrinsic
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
@@ -50,6 +51,7 @@ VITAL = {
         "JITCodeLibrary.finalize",
     ],
     "numba.core.runtime._nrt_python": ["c_helpers"],
+    "numba.core.rewrites": ["Rewrite.match", "Rewrite.apply"],
 }
 KEEPING = ("enable_object_caching", "_get_compiled_object")
 
@@ -108,6 +110,14 @@ def function_of(value):
     return value._defn if isinstance(value, _Intrinsic) else value
 
 
+def variables_of(lowering):
+    """What a function's variables hold at the block that is being compiled, by name: addresses of values, and values.
+
+    Numba's own business: where it has changed, none are told, and errors leak what they hold, as errors of Numba's do.
+    """
+    return getattr(lowering, "varmap", {}), getattr(lowering, "_blk_local_varmap", {})
+
+
 def address_of_loop(result):
     """The address of a compiled function; 0 where Numba does not give it."""
     try:
@@ -120,6 +130,7 @@ __all__ = [
     "CAN_KEEP",
     "RETCODE_USEREXC",
     "BaseLower",
+    "Rewrite",
     "FastMathOptions",
     "Flags",
     "build_definitions",
@@ -129,4 +140,6 @@ __all__ = [
     "keep",
     "numba_ir",
     "object_code",
+    "register_rewrite",
+    "variables_of",
 ]

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
-from numbatensor.core.private import RETCODE_USEREXC, BaseLower, numba_ir
+from numbatensor.core.private import RETCODE_USEREXC, BaseLower, numba_ir, variables_of
 from numbatensor.core.records import Arguments
 from numbatensor.nopython.errors import Carried
 
@@ -76,9 +76,10 @@ def forget_locals(lowering):
             held.add(statement.target.name)
         if isinstance(statement, numba_ir.Del):
             held.discard(statement.value)
-    for name, place in lowering.varmap.items():
+    places, values = variables_of(lowering)
+    for name, place in places.items():
         lowering.decref(lowering.typeof(name), builder.load(place))
-    for name, value in lowering._blk_local_varmap.items():
+    for name, value in values.items():
         if name in held:
             lowering.decref(lowering.typeof(name), value)
 

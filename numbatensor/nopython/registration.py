@@ -1,13 +1,25 @@
 """Everything that Numba knows of Tensors, brought together: loaded when Numba first meets something of ours."""
 
-from numbatensor.nopython import attributes, creation, indexing, methods, modes, operators
+from numbatensor.nopython import (
+    arrays,
+    attributes,
+    creation,
+    indexing,
+    iteration,
+    methods,
+    modes,
+    operators,
+    python_methods,
+    text,
+    views,
+)
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import op_name
 from numbatensor.nopython.ops import Function, functions
 from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
 
-PARTS = (attributes, creation, indexing, methods, modes, operators)  # each tells Numba its own when it is loaded
+PARTS = (arrays, attributes, creation, indexing, iteration, methods, modes, operators, python_methods, text)  # each tells Numba its own when it is loaded
 
 
 def type_of_op(value):
