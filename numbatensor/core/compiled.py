@@ -34,7 +34,19 @@ from numbatensor.core.sites import enter_site, leave_site, writer
 from numbatensor.core.tensors import FLOAT32, empty, zero
 from numbatensor.core.writes import bump
 
-BAD_KIND, NO_ITEM, BAD_INDEX, TOO_MANY, NEGATIVE_SIZE, NO_LEAF, NOT_FLOAT, NUMPY_GRAD, NO_LENGTH, NO_PRODUCT, NO_INFERENCE = range(11)
+(
+    BAD_KIND,
+    NO_ITEM,
+    BAD_INDEX,
+    TOO_MANY,
+    NEGATIVE_SIZE,
+    NO_LEAF,
+    NOT_FLOAT,
+    NUMPY_GRAD,
+    NO_LENGTH,
+    NO_PRODUCT,
+    NO_INFERENCE,
+) = range(11)
 
 
 ALIASES = Storage.fields["aliases"][1]

@@ -86,15 +86,14 @@ def type_of_tensor(self):
 Tensor._numba_type_ = property(native_function(address("get_numba_type"), type_of_tensor))
 
 
-@staticmethod
-def mutate_with_body(*parts):
+def in_block(*parts):
     """What Numba makes of ``with nt.no_grad():`` in compiled code."""
     all_of_it()
     return loaded("modes").in_block(*parts)
 
 
 for mode in (no_grad, enable_grad, set_grad_enabled, inference_mode, strict_versions):
-    setattr(mode, "mutate_with_body", mutate_with_body)  # noqa: B010
+    setattr(mode, "mutate_with_body", staticmethod(in_block))  # noqa: B010
 
 
 def shown(kind):

@@ -9,8 +9,8 @@ from numba.core.imputils import impl_ret_new_ref
 from numbatensor import creation
 from numbatensor.core.compiler import word
 from numbatensor.core.promotion import default_dtype
-from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for
 from numbatensor.nopython import python_calls
+from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for
 from numbatensor.nopython.function_results import chosen
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.ops import declare

@@ -82,7 +82,7 @@ def run_by_python(function, path, rule, module="numbatensor", parameters=None):
     """Let compiled code call a function as Python does, by the path under which its module shows it; gives its name there."""
     name = path.rsplit(".", 1)[-1]
     parameters = parameters or python_calls.parameters_of(function)
-    key = f"{module.removeprefix('numbatensor').lstrip('.') or 'python'}.{path}"
+    key = path if path.startswith("Tensor.") else f"{module.removeprefix('numbatensor').lstrip('.') or 'python'}.{path}"
     declare(key, python_calls.typer_of(name, parameters, guarded(name, rule)), python_calls.code_of(path, module))
     FUNCTIONS[function] = key
     return key
@@ -208,8 +208,7 @@ def activated(op):
 NN = sys.modules["numbatensor.nn.functional"]
 for name_ in ("relu", "leaky_relu", "elu", "selu", "silu", "hardtanh", "mish"):
     parameters_ = [
-        python_calls.named(public, p.default)
-        for public, p in zip(OPS[name_].names, OPS[name_].parameters, strict=True)
+        python_calls.named(public, p.default) for public, p in zip(OPS[name_].names, OPS[name_].parameters, strict=True)
     ]
     parameters_[0] = python_calls.named("input")
     run_by_python(

@@ -13,8 +13,8 @@ from numbatensor.core.promotion import INT64
 from numbatensor.core.tensors import BOOL, FLOAT32
 from numbatensor.nopython import ops
 from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for, site
-from numbatensor.nopython.methods import value_of, writable
 from numbatensor.nopython.function_results import shifted
+from numbatensor.nopython.methods import value_of, writable
 from numbatensor.nopython.python_calls import as_tensor, code_of
 from numbatensor.nopython.results import plain
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of

@@ -14,7 +14,6 @@ from numbatensor.nopython.indexing import INT
 from numbatensor.nopython.tensor_type import TensorIterator, TensorType, load_field, record_of, tensor_of
 
 
-
 @register_model(TensorIterator)
 class IteratorModel(models.StructModel):
     def __init__(self, manager, kind):

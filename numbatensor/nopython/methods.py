@@ -109,10 +109,12 @@ def length(context, builder, sig, args):
     return invoke_cell(context, builder, "compiled_length", [record_of(builder, args[0])])
 
 
-@method("nelement", takes(result=types.intp))
-@method("numel", takes(result=types.intp))
 def numel(context, builder, sig, args):
     return load_field(builder, record_of(builder, args[0]), "numel")
+
+
+for name in ("numel", "nelement"):
+    method(name, takes(result=types.intp))(numel)
 
 
 @method("dim", takes(result=types.intp))
@@ -144,7 +146,9 @@ def stride(context, builder, sig, args):
         return context.make_tuple(builder, sig.return_type, steps)
     k = as_word(context, builder, sig.args[1], args[1])[1]
     invoke_cell(context, builder, "compiled_size", [record, k])  # it refuses a dimension that there is not
-    k = builder.add(k, builder.select(builder.icmp_signed("<", k, word(0)), load_field(builder, record, "ndim"), word(0)))
+    k = builder.add(
+        k, builder.select(builder.icmp_signed("<", k, word(0)), load_field(builder, record, "ndim"), word(0))
+    )
     at = builder.add(record, builder.mul(k, word(8)))
     return in_elements(load_field(builder, at, "strides"))
 

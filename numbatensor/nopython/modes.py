@@ -15,6 +15,7 @@ from numbatensor.core.private import build_definitions, numba_ir
 from numbatensor.nopython.calls import as_word, invoke_cell
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.ops import Function, declare, functions
+from numbatensor.nopython.python_calls import named
 from numbatensor.nopython.results import plain
 
 
@@ -44,11 +45,11 @@ def typer_of(mode):
         if mode in (modes.no_grad, modes.enable_grad):
             if given:
                 raise TypingError(f"{mode.__name__}() takes no arguments in compiled code")
-        elif len(given) > 1 or kws or (lasts(mode) and not given):
-            raise TypingError(f"{mode.__name__}() takes one argument in compiled code, by its place: whether it is on")
+        elif len(given) > 1 or set(kws) - {"mode"} or (lasts(mode) and not given):
+            raise TypingError(f"{mode.__name__}() takes one argument in compiled code: whether it is on")
         if given and not isinstance(plain(given[0]), (types.Boolean, types.Integer)):
             raise TypingError(f"{mode.__name__}(): the argument must be a bool, not {given[0]}")
-        return ModeType(mode), args, None
+        return ModeType(mode), tuple(given), [named("mode")] if kws else None
 
     return typer
 

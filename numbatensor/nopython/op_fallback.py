@@ -8,6 +8,8 @@ from numbatensor.nopython.python_calls import OTHER_FORMS, as_tensor
 from numbatensor.nopython.tensor_type import DtypeType, TensorType
 from numbatensor.op import Reduction
 
+PATHS = {"view_as_shape": "Tensor.view"}  # where Python finds ops that are not public by their own names
+
 
 def none(kind):
     return kind is None or isinstance(kind, types.NoneType)
@@ -20,8 +22,8 @@ def with_mode(op, kind):
     return op.keywords["rounding_mode"](op, [], None if none(kind) else kind.literal_value)[0]
 
 
-def python_call(op, name, typer_of):
-    """The typing and the code of an op's calls by Python; `typer_of`: of the native ones."""
+def python_call(op, name, path, typer_of):
+    """The typing and the code of an op's calls by Python, which finds it at a path, and its further keywords; `typer_of`: of the native ones."""
     in_place = name != op.name
     extras = [*op.keywords, *(["dtype"] if isinstance(op, Reduction) else []), *([] if in_place else ["out"])]
 
@@ -52,17 +54,18 @@ def python_call(op, name, typer_of):
         if not none(out) and not isinstance(out, TensorType):
             raise TypingError(f"{name}(): out= must be a Tensor, not {out}")
         one, two = native(1), native(2)
-        result = one if one.ndim == two.ndim else TensorType(one.dtype)
+        result = TensorType(one.dtype if none(dtype) else dtype.code, one.ndim if one.ndim == two.ndim else None)
         return python_calls.call_of(result if none(out) else out, args, kws)
 
-    return typer, python_calls.code_of(f"Tensor.{name}" if in_place else name), extras
+    return typer, python_calls.code_of(path), extras
 
 
 def with_python(op, name, typer_of, code):
     """The typing and the code of an op's calls, by whichever way they can go."""
     native = typer_of(op, name != op.name), code
-    if not op.public:
+    path = PATHS.get(name) or (f"Tensor.{name}" if name != op.name else name)
+    if not op.public and name not in PATHS:
         return native
-    typer, python, extras = python_call(op, name, typer_of)
+    typer, python, extras = python_call(op, name, path, typer_of)
     choose, either = python_calls.either(native, (typer, python))
     return lambda args, kws: typer(args, kws) if set(kws) & set(extras) else choose(args, kws), either

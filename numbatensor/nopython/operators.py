@@ -30,7 +30,7 @@ def template(key, typer):
 
 def lower(key, code, count):
     """The code of an operator, wherever among its operands there are Tensors."""
-    for kinds in itertools.product((TensorType, types.Any), repeat=count):
+    for kinds in itertools.product((TensorType, types.Any, types.Array), repeat=count):
         if TensorType in kinds:
             lower_builtin(key, *kinds)(code)
 

@@ -1,15 +1,13 @@
 """Methods and attributes of Tensors that Python's code runs."""
 
-import inspect
-
 from numba.core import types
 from numba.core.errors import TypingError
-from numba.core.imputils import lower_setattr
+from numba.core.imputils import lower_setattr, lower_setattr_generic
 from numba.core.typing.templates import signature
 
 from numbatensor import methods
 from numbatensor.nopython import function_results as results
-from numbatensor.nopython import python_calls
+from numbatensor.nopython import missing, python_calls
 from numbatensor.nopython.attributes import ATTRIBUTES, attribute
 from numbatensor.nopython.functions import run_by_python
 from numbatensor.nopython.results import length
@@ -37,7 +35,9 @@ def unflattened(self, dim, sizes):
 
 def shaped(name):
     """The rule of a method whose argument of that name is the shape of the result."""
-    return lambda self, **given: TensorType(self.dtype, length(given[name] if isinstance(given[name], tuple) else [given[name]]))
+    return lambda self, **given: TensorType(
+        self.dtype, length(given[name] if isinstance(given[name], tuple) else [given[name]])
+    )
 
 
 def kept_rank(name, rule):
@@ -89,9 +89,6 @@ METHODS = {  # the types of their results
     "swapdims_": itself,
     "t_": itself,
     "as_strided_": kept_rank("as_strided_", shaped("size")),
-    "resize_": kept_rank("resize_", shaped("sizes")),
-    "resize_as_": kept_rank("resize_as_", of_rank_of),
-    "set_": kept_rank("set_", lambda self, source, **_: source if isinstance(source, TensorType) else TensorType(self.dtype, 1)),
     "is_inference": lambda self: types.boolean,
     **{name: itself for name in "bernoulli_ exponential_ normal_ random_ uniform_".split()},
 }
@@ -99,10 +96,8 @@ self_ = python_calls.named("self")
 GEOMETRY = {"transpose_": "transpose", "swapaxes_": "transpose", "swapdims_": "transpose", "t_": "t"}
 PARAMETERS: dict = {"is_inference": [self_]}  # of methods whose own signature does not tell
 for name, op in GEOMETRY.items():
-    PARAMETERS[name] = [p.replace(kind=python_calls.ANY) for p in OPS[op].parameters]
-for name in ("as_strided_", "resize_as_"):
-    PARAMETERS[name] = python_calls.parameters_of(getattr(Tensor, name.rstrip("_"), None) or Tensor.resize_as_)
-PARAMETERS["resize_"] = [self_, inspect.Parameter("sizes", inspect.Parameter.VAR_POSITIONAL)]
+    PARAMETERS[name] = [self_, *[p.replace(kind=python_calls.ANY) for p in OPS[op].parameters[1:]]]
+PARAMETERS["as_strided_"] = python_calls.parameters_of(Tensor.as_strided)
 for name, rule in METHODS.items():
     function = getattr(Tensor, name)
     run_by_python(function, f"Tensor.{name}", rule, parameters=PARAMETERS.get(name))
@@ -141,6 +136,12 @@ def written_by_python(name):
         write(context, builder, signature(types.none, *sig.args), args)
 
 
-for name in ("grad", "requires_grad", "data"):
+for name in ("grad", "requires_grad"):
     assert name in ATTRIBUTES  # the type that it takes is the type that it has
     written_by_python(name)
+
+
+@lower_setattr_generic(TensorType)
+def refuse(context, builder, sig, args, name):
+    why = missing.SETTING.get(name, "it follows from what the Tensor is")
+    raise TypingError(f"Tensor.{name} cannot be set in compiled code: {why}")

@@ -19,7 +19,19 @@ from numbatensor.nopython.ops import Function, functions
 from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
 
-PARTS = (arrays, attributes, creation, indexing, iteration, methods, modes, operators, python_methods, text)  # each tells Numba its own when it is loaded
+PARTS = (
+    arrays,
+    attributes,
+    creation,
+    indexing,
+    iteration,
+    methods,
+    modes,
+    operators,
+    python_methods,
+    text,
+    views,
+)  # each tells Numba its own when it is loaded
 
 
 def type_of_op(value):

@@ -70,7 +70,9 @@ class TensorIterator(types.SimpleIteratorType):
 
     def __init__(self, tensor):
         self.tensor = tensor
-        super().__init__(f"iterator of {tensor}", TensorType(tensor.dtype, None if tensor.ndim is None else tensor.ndim - 1))
+        super().__init__(
+            f"iterator of {tensor}", TensorType(tensor.dtype, None if tensor.ndim is None else tensor.ndim - 1)
+        )
 
 
 class DtypeType(types.Dummy):

@@ -20,6 +20,7 @@ def print_item(context, builder, sig, args):
 
 def written(key, path, others=0):
     """Teach Numba a function that writes a Tensor as text, by the method that Python calls for it, with so many other arguments."""
+
     class Text(AbstractTemplate):
         def generic(self, args, kws):
             if len(args) == 1 + others and isinstance(args[0], TensorType):
