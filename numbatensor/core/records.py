@@ -16,7 +16,7 @@ from kernels_cpu import pointers
 RANK = 12  # most dimensions a tensor can have
 OPERANDS = 8  # most operands of one kernel, the output included
 INPUTS = 6  # most inputs of a native op that have a rule
-LAYOUT = 1  # the version of this file: compiled code of another layout must not link
+LAYOUT = 2  # the version of this file: compiled code of another layout must not link
 
 # The first six words of every counted block are numba's MemInfo, so that compiled user code can own a Tensor.
 header = [(name, "i8") for name in ("refcount", "destructor", "info", "payload", "size", "allocator")]

@@ -26,6 +26,7 @@ from numbatensor.op import OPS
 from numbatensor.tensor import Tensor
 
 truth = lambda builder, value: builder.icmp_signed("!=", value, word(0))
+OTHER_NAMES = {"view_as_shape": "view"}  # what a method is called after `views.py` has seen it
 ATTRIBUTES: dict = {}  # name: type of the attribute, from the Tensor's
 
 
@@ -124,7 +125,7 @@ class TensorAttributes(AttributeTemplate):
             return ATTRIBUTES[name](x)
         if f"Tensor.{name}" in functions:
             return Method(f"Tensor.{name}", functions[f"Tensor.{name}"], x)
-        found = getattr(Tensor, name, None)
+        found = getattr(Tensor, OTHER_NAMES.get(name, name), None)
         known = (
             op_name(found) if isinstance(found, NativeFunction) else FUNCTIONS.get(found) if callable(found) else None
         )
