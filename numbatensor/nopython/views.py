@@ -1,9 +1,10 @@
 """``x.view(...)`` in compiled code: Numba lets only arrays have a method of that name, and looks at names after it has found the types."""
 
 from numbatensor.core.private import Rewrite, numba_ir, register_rewrite
+from numbatensor.nopython.attributes import OTHER_NAMES
 from numbatensor.nopython.ops import Method
 
-OTHER_NAME = "view_as_shape"
+(OTHER_NAME,) = OTHER_NAMES
 
 
 @register_rewrite("after-inference")
