@@ -124,6 +124,18 @@ class Named:
 ENTER, LEAVE = Named("enter_mode"), Named("leave_mode")
 
 
+class Block:
+    """What Numba asks of a block before it keeps a function in its cache: as of code of its own, which this block has none of."""
+
+    can_cache = True
+
+    def __init__(self, line):
+        self.line, self.overloads = line, {}
+
+    def get_source_location(self):
+        return self.line
+
+
 def in_block(func_ir, blocks, start, end, body, dispatcher_factory, extra):
     """Begin the mode that a `with` block names at its start, and end it at its end."""
     scope, loc = blocks[start].scope, blocks[start].loc
@@ -143,3 +155,4 @@ def in_block(func_ir, blocks, start, end, body, dispatcher_factory, extra):
         *blocks[end].body,
     ]
     func_ir._definitions = build_definitions(blocks)
+    return Block(loc.line)
