@@ -13,8 +13,8 @@ from numbatensor.core.dispatch import perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
-from numbatensor.core.memory import atomic_add, decref, incref, load, local
-from numbatensor.core.modes import grad_enabled, switch_grad
+from numbatensor.core.memory import atomic_add, decref, incref, load, local, store
+from numbatensor.core.modes import inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import (
     call_python,
@@ -28,13 +28,26 @@ from numbatensor.core.records import (
     new_frame,
     node_at,
     output_at,
+    storage_at,
     tensor_at,
 )
 from numbatensor.core.sites import enter_site, leave_site, writer
 from numbatensor.core.tensors import FLOAT32, empty, zero
 from numbatensor.core.writes import bump
 
-BAD_KIND, NO_ITEM, BAD_INDEX, TOO_MANY, NEGATIVE_SIZE, NO_LEAF, NOT_FLOAT, NUMPY_GRAD, NO_LENGTH, NO_PRODUCT = range(10)
+(
+    BAD_KIND,
+    NO_ITEM,
+    BAD_INDEX,
+    TOO_MANY,
+    NEGATIVE_SIZE,
+    NO_LEAF,
+    NOT_FLOAT,
+    NUMPY_GRAD,
+    NO_LENGTH,
+    NO_PRODUCT,
+    NO_INFERENCE,
+) = range(11)
 
 
 ALIASES = Storage.fields["aliases"][1]
@@ -162,6 +175,8 @@ def compiled_requires_grad(t, flag):
     """Make a leaf require a gradient, or not."""
     x = tensor_at(t)
     leaf = x.node == 0 or node_at(x.node).kind == LEAF
+    if flag and storage_at(x.storage).inference and inference_bit() == 0:
+        call_python("mistyped", NO_INFERENCE, 0, 0)
     if flag and x.dtype < FLOAT32:
         call_python("mistyped", NOT_FLOAT, 0, 0)
     if flag == 0 and needs_grad(x) and not leaf:
@@ -198,9 +213,13 @@ def compiled_size(t, dim):
 
 
 @native
-def compiled_switch_grad(on):
-    """Record on this thread, or not; what was before."""
-    return 1 if switch_grad(on) else 0
+def compiled_set_mode(mask, bits):
+    """Replace the bits of this thread's modes that are in the mask; the modes before."""
+    m = local_at(local())
+    before = m.mode
+    store(symbol("modes_used"), load(symbol("modes_used")) | bits & mask)
+    m.mode = before & ~mask | bits & mask
+    return before
 
 
 @native
@@ -211,8 +230,13 @@ def compiled_restore_modes(before):
 
 
 @native
-def compiled_is_recording(unused):
-    return 1 if grad_enabled() else 0
+def compiled_enter(site):
+    """Name the line of compiled code that runs now, or with 0 none: Python's code runs in between."""
+    if site:
+        enter_site(site)
+    else:
+        leave_site()
+    return 0
 
 
 assert perform_into and convert  # reached through their symbols

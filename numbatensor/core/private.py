@@ -23,6 +23,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower, Lower
+from numba.core.rewrites import Rewrite, register_rewrite
 from numba.core.unsafe import eh
 from numba.extending import _Intrinsic
 from numba.parfors.parfor import Parfor
@@ -56,6 +57,7 @@ VITAL = {
     ],
     "numba.core.caching": ["CompileResultCacheImpl.rebuild"],
     "numba.core.runtime._nrt_python": ["c_helpers"],
+    "numba.core.rewrites": ["Rewrite.match", "Rewrite.apply"],
 }
 PASSING_ON = {
     "numba.np.ufunc.dufunc",
@@ -173,6 +175,7 @@ __all__ = [
     "PASSING_ON",
     "RETCODE_USEREXC",
     "Dispatcher",
+    "Rewrite",
     "FastMathOptions",
     "Flags",
     "Parfor",
@@ -186,4 +189,5 @@ __all__ = [
     "keep",
     "numba_ir",
     "object_code",
+    "register_rewrite",
 ]

@@ -11,7 +11,7 @@ from types import FunctionType
 from numba.extending import typeof_impl
 
 from numbatensor import dtypes
-from numbatensor.autograd.modes import enable_grad, no_grad
+from numbatensor.autograd.modes import enable_grad, inference_mode, no_grad, set_grad_enabled, strict_versions
 from numbatensor.core import cells, compiled, entries
 from numbatensor.core.compiler import address
 from numbatensor.core.private import cpu
@@ -29,6 +29,10 @@ MODULES = {
     "random",
     "generator",
     "autograd.modes",
+    "autograd.backward",
+    "core.threads",
+    "memory",
+    "nn.functional",
     "tensor",
 }
 PLACES = {f"numbatensor.{name}" for name in MODULES}  # where functions are that compiled code may name
@@ -82,18 +86,14 @@ def type_of_tensor(self):
 Tensor._numba_type_ = property(native_function(address("get_numba_type"), type_of_tensor))
 
 
-def mode_of_block(recording):
+def in_block(*parts):
     """What Numba makes of ``with nt.no_grad():`` in compiled code."""
-
-    def mutate_with_body(*parts):
-        all_of_it()
-        return loaded("modes").in_block(recording, *parts)
-
-    return staticmethod(mutate_with_body)
+    all_of_it()
+    return loaded("modes").in_block(*parts)
 
 
-for mode, recording in ((no_grad, False), (enable_grad, True)):
-    setattr(mode, "mutate_with_body", mode_of_block(recording))  # noqa: B010
+for mode in (no_grad, enable_grad, set_grad_enabled, inference_mode, strict_versions):
+    setattr(mode, "mutate_with_body", staticmethod(in_block))  # noqa: B010
 
 
 def shown(kind):
@@ -120,6 +120,9 @@ ERRORS = {
     ),
     compiled.NUMPY_GRAD: lambda *_: RuntimeError(
         "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+    ),
+    compiled.NO_INFERENCE: lambda *_: RuntimeError(
+        "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."
     ),
     compiled.NO_LENGTH: lambda *_: TypeError("len() of a 0-d tensor"),
 }

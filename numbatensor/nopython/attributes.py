@@ -10,6 +10,7 @@ from numbatensor import dtypes
 from numbatensor.core import entries
 from numbatensor.core.compiler import word
 from numbatensor.core.python import NativeFunction
+from numbatensor.nopython import missing
 from numbatensor.nopython.calls import invoke_cell
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import op_name
@@ -25,6 +26,7 @@ from numbatensor.op import OPS
 from numbatensor.tensor import Tensor
 
 truth = lambda builder, value: builder.icmp_signed("!=", value, word(0))
+OTHER_NAMES = {"view_as_shape": "view"}  # what a method is called after `views.py` has seen it
 ATTRIBUTES: dict = {}  # name: type of the attribute, from the Tensor's
 
 
@@ -43,9 +45,10 @@ def attribute(name, kind):
     return declared
 
 
-def shape_type(x):
+def shape_type(x, name=".shape"):
     if x.ndim is None:
-        raise TypingError("the rank is not known here, so .shape has no length: use .size(dim) and .ndim")
+        one = ".stride(dim)" if "stride" in name else ".size(dim)"
+        raise TypingError(f"the rank is not known here, so {name} has no length: use {one} and .ndim")
     return types.UniTuple(types.intp, x.ndim)
 
 
@@ -122,11 +125,12 @@ class TensorAttributes(AttributeTemplate):
             return ATTRIBUTES[name](x)
         if f"Tensor.{name}" in functions:
             return Method(f"Tensor.{name}", functions[f"Tensor.{name}"], x)
-        found = getattr(Tensor, name, None)
+        found = getattr(Tensor, OTHER_NAMES.get(name, name), None)
         known = (
             op_name(found) if isinstance(found, NativeFunction) else FUNCTIONS.get(found) if callable(found) else None
         )
         if known in functions:
             return Method(known, functions[known], x)
         if found is not None:
-            raise TypingError(f"Tensor.{name} is not there in compiled code yet (see docs/numba.md)")
+            why = missing.METHODS.get(name, "Python's own")
+            raise TypingError(f"Tensor.{name} is not there in compiled code: {why} (see docs/numba.md)")

@@ -9,8 +9,10 @@ from numba.core.imputils import impl_ret_new_ref
 from numbatensor import creation
 from numbatensor.core.compiler import word
 from numbatensor.core.promotion import default_dtype
+from numbatensor.nopython import python_calls
 from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for
-from numbatensor.nopython.functions import FUNCTIONS, chosen
+from numbatensor.nopython.function_results import chosen
+from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.ops import declare
 from numbatensor.nopython.results import length, number_dtype, plain
 from numbatensor.nopython.tensor_type import DtypeType, TensorType, load_field, record_of, tensor_of
@@ -93,14 +95,23 @@ def code_of(fill, value=0, valued=False, shaped=False):
     return code
 
 
+def made_by_python(name, valued, shaped):
+    """The typing and the code where Python makes the tensor: its sizes are a list."""
+
+    def typer(args, kws):
+        kind = python_calls.as_tensor(name, args[0]) if args else types.none
+        if not args or (shaped and not isinstance(kind, TensorType)):
+            raise TypingError(f"{name}() takes sizes, or the shape of a Tensor, not {', '.join(map(str, args))}")
+        d = kind.dtype if shaped else number_dtype(args[1]) if valued else int(default_dtype[0])
+        return python_calls.call_of(TensorType(chosen(kws.get("dtype", types.none), d)), args, kws)
+
+    return typer, python_calls.code_of(name)
+
+
 for name, fill, value in (("empty", NOTHING, 0), ("zeros", ZEROS, 0), ("ones", INTEGER, 1), ("full", INTEGER, 0)):
     valued = name == "full"
     for suffix in ("", "_like"):
         shaped = suffix != ""
-        function = getattr(creation, name + suffix)
-        declare(
-            f"new.{name}{suffix}",
-            typer_of(name + suffix, valued, shaped),
-            code_of(fill, value, valued, shaped),
-        )
-        FUNCTIONS[function] = f"new.{name}{suffix}"
+        native = typer_of(name + suffix, valued, shaped), code_of(fill, value, valued, shaped)
+        declare(f"new.{name}{suffix}", *python_calls.either(native, made_by_python(name + suffix, valued, shaped)))
+        FUNCTIONS[getattr(creation, name + suffix)] = f"new.{name}{suffix}"

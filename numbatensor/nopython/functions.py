@@ -1,4 +1,4 @@
-"""Functions made of declared ops, in compiled code: which there are, and the types of their results."""
+"""Functions made of declared ops, in compiled code: which there are. Products of matrices are compiled, Python runs the others."""
 
 import sys
 
@@ -6,26 +6,18 @@ from numba.core import types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
-from numbatensor import creation, functional, generator, indexing, joining, linear_algebra, random
+from numbatensor import creation, functional, generator, indexing, joining, linear_algebra, memory, random
+from numbatensor.autograd import backward, grad
+from numbatensor.core import threads
 from numbatensor.core.compiler import word
-from numbatensor.core.promotion import INT64, default_dtype
-from numbatensor.core.tensors import BOOL, FLOAT32
+from numbatensor.core.promotion import INT64
+from numbatensor.nopython import function_results as results
 from numbatensor.nopython import python_calls
 from numbatensor.nopython.calls import invoke_cell, site
+from numbatensor.nopython.function_results import same
 from numbatensor.nopython.ops import declare
-from numbatensor.nopython.results import (
-    common_dtype,
-    is_none,
-    length,
-    literal,
-    number_dtype,
-    plain,
-    promote,
-    reduced_rank,
-    result_of,
-    widest,
-)
-from numbatensor.nopython.tensor_type import NUMBA, DtypeType, TensorType, record_of, tensor_of
+from numbatensor.nopython.results import is_none, length, result_of, widest
+from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
 from numbatensor.op import OPS
 from numbatensor.tensor import Tensor
 
@@ -60,193 +52,66 @@ def multiply(context, builder, sig, args):
     return impl_ret_new_ref(context, builder, sig.return_type, tensor_of(context, builder, sig.return_type, made))
 
 
-declare("matmul", lambda args, kws: (matmul_type(*args, **kws), args, None), multiply)
+def multiply_by_python(args, kws):
+    kinds = [python_calls.as_tensor("matmul", k) for k in args]
+    named = {k: python_calls.as_tensor("matmul", v) for k, v in kws.items()}
+    return python_calls.call_of(matmul_type(*kinds, **named), args, kws)
+
+
+MATMUL = python_calls.either(
+    (lambda args, kws: (matmul_type(*args, **kws), args, None), multiply),
+    (multiply_by_python, python_calls.code_of("matmul")),
+)
+declare("matmul", *MATMUL)
 FUNCTIONS[linear_algebra.matmul] = "matmul"
 
 
-def tensor_first(name, x):
-    if not isinstance(x, TensorType):
-        raise TypingError(f"{name}(): the first argument must be a Tensor, not {x}")
+def guarded(name, rule):
+    """A rule whose first argument has to be a Tensor, where it takes one."""
+
+    def checked(**given):
+        given = {k: v if k in ("data", "array") else python_calls.as_tensor(name, v) for k, v in given.items()}
+        if "input" in given:
+            results.tensor_first(name, given["input"])
+        return rule(**given)
+
+    return checked
 
 
-def chosen(dtype, otherwise):
-    """The dtype that an argument names, or another."""
-    if isinstance(dtype, DtypeType):
-        return dtype.code
-    if not is_none(dtype):
-        raise TypingError(f"dtype= must be one of the library's dtypes, such as nt.float32, not {dtype}")
-    return otherwise
-
-
-def real(dtype):
-    return dtype if dtype >= FLOAT32 else int(default_dtype[0])
-
-
-def added(dtype):
-    return dtype if dtype >= FLOAT32 else INT64
-
-
-def same(input, **others):
-    return TensorType(input.dtype, input.ndim)
-
-
-def along(change=added):
-    return lambda input, dim=None, dtype=None, **_: TensorType(chosen(dtype, change(input.dtype)), input.ndim)
-
-
-def dim_of(dim, axis=None):
-    return axis if axis is not None and not is_none(axis) else dim
-
-
-def kept_of(keepdim, keepdims=None):
-    return keepdims if keepdims is not None and not is_none(keepdims) else keepdim
-
-
-def reduced(change):
-    def rule(input, dim, keepdim, axis=None, keepdims=None, **_):
-        dim = dim_of(dim, axis)
-        dim = types.none if isinstance(plain(dim), types.Boolean) else dim
-        return TensorType(change(input.dtype), reduced_rank(input, dim, kept_of(keepdim, keepdims)))
-
-    return rule
-
-
-def pair(x):
-    """The type of values and their indices."""
-    return types.NamedTuple([x, TensorType(INT64, x.ndim)], indexing.Extremum)
-
-
-def extremum(name):
-    def rule(input, dim, keepdim, axis, keepdims):
-        dim = dim_of(dim, axis)
-        if isinstance(dim, TensorType):
-            return result_of(OPS[name], [input, dim])
-        if is_none(dim):
-            return TensorType(input.dtype, 0)
-        return pair(TensorType(input.dtype, reduced_rank(input, dim, kept_of(keepdim, keepdims))))
-
-    return rule
-
-
-def clamped(input, min, max):
-    bounds = [b for b in (min, max) if not is_none(b)]
-    found = TensorType(common_dtype("clamp", [input, *bounds[:1]]), widest([input, *bounds[:1]]))
-    for b in bounds[1:]:
-        found = TensorType(common_dtype("clamp", [found, b]), widest([found, b]))
-    return found
-
-
-def compared(input, other, **_):
-    return TensorType(BOOL, widest([input, other]))
-
-
-def found_indices(input, as_tuple):
-    if literal(as_tuple) is not False:
-        raise TypingError("nonzero(as_tuple=True) gives as many tensors as there are dimensions: use nonzero(x)[:, d]")
-    return TensorType(INT64, 2)
-
-
-def many(name, tensors):
-    if not isinstance(tensors, types.BaseTuple) or not all(isinstance(t, TensorType) for t in tensors):
-        raise TypingError(f"{name}(): compiled code takes a tuple of Tensors, not {tensors}")
-    return list(tensors)
-
-
-def joined(name, new=0):
-    def rule(tensors, **_):
-        kinds = many(name, tensors)
-        ranks = {k.ndim for k in kinds}
-        rank = ranks.pop() if len(ranks) == 1 else None
-        return TensorType(promote([k.dtype for k in kinds]), None if rank is None else rank + new)
-
-    return rule
-
-
-def of_rank(n):
-    return lambda input, **_: TensorType(input.dtype, n)
-
-
-def summed(equation, operands):
-    return TensorType(many("einsum", types.Tuple(operands))[0].dtype)
-
-
-def sized(sizes, dtype=None, **_):
-    """The type of a new tensor by its sizes."""
-    return TensorType(chosen(dtype, int(default_dtype[0])), length(sizes))
-
-
-def whole(low, high, size, dtype=None, **_):
-    size = high if is_none(size) else size
-    return TensorType(chosen(dtype, INT64), length([size]))
-
-
-def like(input, dtype=None, **_):
-    return TensorType(chosen(dtype, input.dtype), input.ndim)
-
-
-def counted(start, end, step, dtype, **_):
-    numbers = [number_dtype(k) for k in (start, end, step) if not is_none(k)]
-    return TensorType(chosen(dtype, promote(numbers)), 1)
-
-
-def vector(start, end, steps, dtype, **_):
-    return TensorType(chosen(dtype, int(default_dtype[0])), 1)
-
-
-def matrix(n, m, dtype, **_):
-    return TensorType(chosen(dtype, int(default_dtype[0])), 2)
-
-
-def data_type(name, data):
-    """Dtype and rank of what a tensor is made of."""
-    if isinstance(data, TensorType):
-        return data.dtype, data.ndim
-    if isinstance(data, types.Array):
-        if data.dtype not in NUMBA:
-            raise TypingError(f"{name}(): there is no dtype for an array of {data.dtype}")
-        return NUMBA.index(data.dtype), data.ndim
-    if isinstance(data, types.BaseTuple) and len(data):
-        inner = [data_type(name, k) for k in data]
-        return promote([d for d, _ in inner]), inner[0][1] + 1
-    if isinstance(plain(data), (types.Number, types.Boolean)):
-        return number_dtype(data), 0
-    raise TypingError(
-        f"{name}(): compiled code makes tensors of numbers, tuples of them, arrays and Tensors, not of {data}"
-    )
-
-
-def copied(data, dtype, **_):
-    d, rank = data_type("tensor", data)
-    return TensorType(chosen(dtype, d), rank)
-
-
-def shared(array):
-    return TensorType(*data_type("from_numpy", array))
+def run_by_python(function, path, rule, module="numbatensor", parameters=None):
+    """Let compiled code call a function as Python does, by the path under which its module shows it; gives its name there."""
+    name = path.rsplit(".", 1)[-1]
+    parameters = parameters or python_calls.parameters_of(function)
+    key = path if path.startswith("Tensor.") else f"{module.removeprefix('numbatensor').lstrip('.') or 'python'}.{path}"
+    declare(key, python_calls.typer_of(name, parameters, guarded(name, rule)), python_calls.code_of(path, module))
+    FUNCTIONS[function] = key
+    return key
 
 
 RULES = {
     functional: {
-        "softmax": along(lambda d: d),
-        "log_softmax": along(lambda d: d),
-        "cumsum": along(),
-        "cumprod": along(),
-        "logsumexp": reduced(real),
-        "max": extremum("maximum"),
-        "min": extremum("minimum"),
-        "argmax": reduced(lambda d: INT64),
-        "argmin": reduced(lambda d: INT64),
-        "var": reduced(lambda d: d),
-        "std": reduced(lambda d: d),
-        "norm": reduced(lambda d: d),
-        "clamp": clamped,
-        "isclose": compared,
+        "softmax": results.along(lambda d: d),
+        "log_softmax": results.along(lambda d: d),
+        "cumsum": results.along(),
+        "cumprod": results.along(),
+        "logsumexp": results.reduced(results.real),
+        "max": results.extremum("maximum"),
+        "min": results.extremum("minimum"),
+        "argmax": results.reduced(lambda d: INT64),
+        "argmin": results.reduced(lambda d: INT64),
+        "var": results.reduced(lambda d: d),
+        "std": results.reduced(lambda d: d),
+        "var_mean": results.twice(results.reduced(lambda d: d)),
+        "norm": results.reduced(lambda d: d),
+        "clamp": results.clamped,
+        "isclose": results.compared,
         "allclose": lambda **_: types.boolean,
         "equal": lambda **_: types.boolean,
         "round": same,
         "nan_to_num": same,
-        "logit": lambda input, eps: TensorType(real(input.dtype), input.ndim),
+        "logit": lambda input, eps: TensorType(results.real(input.dtype), input.ndim),
         "masked_fill": lambda input, mask, value: TensorType(input.dtype, widest([input, mask])),
-        "where": lambda condition, input, other: result_of(OPS["where"], [condition, input, other]),
+        "where": results.picked,
         "flip": same,
         "roll": same,
         "repeat": lambda input, repeats: TensorType(input.dtype, length(repeats)),
@@ -261,54 +126,111 @@ RULES = {
         "index_select": same,
         "index_add": same,
         "take_along_dim": lambda input, indices, dim: TensorType(input.dtype, 1 if is_none(dim) else input.ndim),
-        "masked_select": of_rank(1),
-        "nonzero": found_indices,
-        "argsort": lambda input, **_: TensorType(INT64, input.ndim),
-        "sort": lambda input, **_: pair(TensorType(input.dtype, input.ndim)),
-        "topk": lambda input, **_: pair(TensorType(input.dtype, input.ndim)),
+        "masked_select": results.of_rank(1),
+        "nonzero": results.found_indices,
+        "argsort": results.whole_like,
+        "sort": lambda input, **_: results.pair(input),
+        "topk": lambda input, **_: results.pair(input),
     },
-    joining: {"cat": joined("cat"), "stack": joined("stack", 1)},
+    joining: {
+        "cat": results.joined("cat"),
+        "stack": results.joined("stack", lambda rank: rank + 1),
+        "hstack": results.joined("hstack", lambda rank: max(rank, 1)),
+        "vstack": results.joined("vstack", lambda rank: max(rank, 2)),
+        "split": results.parts,
+        "chunk": results.listed(),
+        "unbind": results.listed(lambda input, dim: TensorType(input.dtype, results.shifted(input.ndim, -1))),
+    },
     linear_algebra: {
-        "mm": of_rank(2),
-        "mv": of_rank(1),
-        "bmm": of_rank(3),
-        "dot": of_rank(0),
-        "outer": of_rank(2),
-        "addmm": of_rank(2),
-        "einsum": summed,
+        "mm": results.of_rank(2),
+        "mv": results.of_rank(1),
+        "bmm": results.of_rank(3),
+        "dot": results.of_rank(0),
+        "outer": results.of_rank(2),
+        "addmm": results.of_rank(2),
+        "einsum": results.summed,
         "tensordot": lambda a, b, dims: TensorType(a.dtype),
     },
     random: {
-        "rand": sized,
-        "randn": sized,
-        "randint": whole,
-        "rand_like": like,
-        "randn_like": like,
-        "bernoulli": lambda input, **_: TensorType(input.dtype, input.ndim),
-        "randperm": lambda n, dtype=None, **_: TensorType(chosen(dtype, INT64), 1),
-        "multinomial": lambda input, **_: TensorType(INT64, input.ndim),
+        "rand": results.sized,
+        "randn": results.sized,
+        "randint": results.whole,
+        "rand_like": results.like,
+        "randn_like": results.like,
+        "randint_like": results.like,
+        "bernoulli": same,
+        "normal": results.drawn,
+        "randperm": lambda n, dtype=None, **_: TensorType(results.chosen(dtype, INT64), 1),
+        "multinomial": results.whole_like,
     },
-    generator: {"manual_seed": lambda seed: types.none},
-    creation: {"arange": counted, "linspace": vector, "eye": matrix},
-    sys.modules[Tensor.__module__]: {"tensor": copied, "from_numpy": shared},
+    generator: {
+        "manual_seed": results.nothing,
+        "seed": lambda: types.uint64,
+        "initial_seed": lambda: types.uint64,
+        "get_rng_state": lambda: TensorType(1, 1),
+        "set_rng_state": results.nothing,
+    },
+    creation: {
+        "arange": results.counted,
+        "linspace": results.vector,
+        "eye": results.matrix,
+        "as_tensor": results.copied("as_tensor"),
+    },
+    threads: {"get_num_threads": lambda: types.intp, "set_num_threads": results.nothing},
+    memory: {"empty_cache": results.nothing, "memory_summary": lambda: results.TEXT},
+    sys.modules[Tensor.__module__]: {"tensor": results.copied("tensor"), "from_numpy": results.shared},
 }
+for module_, rules in RULES.items():
+    for name_, rule_ in rules.items():
+        run_by_python(getattr(module_, name_), name_, rule_)
+run_by_python(backward, "autograd.backward", results.nothing)
+run_by_python(grad, "autograd.grad", results.differentiated)
+
+# nn.functional lies below this package: what it is made of is known here by name, and looked up when all is loaded.
+LOSS_ROWS = ("nll_loss", "cross_entropy")
 
 
-def guarded(name, rule):
-    """A rule whose first argument has to be a Tensor, where it takes one."""
+def loss_type(name, input, target, reduction, **_):
+    """The type of a loss: a number unless nothing is reduced."""
+    rank = 0 if results.literal(reduction) in ("mean", "sum") else None
+    if name in LOSS_ROWS:
+        full = target.ndim if target.dtype < results.FLOAT32 else results.shifted(input.ndim, -1)
+        return TensorType(input.dtype, full if results.literal(reduction) == "none" else rank)
+    full = widest([input, target])
+    dtype = results.common_dtype(name, [input, target])
+    return TensorType(dtype, full if results.literal(reduction) == "none" else rank)
 
-    def checked(**given):
-        if "input" in given:
-            tensor_first(name, given["input"])
-        return rule(**given)
 
-    return checked
+def activated(op):
+    return lambda input, inplace, **others: result_of(OPS[op], [input, *others.values()])
 
 
-for module, rules in RULES.items():
-    for name, rule in rules.items():
-        function = getattr(module, name, None)
-        if function is None:
-            continue
-        declare(f"python.{name}", python_calls.typer_of(function, guarded(name, rule)), python_calls.code_of(function))
-        FUNCTIONS[function] = f"python.{name}"
+NN = sys.modules["numbatensor.nn.functional"]
+for name_ in ("relu", "leaky_relu", "elu", "selu", "silu", "hardtanh", "mish"):
+    parameters_ = [
+        python_calls.named(public, p.default) for public, p in zip(OPS[name_].names, OPS[name_].parameters, strict=True)
+    ]
+    parameters_[0] = python_calls.named("input")
+    run_by_python(
+        getattr(NN, name_),
+        name_,
+        activated(name_),
+        "numbatensor.nn.functional",
+        [*parameters_, python_calls.named("inplace", False).replace(kind=python_calls.ALONE)],
+    )
+for name_, rule_ in {
+    "gelu": same,
+    "dropout": same,
+    "layer_norm": same,
+    "linear": lambda input, weight, bias: TensorType(
+        input.dtype, input.ndim if weight.ndim == 2 else results.shifted(input.ndim, -1) if weight.ndim == 1 else None
+    ),
+    "embedding": lambda input, weight, padding_idx: TensorType(
+        weight.dtype, results.shifted(input.ndim, results.shifted(weight.ndim, -1))
+    ),
+    **{
+        loss: (lambda loss: lambda **given: loss_type(loss, **given))(loss)
+        for loss in (*LOSS_ROWS, "mse_loss", "l1_loss", "binary_cross_entropy_with_logits")
+    },
+}.items():
+    run_by_python(getattr(NN, name_), name_, rule_, "numbatensor.nn.functional")

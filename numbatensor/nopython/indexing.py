@@ -1,4 +1,4 @@
-"""``t[...]`` and ``t[...] = value`` in compiled code: ints, slices, None and Ellipsis as views; masks and index tensors by Python."""
+"""``t[...]`` and ``t[...] = value`` in compiled code: ints, slices, None and Ellipsis as views; masks and most index tensors by Python."""
 
 import operator
 
@@ -9,12 +9,20 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from numbatensor.core.compiler import word
+from numbatensor.core.promotion import INT64
+from numbatensor.core.tensors import BOOL, FLOAT32
+from numbatensor.nopython import ops
 from numbatensor.nopython.calls import as_word, invoke_cell, put_word, room_for, site
+from numbatensor.nopython.function_results import shifted
 from numbatensor.nopython.methods import value_of, writable
+from numbatensor.nopython.python_calls import as_tensor, code_of
 from numbatensor.nopython.results import plain
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
+from numbatensor.op import OPS
 
-INT, SLICE, NEW, DOTS = range(4)
+INT, SLICE, NEW, DOTS, MANY = range(5)
+BASIC = {types.Integer: INT, types.SliceType: SLICE, types.NoneType: NEW, types.EllipsisType: DOTS}
+SEQUENCES = (types.List, types.ListType, types.BaseTuple)
 
 
 def items_of(index):
@@ -23,34 +31,54 @@ def items_of(index):
 
 
 def form_of(kind):
-    """Which of the forms an item has."""
+    """Which of the forms an item has: MANY are index tensors, masks, and what Python makes such of."""
     kind = plain(kind)
+    return next((form for known, form in BASIC.items() if isinstance(kind, known)), MANY)
+
+
+def elements_of(kind):
+    """The dtype and the rank of what many places are named by; a rank that is not known is None."""
+    kind = plain(kind)
+    if isinstance(kind, SEQUENCES):
+        dtype, rank = elements_of(kind[0] if isinstance(kind, types.BaseTuple) and len(kind) else kind.dtype)
+        return dtype, shifted(rank, 1)
+    if isinstance(kind, types.Boolean):
+        return BOOL, 0
     if isinstance(kind, types.Integer):
-        return INT
-    if isinstance(kind, types.SliceType):
-        return SLICE
-    if isinstance(kind, types.NoneType):
-        return NEW
-    if isinstance(kind, types.EllipsisType):
-        return DOTS
-    if isinstance(kind, TensorType):
-        raise TypingError(
-            "a Tensor as an index is not there in compiled code yet: use index_select, gather, masked_select, masked_fill or where"
-        )
-    raise TypingError(f"a Tensor has no place for an index of type {kind} in compiled code")
+        return INT64, 0
+    kind = as_tensor("t[...]", kind)
+    if not isinstance(kind, TensorType):
+        raise TypingError(f"a Tensor has no place for an index of type {kind} in compiled code")
+    if kind.dtype >= FLOAT32:
+        raise TypingError(f"{kind.shown} as an index: tensors used as indices must be long, int, byte or bool tensors")
+    return kind.dtype, kind.ndim
 
 
 def indexed(x, index):
     """The type of a part."""
-    forms = [form_of(k) for k in items_of(index)]
+    items = items_of(index)
+    forms = [form_of(k) for k in items]
     if forms.count(DOTS) > 1:
         raise TypingError("an index can only have a single ellipsis ('...')")
-    if x.ndim is None:
-        return x
-    used = forms.count(INT) + forms.count(SLICE)
+    found = [elements_of(k) for k, form in zip(items, forms, strict=True) if form == MANY]
+    if x.ndim is None or any(rank is None for _, rank in found):
+        return TensorType(x.dtype)
+    used = forms.count(INT) + forms.count(SLICE) + sum(rank if dtype == BOOL else 1 for dtype, rank in found)
     if used > x.ndim:
         raise TypingError(f"too many indices for {x.shown}")
-    return TensorType(x.dtype, x.ndim - forms.count(INT) + forms.count(NEW))
+    # An integer tensor without dimensions is an int; a mask stands for as many vectors as it has dimensions.
+    ranks = [1 if dtype == BOOL else rank for dtype, rank in found if dtype == BOOL or rank]
+    slices = x.ndim - used + forms.count(SLICE) + forms.count(NEW)
+    return TensorType(x.dtype, slices + max(ranks, default=0))
+
+
+def is_basic(index):
+    return all(form_of(k) != MANY for k in items_of(index))
+
+
+def is_vector(x, index):
+    """Whether an index is one tensor that the op `pick` takes as it is."""
+    return isinstance(index, TensorType) and index.dtype == INT64 and bool(index.ndim) and x.ndim is not None
 
 
 @infer_global(operator.getitem)
@@ -69,7 +97,7 @@ class SetPart(AbstractTemplate):
     def generic(self, args, kws):
         if isinstance(args[0], TensorType):
             indexed(*args[:2])
-            writable(args[0], args[2])
+            writable(args[0], as_tensor("t[...] =", args[2]))
             return signature(types.none, *args)
 
 
@@ -92,9 +120,20 @@ def put_items(context, builder, kind, value):
     return room, word(len(kinds))
 
 
+get_by_python, set_by_python = code_of("Tensor.__getitem__"), code_of("Tensor.__setitem__")
+PICK = OPS["pick"]
+
+
 @lower_builtin(operator.getitem, TensorType, types.Any)
 def get_part(context, builder, sig, args):
-    room, n = put_items(context, builder, sig.args[1], args[1])
+    x, index = sig.args
+    if is_vector(x, index):
+        others = [types.none] * (len(PICK.parameters) - 3)
+        kinds, values = [x, index, *others, types.literal(0)], [*args, *[None] * (len(others) + 1)]
+        return ops.code_of(PICK)(context, builder, signature(sig.return_type, *kinds), values)
+    if not is_basic(index):
+        return get_by_python(context, builder, sig, args)
+    room, n = put_items(context, builder, index, args[1])
     result = sig.return_type
     words = [record_of(builder, args[0]), room, n, word(result.kind), site(context, builder)]
     made = invoke_cell(context, builder, "compiled_index", words)
@@ -103,6 +142,8 @@ def get_part(context, builder, sig, args):
 
 @lower_builtin(operator.setitem, TensorType, types.Any, types.Any)
 def set_part(context, builder, sig, args):
+    if not is_basic(sig.args[1]) or isinstance(sig.args[2], types.Array):
+        return set_by_python(context, builder, sig, args)
     room, n = put_items(context, builder, sig.args[1], args[1])
     form, value = value_of(context, builder, sig.args[2], args[2])
     words = [record_of(builder, args[0]), room, n, form, value, site(context, builder)]

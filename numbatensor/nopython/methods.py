@@ -110,9 +110,12 @@ def length(context, builder, sig, args):
     return invoke_cell(context, builder, "compiled_length", [record_of(builder, args[0])])
 
 
-@method("numel", takes(result=types.intp))
 def numel(context, builder, sig, args):
     return load_field(builder, record_of(builder, args[0]), "numel")
+
+
+for name in ("numel", "nelement"):
+    method(name, takes(result=types.intp))(numel)
 
 
 @method("dim", takes(result=types.intp))
@@ -127,6 +130,33 @@ def size(context, builder, sig, args):
         return shape(context, builder, sig.args[0], args[0], record)
     k = as_word(context, builder, sig.args[1], args[1])[1]
     return invoke_cell(context, builder, "compiled_size", [record, k])
+
+
+def strides_type(x, dim):
+    if is_none(dim):
+        return shape_type(x, "stride()")
+    return types.intp
+
+
+@method("stride", takes(("dim", None), result=strides_type))
+def stride(context, builder, sig, args):
+    x, record = sig.args[0], record_of(builder, args[0])
+    in_elements = lambda step: builder.sdiv(step, word(dtypes.ALL[x.dtype].itemsize))
+    if is_none(sig.args[1]):
+        steps = [in_elements(load_field(builder, record, "strides", i)) for i in range(x.ndim)]
+        return context.make_tuple(builder, sig.return_type, steps)
+    k = as_word(context, builder, sig.args[1], args[1])[1]
+    invoke_cell(context, builder, "compiled_size", [record, k])  # it refuses a dimension that there is not
+    k = builder.add(
+        k, builder.select(builder.icmp_signed("<", k, word(0)), load_field(builder, record, "ndim"), word(0))
+    )
+    at = builder.add(record, builder.mul(k, word(8)))
+    return in_elements(load_field(builder, at, "strides"))
+
+
+@method("data_ptr", takes(result=types.intp))
+def data_ptr(context, builder, sig, args):
+    return load_field(builder, record_of(builder, args[0]), "data")
 
 
 @method("is_contiguous", takes(result=types.boolean))
@@ -153,12 +183,13 @@ def set_requires_grad(context, builder, sig, args):
 
 
 # What runs where a backward pass needs Python to look: it raises, or runs the pass.
-look = python_calls.code_of(Tensor.backward)
+BACKWARD = python_calls.parameters_of(Tensor.backward)
+look = python_calls.code_of("Tensor.backward")
 
 
-@method("backward", takes(("gradient", None), result=types.none))
+@method("backward", python_calls.typer_of("backward", BACKWARD, lambda **_: types.none))
 def backward(context, builder, sig, args):
-    if not is_none(sig.args[1]):
+    if not all(map(is_none, sig.args[1:])):
         look(context, builder, sig, args)
         return context.get_dummy_value()
     left = invoke_cell(context, builder, "compiled_backward", [record_of(builder, args[0])])
@@ -238,25 +269,3 @@ def numpy(context, builder, sig, args):
     steps = [load_field(builder, record, "strides", i) for i in range(kind.ndim)]
     made = array_over(context, builder, sig.return_type, record, data, sizes, steps)
     return impl_ret_borrowed(context, builder, sig.return_type, made)
-
-
-PYTHON = {  # methods that Python's code runs: the types of their results
-    "contiguous": same,
-    "expand_as": lambda self, other: TensorType(self.dtype, other.ndim),
-    "view_as": lambda self, other: TensorType(self.dtype, other.ndim),
-    "reshape_as": lambda self, other: TensorType(self.dtype, other.ndim),
-    "flatten": lambda self, start_dim, end_dim: TensorType(
-        self.dtype, 1 if isinstance(start_dim, types.Omitted) and isinstance(end_dim, types.Omitted) else None
-    ),
-    "movedim": lambda self, source, destination: self,
-    "retain_grad": lambda self: types.none,
-}
-for name, rule in PYTHON.items():
-    function = getattr(Tensor, name)
-    declare(
-        f"Tensor.{name}",
-        python_calls.typer_of(
-            function, lambda rule=rule, **given: rule(**given) if len(given) > 1 else rule(*given.values())
-        ),
-        python_calls.code_of(function),
-    )

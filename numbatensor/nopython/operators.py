@@ -8,8 +8,8 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from numbatensor.nopython.functions import matmul_type, multiply
-from numbatensor.nopython.ops import code_in_place, code_of, functions
+from numbatensor.nopython.functions import MATMUL
+from numbatensor.nopython.ops import code_of, codes, functions
 from numbatensor.nopython.tensor_type import TensorType
 from numbatensor.op import OPS, Pointwise
 from numbatensor.publish import COMPARISONS, OPERATORS
@@ -30,14 +30,14 @@ def template(key, typer):
 
 def lower(key, code, count):
     """The code of an operator, wherever among its operands there are Tensors."""
-    for kinds in itertools.product((TensorType, types.Any), repeat=count):
+    for kinds in itertools.product((TensorType, types.Any, types.Array), repeat=count):
         if TensorType in kinds:
             lower_builtin(key, *kinds)(code)
 
 
 def declare(key, op):
     template(key, functions[op.name])
-    lower(key, code_of(op), len(op.parameters))
+    lower(key, codes[op.name], len(op.parameters))
 
 
 for name, words in OPERATORS.items():
@@ -47,7 +47,7 @@ for name, words in OPERATORS.items():
         if isinstance(OPS[name], Pointwise):
             key = getattr(operator, "i" + text.rstrip("_"))
             template(key, functions[name + "_"])
-            lower(key, code_in_place(OPS[name]), 2)
+            lower(key, codes[name + "_"], 2)
 for name in COMPARISONS:
     declare(getattr(operator, name), OPS[name])
 declare(operator.neg, OPS["neg"])
@@ -75,9 +75,5 @@ template(operator.invert, inverted)
 lower(operator.invert, invert, 1)
 
 
-def product(args, kws):
-    return matmul_type(*args), args, None
-
-
-template(operator.matmul, product)
-lower(operator.matmul, multiply, 2)
+template(operator.matmul, MATMUL[0])
+lower(operator.matmul, MATMUL[1], 2)

@@ -17,6 +17,7 @@ from numbatensor.core.calls import BOOL, FLOAT, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import word
 from numbatensor.core.records import RANK, Arguments
 from numbatensor.nopython.calls import argument_record, as_word, invoke_cell, published, put_word, site
+from numbatensor.nopython.op_fallback import with_python
 from numbatensor.nopython.results import plain, result_of
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
 from numbatensor.op import OPS
@@ -246,16 +247,17 @@ def code_in_place(op):
 
 
 functions: dict = {}  # by name: the typing of an op's call
+codes: dict = {}  # and its code
 
 
 def declare(name, typer, code):
     """Make a function known to Numba by name; gives its typing."""
-    functions[name] = typer
+    functions[name], codes[name] = typer, code
     lower_builtin(f"numbatensor.{name}", types.VarArg(types.Any))(code)
     return typer
 
 
 for op_ in OPS.values():
     if op_.parameters:
-        declare(op_.name, typer_of(op_), code_of(op_))
-        declare(op_.name + "_", typer_of(op_, in_place=True), code_in_place(op_))
+        declare(op_.name, *with_python(op_, op_.name, typer_of, code_of(op_)))
+        declare(op_.name + "_", *with_python(op_, op_.name + "_", typer_of, code_in_place(op_)))

@@ -1,6 +1,19 @@
 """Everything that Numba knows of Tensors, brought together: loaded when Numba first meets something of ours."""
 
-from numbatensor.nopython import attributes, creation, indexing, methods, modes, operators, statements
+from numbatensor.nopython import (
+    arrays,
+    attributes,
+    creation,
+    indexing,
+    iteration,
+    methods,
+    modes,
+    operators,
+    python_methods,
+    statements,
+    text,
+    views,
+)
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import op_name
 from numbatensor.nopython.ops import Function, functions
@@ -8,13 +21,18 @@ from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
 
 PARTS = (
+    arrays,
     attributes,
     creation,
     indexing,
+    iteration,
     methods,
     modes,
     operators,
+    python_methods,
     statements,
+    text,
+    views,
 )  # each tells Numba its own when it is loaded
 
 

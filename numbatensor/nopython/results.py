@@ -102,13 +102,17 @@ def reduced_rank(x, dim, keepdim):
         return 0 if is_none(dim) and kept is not None else None
     if is_none(dim):
         return 0
+    if isinstance(dim, (types.List, types.ListType)):
+        return None
     if isinstance(dim, types.BaseTuple):
         return max(x.ndim - len(dim), 0) if len(dim) else None
     return max(x.ndim - 1, 0)
 
 
 def length(kinds):
-    """How many sizes were given, one by one or as one tuple."""
+    """How many sizes were given, one by one or as one tuple; None of a list, which tells it when the code runs."""
+    if any(isinstance(k, (types.List, types.ListType)) for k in kinds):
+        return None
     if len(kinds) == 1 and isinstance(kinds[0], types.BaseTuple):
         return len(kinds[0])
     return len(kinds)

@@ -25,7 +25,7 @@ NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types
 assert len(NUMBA) == len(DTYPES)
 
 
-class TensorType(types.Type):
+class TensorType(types.IterableType):
     """A Tensor of a dtype, by its code, and a rank, or None."""
 
     mutable = True  # ``x += y`` changes x
@@ -49,6 +49,12 @@ class TensorType(types.Type):
         """The type in a message."""
         return f"Tensor({NAMES[self.dtype]}{'' if self.ndim is None else f', {self.ndim}-D'})"
 
+    @property
+    def iterator_type(self):
+        if self.ndim == 0:
+            raise TypingError("iteration over a 0-d tensor")
+        return TensorIterator(self)
+
     def can_convert_to(self, context, other):
         if isinstance(other, TensorType) and other.dtype == self.dtype and other.ndim is None:
             return Conversion.safe
@@ -57,6 +63,16 @@ class TensorType(types.Type):
         """Ranks that differ become an unknown one: ``x = x.sum(0)`` in a loop."""
         if isinstance(other, TensorType) and other.dtype == self.dtype:
             return TensorType(self.dtype)
+
+
+class TensorIterator(types.SimpleIteratorType):
+    """What goes over the slices of a Tensor's first dimension."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        super().__init__(
+            f"iterator of {tensor}", TensorType(tensor.dtype, None if tensor.ndim is None else tensor.ndim - 1)
+        )
 
 
 class DtypeType(types.Dummy):

@@ -1,0 +1,33 @@
+"""What of the public interface there is not in compiled code, with the reasons, which typing errors give."""
+
+RANK = "the rank is part of a Tensor's type in compiled code, and cannot change"
+MEMORY = "compiled code holds on to the memory that a Tensor shows: make a new one, or copy_() into it"
+OBJECT = "Numba has no type for such an object"
+HOOK = "Numba has no type for hooks: register it outside, it runs in passes that compiled code starts too"
+OUTSIDE = "it is for all of the program: call it outside"
+METHODS = {
+    "tolist": "how deep and long the lists are is not known when the code is compiled: use numpy(), or item() of single elements",
+    "squeeze_": f"{RANK}: use squeeze()",
+    "unsqueeze_": f"{RANK}: use unsqueeze()",
+    "resize_": MEMORY,
+    "resize_as_": MEMORY,
+    "set_": MEMORY,
+    "grad_fn": OBJECT,
+    "register_hook": HOOK,
+    "register_post_accumulate_grad_hook": HOOK,
+    "array": "it is for the library's own use: call numpy()",
+    "as_subclass": OBJECT,
+}
+FUNCTIONS = {
+    "Tensor": "use nt.tensor()",
+    "Size": "shapes are tuples in compiled code",
+    "dtype": OBJECT,
+    "Generator": OBJECT,
+    "get_default_dtype": "dtypes are types in compiled code, and the default may change after it: name the dtype",
+    "promote_types": "dtypes are types in compiled code: name the dtype",
+    "set_default_dtype": OUTSIDE,
+    "memory_stats": "its result is a dict with values of several types: call memory_summary(), or call it outside",
+    "load": OUTSIDE,
+    "save": OUTSIDE,
+}
+SETTING = {"data": MEMORY}
