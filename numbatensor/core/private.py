@@ -101,6 +101,18 @@ def object_code(library):
     return library._get_compiled_object()
 
 
+def names_outside(library):
+    """What a compiled library finds by name where it is linked: LLVM's own functions are none of these."""
+    module = library._final_module
+    found = [one.name for one in (*module.functions, *module.global_variables) if one.is_declaration]
+    return [name for name in found if not name.startswith("llvm.")]
+
+
+def options_of(value):
+    """How Numba was told to compile a function, as text; None of what is no compiled function."""
+    return repr(sorted(value.targetoptions.items())) if isinstance(value, Dispatcher) else None
+
+
 def function_of(value):
     """The Python function in a dispatcher or an intrinsic; anything else as it is."""
     if isinstance(value, Dispatcher):
@@ -127,6 +139,8 @@ __all__ = [
     "cpu",
     "global_compiler_lock",
     "keep",
+    "names_outside",
     "numba_ir",
     "object_code",
+    "options_of",
 ]

@@ -8,9 +8,9 @@ from numbatensor.publish import CODE
 
 
 def op_name(value):
-    """The name of the op, or of its in-place form, that a native function runs; None where it is another."""
+    """The key of the op, or of its in-place form, that a native function runs; None where it is another."""
     word = lambda offset: ctypes.c_int64.from_address(id(value) + offset).value
     op = BY_ADDRESS.get(word(ROW))
     if op is None:
         return None
-    return {CODE["call_op"]: op.name, CODE["call_in_place"]: op.name + "_"}.get(word(NATIVE))
+    return {CODE["call_op"]: op.key, CODE["call_in_place"]: op.key + "_"}.get(word(NATIVE))
