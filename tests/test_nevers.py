@@ -50,6 +50,7 @@ LAYERS = [
         "numbatensor.serialization",
     ],
     ["numbatensor.nopython"],
+    ["numbatensor.scalars"],
     ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]

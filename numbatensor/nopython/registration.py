@@ -2,8 +2,9 @@
 
 from numbatensor.nopython import attributes, creation, indexing, methods, modes, operators
 from numbatensor.nopython.functions import FUNCTIONS
-from numbatensor.nopython.naming import op_name
+from numbatensor.nopython.naming import named_op
 from numbatensor.nopython.ops import Function, functions
+from numbatensor.nopython.user_ops import type_of_user_op
 from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
 
@@ -12,7 +13,13 @@ PARTS = (attributes, creation, indexing, methods, modes, operators)  # each tell
 
 def type_of_op(value):
     """The type of an op that Python's code names."""
-    name = op_name(value)
+    found = named_op(value)
+    if found is None:
+        return None
+    op, added = found
+    if hasattr(op, "family"):
+        return type_of_user_op(op, added)
+    name = op.key + added
     return Function(name, functions[name]) if name in functions else None
 
 

@@ -67,7 +67,9 @@ class Reached:
         if options is not None:
             return f"compiled {options} {self.function(value.py_func)}"
         if isinstance(value, Scalars):
-            return f"pointwise {self.function(value.__wrapped__)}"
+            if value.given[1] is not None:
+                raise TypeError(f"pointwise: {name} has a gradient of its own, which is not known where another scalar function calls it")
+            return f"pointwise {self.value(name, value.given[0], attributes)}"
         if isinstance(value, python.FunctionType):
             return self.function(value)
         if value is ABSENT:

@@ -10,8 +10,9 @@ import warnings
 
 from numba import njit, types
 from numba.core.errors import NumbaError
+from numba.extending import typeof_impl
 
-from numbatensor import publish
+from numbatensor import nopython, publish
 from numbatensor.core.compiler import CORE, compile, digest, global_compiler_lock, lock
 from numbatensor.core.private import function_of, options_of
 from numbatensor.core.promotion import DTYPES
@@ -161,7 +162,7 @@ class UserPointwise(Pointwise):
         )
 
     def make_known(self):
-        self.key = f"{self.family.path} {self.family.number} {self.directions}"
+        self.key = "\n".join((self.family.path, self.family.number, " ".join(map(str, self.directions))))
 
     def which(self, name):
         return 1 + self.inputs.index(name)
@@ -222,6 +223,11 @@ class PointwiseFunction(Scalars):
         return self.__qualname__
 
 
+@typeof_impl.register(PointwiseFunction)
+def type_of_pointwise(value, context):
+    return nopython.all_of_it().type_of_user_op(value.op)
+
+
 def pointwise_of(function, gradient):
     """The object for a scalar function."""
 
@@ -266,9 +272,9 @@ def pointwise(function=None, *, gradient=None):
 @callback
 def find_row(address):
     """The row of the op that compiled code names: that of the same function, or else the only one of its name."""
-    path, number = ctypes.string_at(address).decode().split("\n")
+    path, number, directions = ctypes.string_at(address).decode().split("\n")
     known = named.get(path, {})
     found = known.get(number) or (next(iter(known.values())) if len(known) == 1 and "<" not in path else None)
     if found is None:
         raise RuntimeError(f"compiled code that Numba has cached uses {path}, which is not defined in this process, or differently")
-    return found.op().address
+    return found.op(*map(int, directions.split())).address
