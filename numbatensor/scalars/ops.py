@@ -13,6 +13,7 @@ from numba.core.errors import NumbaError
 from numba.extending import typeof_impl
 
 from numbatensor import nopython, publish
+from numbatensor.core import sites
 from numbatensor.core.compiler import CORE, compile, digest, global_compiler_lock, lock
 from numbatensor.core.private import function_of, options_of
 from numbatensor.core.promotion import DTYPES
@@ -278,3 +279,6 @@ def find_row(address):
     if found is None:
         raise RuntimeError(f"compiled code that Numba has cached uses {path}, which is not defined in this process, or differently")
     return found.op(*map(int, directions.split())).address
+
+
+sites.register_library()

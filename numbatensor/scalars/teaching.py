@@ -154,7 +154,6 @@ def whole(context, builder, sig, args):
 
 @lower_cast(types.Number, Scalar)
 @lower_cast(types.Boolean, Scalar)
-@lower_cast(types.Literal, Scalar)
 @lower_cast(Scalar, Scalar)
 def cast(context, builder, source, target, value):
     place = place_for(context, builder, (target,))

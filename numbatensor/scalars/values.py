@@ -19,7 +19,7 @@ from kernels_cpu.traced import Number
 from numbatensor.scalars.kinds import Dual, Real, Scalar, common, joined, part
 
 RULES: dict = {}  # by operation: for each operand, what makes of its slope that of the result (None: there is none)
-NUMBAS = {"mod": operator.mod, "floordiv": operator.floordiv, "fmod": math.fmod}  # Numba's own code
+NUMBAS = {"mod": operator.mod, "floordiv": operator.floordiv}  # Numba's own code
 BOUNDED = ("sin", "cos", "tan")  # answer NaN where they cannot tell
 MOST = 64  # largest whole exponent that is written out as products
 
@@ -212,7 +212,7 @@ def chosen(condition, x, y):
     return Leaf(x.place, None if b is None else b.select(condition.code, x.code, y.code))
 
 
-ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": "fneg"}
+ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": "fneg", "fmod": "frem"}
 INTRINSICS = {"fabs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
 INTRINSICS |= {"copysign": "copysign"}
 
@@ -233,7 +233,7 @@ def primitive(name, *xs):
         function = NUMBAS.get(name) or getattr(math, name)
         code = context.get_function(function, signature(real.base, *[real.base] * len(xs)))
         made = code(b, codes)
-        context.add_linking_libs(b, getattr(code, "libs", ()))
+        context.add_linking_libs(getattr(code, "libs", ()))
     else:
         made = getattr(mathematics, name).formula(*[Number(b, c) for c in codes]).value
     return Leaf(place, made)
