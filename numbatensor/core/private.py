@@ -7,6 +7,7 @@ What must be there is an error that names it. What there is a slower way round i
 """
 
 import ctypes
+import gc
 import importlib
 import operator
 import warnings
@@ -19,6 +20,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower
 from numba.extending import _Intrinsic
@@ -118,6 +120,13 @@ def function_of(value):
     if isinstance(value, Dispatcher):
         return value.py_func
     return value._defn if isinstance(value, _Intrinsic) else value
+
+
+def forget_failures():
+    """Take the frames from the errors of failed compilations, which Numba keeps for ever: with them, all that callers' variables hold."""
+    for one in gc.get_objects():
+        if issubclass(type(one), NumbaError):
+            one.__traceback__ = None
 
 
 def address_of_loop(result):

@@ -12,6 +12,7 @@ import numpy as np
 
 from numbatensor.core.compiler import digest
 from numbatensor.core.private import options_of
+from numbatensor.core.python import NativeFunction
 
 FIXED = ("math", "numpy", "operator", "builtins", "numba")  # modules whose versions all object code depends on
 PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
@@ -72,6 +73,8 @@ class Reached:
             return f"pointwise {self.value(name, value.given[0], attributes)}"
         if isinstance(value, python.FunctionType):
             return self.function(value)
+        if isinstance(value, NativeFunction):
+            raise TypeError(f"pointwise: `{name}` is a function of Tensors, and a scalar function has numbers: use that of `math`")
         if value is ABSENT:
             return "absent"
         if type(value) in PLAIN:
@@ -95,7 +98,7 @@ class Reached:
         if module.__name__.split(".")[0] in FIXED:
             return module.__name__
         known = vars(module)
-        return [module.__name__, *[(n, self.value(n, known[n], attributes)) for n in sorted(attributes) if n in known]]
+        return repr([module.__name__, *[(n, self.value(n, known[n], attributes)) for n in sorted(attributes) if n in known]])
 
 
 def contents(cell):

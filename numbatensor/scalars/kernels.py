@@ -12,7 +12,6 @@ from numbatensor.scalars.kinds import Dual, Real, Scalar, is_number
 from numbatensor.scalars.values import Leaf, Pair, Place, constant, packed, unpacked
 
 UNKNOWN = re.compile(r"No implementation of function Function\((.*?)\) found for signature")
-ATTRIBUTE = re.compile(r"Unknown attribute '(\w+)' of type (.*)")
 
 
 def argument_kind(real, levels):
@@ -109,10 +108,7 @@ def reason(error):
     text = str(error)
     found = UNKNOWN.findall(text)
     if found and "of a pointwise function" in text:
-        return f"{called(found[0])} is not known of the numbers of a pointwise function, or has no derivative"
-    found = ATTRIBUTE.findall(text)
-    if found:
-        return f"there is no `{found[0][0]}` of {found[0][1]}"
+        return f"{called(found[-1])} is not known of the numbers of a pointwise function, or has no derivative"
     return "Numba cannot compile it"
 
 

@@ -7,6 +7,7 @@ import itertools
 import pathlib
 import threading
 import warnings
+import weakref
 
 from numba import njit, types
 from numba.core.errors import NumbaError
@@ -15,7 +16,7 @@ from numba.extending import typeof_impl
 from numbatensor import nopython, publish
 from numbatensor.core import sites
 from numbatensor.core.compiler import CORE, compile, digest, global_compiler_lock, lock
-from numbatensor.core.private import function_of, options_of
+from numbatensor.core.private import forget_failures, function_of, options_of
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback, native_function
 from numbatensor.core.records import INPUTS
@@ -30,7 +31,8 @@ SOURCES = digest(
     CORE and CORE.name, *[p.read_bytes() for p in sorted(pathlib.Path(__file__).parent.glob("*.py"))]
 )
 OWN = {"out": "an op's result is written to what is given as out="}  # names that a parameter cannot have
-named: dict = {}  # the families by name, each by its fingerprint
+named: dict = {}  # the families by path, each by its fingerprint
+declared: dict = {}  # what `pointwise` gave and still lives, by path: of some no op was wanted yet
 unnamed = itertools.count()
 
 
@@ -50,6 +52,11 @@ def parameters_of(function):
     return found
 
 
+def path_of(function):
+    """What a function is called, and how many parameters it has: compiled code is for so many."""
+    return f"{function.__module__}.{function.__qualname__}({len(parameters_of(function))})"
+
+
 def compiled(function):
     """A scalar function as Numba compiles it into kernels."""
     return function if options_of(function) is not None else njit(function)
@@ -61,7 +68,7 @@ class Family:
     def __init__(self, function, gradient):
         self.function, self.gradient = function_of(function), gradient and function_of(gradient)
         self.parameters = parameters_of(self.function)
-        self.path = f"{self.function.__module__}.{self.function.__qualname__}({len(self.parameters)})"
+        self.path = path_of(self.function)
         self.casts = [CASTS.get(p.annotation) for p in self.parameters]
         self.compiled, self.compiled_gradient = compiled(function), gradient and compiled(gradient)
         self.reached, self.ops = self.look(), {}
@@ -117,7 +124,10 @@ class Family:
         made = kernels.kernel(function, NUMBA[dtype], count, directions, self.casts, tries, fixed, **options)
         try:
             return compile(made, name, arguments=2, fastmath={"contract"}, depends=depends).address
-        except NumbaError as error:
+        except Exception as error:
+            forget_failures()
+            if not isinstance(error, NumbaError):
+                raise
             raise TypeError(f"{self.name}: {kernels.reason(error)}. It was compiled for {name_of(dtype)}:\n{error}") from None
 
     @functools.cache  # noqa: B019
@@ -198,7 +208,7 @@ class PointwiseFunction(Scalars):
     def __init__(self, function, gradient):
         functools.update_wrapper(self, function_of(function))
         self.given = function, gradient
-        parameters_of(self.__wrapped__)
+        declared.setdefault(path_of(self.__wrapped__), weakref.WeakSet()).add(self)
 
     @functools.cached_property
     def op(self):
@@ -274,6 +284,8 @@ def pointwise(function=None, *, gradient=None):
 def find_row(address):
     """The row of the op that compiled code names: that of the same function, or else the only one of its name."""
     path, number, directions = ctypes.string_at(address).decode().split("\n")
+    for one in declared.get(path, ()):
+        assert one.op is not None  # it is in `named` now
     known = named.get(path, {})
     found = known.get(number) or (next(iter(known.values())) if len(known) == 1 and "<" not in path else None)
     if found is None:
