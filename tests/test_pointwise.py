@@ -83,13 +83,19 @@ def powers(x, y):
 
 @nt.pointwise
 def numpys(x, y):
-    return np.exp(x) + np.sin(x) * np.arctan2(x, y) + np.maximum(x, y) + np.hypot(x, y) + np.logaddexp(x, y) + np.sign(x)
+    return (
+        np.exp(x) + np.sin(x) * np.arctan2(x, y) + np.maximum(x, y) + np.hypot(x, y) + np.logaddexp(x, y) + np.sign(x)
+    )
 
 
 @nt.pointwise
 def maths(x):
-    total = math.erf(x) + math.asin(x / 4) + math.acos(x / 4) + math.atan(x) + math.sinh(x) + math.cosh(x) + math.tan(x / 4)
-    total += math.log1p(x * x) + math.expm1(x) + math.asinh(x) + math.acosh(x * x + 2) + math.atanh(x / 4) + math.erfc(x)
+    total = (
+        math.erf(x) + math.asin(x / 4) + math.acos(x / 4) + math.atan(x) + math.sinh(x) + math.cosh(x) + math.tan(x / 4)
+    )
+    total += (
+        math.log1p(x * x) + math.expm1(x) + math.asinh(x) + math.acosh(x * x + 2) + math.atanh(x / 4) + math.erfc(x)
+    )
     return total + math.log2(x * x + 1) + math.log10(x * x + 1) + math.exp2(x) + math.fabs(x) + math.degrees(x)
 
 
@@ -176,7 +182,13 @@ def test_like_the_declared_op():
     composed = lambda x, beta: x / (1 + nt.exp(-beta * x))
     rng = np.random.default_rng(0)
     draw = lambda *shape: nt.tensor(rng.standard_normal(shape))
-    pairs = [(draw(3, 4), draw(4)), (draw(4, 3).T, draw(3, 1)), (draw(3, 1), draw(1, 4)), (draw(0, 3), draw(3)), (draw(), draw())]
+    pairs = [
+        (draw(3, 4), draw(4)),
+        (draw(4, 3).T, draw(3, 1)),
+        (draw(3, 1), draw(1, 4)),
+        (draw(0, 3), draw(3)),
+        (draw(), draw()),
+    ]
     pairs += [(draw(50, 3)[::2], draw(3)), (draw(300, 200), draw(200)), (draw(40, 300).T, 0.5)]
     for x, beta in pairs:
         results = []
@@ -204,7 +216,9 @@ def test_arguments():
 
 def test_nan_and_infinity_flow():
     x = nt.tensor([math.nan, math.inf, -math.inf, 0.0], requires_grad=True)
-    assert str(swish(x).tolist()) == str([math.nan, math.inf, -0.0, 0.0]).replace("-0.0", "nan") or math.isnan(swish(x)[0])
+    assert str(swish(x).tolist()) == str([math.nan, math.inf, -0.0, 0.0]).replace("-0.0", "nan") or math.isnan(
+        swish(x)[0]
+    )
     y = made(1.0)(x)
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [math.nan, math.inf, -math.inf, 0.0])
@@ -442,7 +456,9 @@ def run(program, *args, folder=None):
     import os
 
     environment = {**os.environ, **({"NUMBATENSOR_CACHE_DIR": str(folder)} if folder else {})}
-    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, check=True, env=environment
+    )
     return ast.literal_eval(done.stdout)
 
 
@@ -464,7 +480,10 @@ def test_no_fingerprint_no_cache():
 
     opaque = Opaque()
     f = nt.pointwise(lambda x: x * (2.0 if opaque is None else 3.0))
-    with pytest.warns(UserWarning, match="compiled anew in every process, since it uses `opaque`"), pytest.raises(TypeError):
+    with (
+        pytest.warns(UserWarning, match="compiled anew in every process, since it uses `opaque`"),
+        pytest.raises(TypeError),
+    ):
         f(f64(1.0))
 
 
@@ -494,7 +513,14 @@ def test_callers_that_numba_has_cached(tmp_path):
 
 
 LEAVES = st.sampled_from(["x", "y", "0.5", "1.7", "2"])
-UNARY = ["math.sin({})", "math.tanh({})", "math.exp(-abs({}))", "math.sqrt(1.5 + ({}) * ({}))", "-({})", "math.atan({})"]
+UNARY = [
+    "math.sin({})",
+    "math.tanh({})",
+    "math.exp(-abs({}))",
+    "math.sqrt(1.5 + ({}) * ({}))",
+    "-({})",
+    "math.atan({})",
+]
 BINARY = ["({} + {})", "({} - {})", "({} * {})", "({} / (2.0 + math.cos({})))", "max({}, {})", "({} if x > y else {})"]
 
 

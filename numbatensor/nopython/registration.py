@@ -4,9 +4,9 @@ from numbatensor.nopython import attributes, creation, indexing, methods, modes,
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import named_op
 from numbatensor.nopython.ops import Function, functions
-from numbatensor.nopython.user_ops import type_of_user_op
 from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
+from numbatensor.nopython.user_ops import type_of_user_op
 
 PARTS = (attributes, creation, indexing, methods, modes, operators)  # each tells Numba its own when it is loaded
 

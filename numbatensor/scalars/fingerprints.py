@@ -69,12 +69,16 @@ class Reached:
             return f"compiled {options} {self.function(value.py_func)}"
         if isinstance(value, Scalars):
             if value.given[1] is not None:
-                raise TypeError(f"pointwise: {name} has a gradient of its own, which is not known where another scalar function calls it")
+                raise TypeError(
+                    f"pointwise: {name} has a gradient of its own, which is not known where another scalar function calls it"
+                )
             return f"pointwise {self.value(name, value.given[0], attributes)}"
         if isinstance(value, python.FunctionType):
             return self.function(value)
         if isinstance(value, NativeFunction):
-            raise TypeError(f"pointwise: `{name}` is a function of Tensors, and a scalar function has numbers: use that of `math`")
+            raise TypeError(
+                f"pointwise: `{name}` is a function of Tensors, and a scalar function has numbers: use that of `math`"
+            )
         if value is ABSENT:
             return "absent"
         if type(value) in PLAIN:
@@ -98,7 +102,9 @@ class Reached:
         if module.__name__.split(".")[0] in FIXED:
             return module.__name__
         known = vars(module)
-        return repr([module.__name__, *[(n, self.value(n, known[n], attributes)) for n in sorted(attributes) if n in known]])
+        return repr(
+            [module.__name__, *[(n, self.value(n, known[n], attributes)) for n in sorted(attributes) if n in known]]
+        )
 
 
 def contents(cell):
@@ -121,7 +127,9 @@ BRANCHING = ("JUMP", "COMPARE", "IS_OP", "CONTAINS", "FOR_ITER", "RAISE")
 def passes_nan(reached):
     """Whether NaN in the middle of a function always comes out of it: there is no branch, no comparison and no call but of such functions."""
     straight = all(
-        not any(word in one.opname for word in BRANCHING) for code in reached.codes for one in dis.get_instructions(code)
+        not any(word in one.opname for word in BRANCHING)
+        for code in reached.codes
+        for one in dis.get_instructions(code)
     )
     return straight and len(reached.codes) == 1 and reached.names <= CALLS
 

@@ -17,7 +17,6 @@ from numbatensor import nopython, publish
 from numbatensor.core import sites
 from numbatensor.core.compiler import CORE, compile, digest, global_compiler_lock, lock
 from numbatensor.core.private import forget_failures, function_of, options_of
-from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback, native_function
 from numbatensor.core.records import INPUTS
 from numbatensor.core.table import FIXED
@@ -27,9 +26,7 @@ from numbatensor.scalars.fingerprints import Reached, Scalars, raises, tries_of
 
 COST = 8  # of an element, an addition's being 1
 CASTS = {int: types.int64, "int": types.int64, bool: types.boolean, "bool": types.boolean}
-SOURCES = digest(
-    CORE and CORE.name, *[p.read_bytes() for p in sorted(pathlib.Path(__file__).parent.glob("*.py"))]
-)
+SOURCES = digest(CORE and CORE.name, *[p.read_bytes() for p in sorted(pathlib.Path(__file__).parent.glob("*.py"))])
 OWN = {"out": "an op's result is written to what is given as out="}  # names that a parameter cannot have
 named: dict = {}  # the families by path, each by its fingerprint
 declared: dict = {}  # what `pointwise` gave and still lives, by path: of some no op was wanted yet
@@ -128,7 +125,9 @@ class Family:
             forget_failures()
             if not isinstance(error, NumbaError):
                 raise
-            raise TypeError(f"{self.name}: {kernels.reason(error)}. It was compiled for {name_of(dtype)}:\n{error}") from None
+            raise TypeError(
+                f"{self.name}: {kernels.reason(error)}. It was compiled for {name_of(dtype)}:\n{error}"
+            ) from None
 
     @functools.cache  # noqa: B019
     def warn(self, unsound):
@@ -148,7 +147,9 @@ def shell(family, directions):
     function.__name__ = "_by_".join([family.name, *[inputs[i] for i in directions]])
     function.__doc__ = family.function.__doc__ or f"`{family.name}` of each element."
     if directions:
-        function.__doc__ = f"The derivative of `{family.name}` by {', '.join(inputs[i] for i in directions)}, of each element."
+        function.__doc__ = (
+            f"The derivative of `{family.name}` by {', '.join(inputs[i] for i in directions)}, of each element."
+        )
     function.__module__ = family.function.__module__
     function.__signature__ = inspect.Signature(family.parameters)  # type: ignore[attr-defined]
     return function
@@ -169,7 +170,10 @@ class UserPointwise(Pointwise):
             self.shown = "".join(w.capitalize() for word in words for w in word.split("_")) + "Backward0"
         publish.publish(self)
         self.in_place = native_function(
-            publish.CODE["call_in_place"], publish.named(self.slow.in_place, self.name + "_", self), self.address, named=True
+            publish.CODE["call_in_place"],
+            publish.named(self.slow.in_place, self.name + "_", self),
+            self.address,
+            named=True,
         )
 
     def make_known(self):
@@ -289,7 +293,9 @@ def find_row(address):
     known = named.get(path, {})
     found = known.get(number) or (next(iter(known.values())) if len(known) == 1 and "<" not in path else None)
     if found is None:
-        raise RuntimeError(f"compiled code that Numba has cached uses {path}, which is not defined in this process, or differently")
+        raise RuntimeError(
+            f"compiled code that Numba has cached uses {path}, which is not defined in this process, or differently"
+        )
     return found.op(*map(int, directions.split())).address
 
 

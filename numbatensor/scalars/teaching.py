@@ -7,7 +7,6 @@ import operator
 
 import numpy as np
 from numba import types
-from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, lower_cast
 
