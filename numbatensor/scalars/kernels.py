@@ -1,15 +1,17 @@
 """Kernels of users' scalar functions: the function, or its derivative in some directions, of every element."""
 
+import math
 import re
 
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
 from kernels_cpu import pointwise as skeleton
 from numbatensor.scalars import teaching
 from numbatensor.scalars.kinds import Dual, Real, Scalar, is_number
-from numbatensor.scalars.values import Leaf, Pair, Place, constant, packed, unpacked
+from numbatensor.scalars.values import Leaf, Pair, Place, constant, float_of, packed, unpacked
 
 UNKNOWN = re.compile(r"No implementation of function Function\((.*?)\) found for signature")
 
@@ -29,71 +31,50 @@ def seeded(x, levels):
     return x
 
 
-def seeding(real, directions, casts):
-    """An intrinsic: the arguments of the function, of the floats of one element. `casts`: the types of those that are no floats."""
+def evaluating(function, real, directions, casts, nth):
+    """An intrinsic: the derivative of a compiled function in some directions, as a float of the floats of one element.
+
+    `casts`: the types of the arguments that are no floats. `nth`: the function is that of a gradient, which takes one first, and this is
+    which of its results is meant. Where the function fails, as ``range`` does with a step of 0, the result is NaN: no kernel can fail.
+    """
+    levels = [[n for n, i in enumerate(directions) if i == k] for k in range(len(casts))]
+    kinds = [cast or argument_kind(real, found) for cast, found in zip(casts, levels, strict=True)]
+    kinds = tuple(kinds if nth is None else [types.float64, *kinds])
 
     @intrinsic
-    def seed(typingctx, values):
-        levels = [[n for n, i in enumerate(directions) if i == k] for k in range(len(values))]
-        kinds = [cast or argument_kind(real, found) for cast, found in zip(casts, levels, strict=True)]
-
-        def codegen(context, builder, signature, args):
-            place, made = Place(context, builder, real), []
-            for code, cast, found in zip(cgutils.unpack_tuple(builder, args[0]), casts, levels, strict=True):
-                x = seeded(Leaf(place, code), found)
-                made.append(context.cast(builder, code, real.base, cast) if cast else packed(x))
-            return context.make_tuple(builder, types.Tuple(kinds), made)
-
-        return types.Tuple(kinds)(values), codegen
-
-    return seed
-
-
-def finishing(real, directions, nth):
-    """An intrinsic: the derivative in all directions of what the function gave, as a float. `nth`: of a tuple, which one is meant."""
-
-    @intrinsic
-    def finish(typingctx, result):
-        inner = result[nth] if isinstance(result, types.BaseTuple) and nth is not None else result
-        if not isinstance(inner, Scalar) and not is_number(inner):
-            return None
+    def evaluate(typingctx, values):
+        sig = types.Dispatcher(function).get_call_type(typingctx, kinds, {})
+        several = isinstance(sig.return_type, types.BaseTuple) and nth is not None
+        result = sig.return_type[nth] if several else sig.return_type
+        if not isinstance(result, Scalar) and not is_number(result):
+            raise TypingError(f"it gives {result}, which is no number")
+        found = function.overloads[sig.args]
 
         def codegen(context, builder, signature, args):
             place = Place(context, builder, real)
-            code = args[0] if inner is result else builder.extract_value(args[0], nth)
-            x = unpacked(place, inner, code)
+            given = [] if nth is None else [context.get_constant(types.float64, 1.0)]
+            for code, cast, levels_of in zip(cgutils.unpack_tuple(builder, args[0]), casts, levels, strict=True):
+                x = seeded(Leaf(place, code), levels_of)
+                given.append(context.cast(builder, code, real.base, cast) if cast else packed(x))
+            code = context.declare_function(builder.module, found.fndesc)
+            status, code = context.call_conv.call_function(builder, code, sig.return_type, sig.args, given)
+            context.add_linking_libs([found.library])
+            x = unpacked(place, result, builder.extract_value(code, nth) if several else code)
             for level in reversed(range(len(directions))):
                 x = x.slope if x.level == level else constant(place, 0.0)
-            while isinstance(x, Pair):
-                x = x.value
-            return x.code
+            return builder.select(status.is_error, constant(place, math.nan).code, float_of(x).code)
 
-        return real.base(result), codegen
+        return real.base(values), codegen
 
-    return finish
+    return evaluate
 
 
 def formula(function, real, directions, casts, rule=False, nth=None):
-    """A function of floats: the derivative of a scalar function in some directions, each the number of an argument.
-
-    `rule`: times a gradient, which is the first argument. `nth`: the function is that of a gradient, which takes one first, and
-    this is which of its results is meant.
-    """
-    seed, finish = seeding(real, directions, casts), finishing(real, directions, nth)
-    inner = function if nth is None else with_one(function)
+    """A function of floats: the derivative of a scalar function in some directions. `rule`: times a gradient, which comes first."""
+    evaluate = evaluating(function, real, directions, casts, nth)
     if rule:
-        return lambda grad, *values: grad * finish(inner(*seed(values)))
-    return lambda *values: finish(inner(*seed(values)))
-
-
-def with_one(function):
-    """A function of a gradient for the gradient 1."""
-
-    @register_jitable
-    def of_one(*values):
-        return function(1.0, *values)
-
-    return of_one
+        return lambda grad, *values: grad * evaluate(values)
+    return lambda *values: evaluate(values)
 
 
 def kernel(function, base, count, directions, casts, tries, fixed, **options):
