@@ -1,7 +1,6 @@
 """Whole ops from users' scalar functions: their values, gradients, control flow, caching, errors, and use in compiled code."""
 
 import ast
-import gc
 import math
 import subprocess
 import sys
@@ -154,6 +153,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c[0].__name__)
 def test_derivatives_of_first_and_second_order(case):
     f, *args = case
+    args = [a.detach().requires_grad_() if isinstance(a, nt.Tensor) else a for a in args]
     assert gradcheck(f, tuple(args)) and gradgradcheck(f, tuple(args))
 
 
@@ -250,6 +250,12 @@ def test_constant_and_identity():
     assert x.grad.tolist() == [0.0, 0.0]
     nt.pointwise(lambda x: x)(x).sum().backward()
     assert x.grad.tolist() == [1.0, 1.0]
+
+
+def test_failures_inside_give_nan():
+    f = nt.pointwise(lambda x: x + len(range(0, 3, int(x))))
+    for n in (2, 100_000):
+        assert f(nt.zeros(n)).isnan().all() and f(nt.ones(n))[-1] == 4.0
 
 
 def test_second_derivatives_of_others_are_not_poisoned():
@@ -428,8 +434,6 @@ from numba import njit
 from numbatensor.core import compiler
 warnings.simplefilter("error")
 FACTOR = float(sys.argv[1])
-class Setting: pass
-setting = Setting()
 
 @njit
 def helper(x):
@@ -452,13 +456,8 @@ print([out, before["compiled"], before["loaded"]])
 """
 
 
-def run(program, *args, folder=None):
-    import os
-
-    environment = {**os.environ, **({"NUMBATENSOR_CACHE_DIR": str(folder)} if folder else {})}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *args], capture_output=True, text=True, check=True, env=environment
-    )
+def run(program, *args):
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True)
     return ast.literal_eval(done.stdout)
 
 
@@ -503,8 +502,7 @@ print([y.item(), x.grad.tolist(), len(caller.outer.stats.cache_hits)])
 def test_callers_that_numba_has_cached(tmp_path):
     """They find the function of the process that they run in, also where it was edited since."""
     (tmp_path / "caller.py").write_text(
-        "import inner\nfrom numba import njit\n@njit(cache=True)\ndef outer(x):\n    return inner.f(x).sum()\n"
-        "from inner import f\n@njit(cache=True)\ndef outer(x):\n    return f(x).sum()\n"
+        "from numba import njit\nfrom inner import f\n@njit(cache=True)\ndef outer(x):\n    return f(x).sum()\n"
     )
     source = "import numbatensor as nt\n@nt.pointwise\ndef f(x):\n    return {} * x * x\n"
     for factor, hits in ((2.0, 0), (2.0, 1), (3.0, 1)):
@@ -570,6 +568,3 @@ def test_float32_kernels_compute_in_float32():
 def test_nothing_is_loaded_before_it_is_used():
     program = "import numbatensor, sys; print([m for m in sys.modules if m.startswith('numbatensor.scalars')])"
     assert run(program) == []
-
-
-assert gc
