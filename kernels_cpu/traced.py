@@ -191,7 +191,7 @@ def polynomial(x, coefficients):
 
 
 def traced(function):
-    """Declare a function of floats of one type by a formula over symbolic numbers: an intrinsic for compiled code."""
+    """Declare a function of floats of one type by a formula over symbolic numbers: an intrinsic for compiled code, which has it as `formula`."""
 
     def signature(*arguments):
         kind = types.float32 if all(a == types.float32 for a in arguments) else types.float64
@@ -209,7 +209,9 @@ def traced(function):
 
     chosen = (one, two)[function.__code__.co_argcount - 1]
     chosen.__name__, chosen.__doc__ = function.__name__, function.__doc__
-    return intrinsic(chosen)
+    made = intrinsic(chosen)
+    made.formula = function
+    return made
 
 
 def rounding(name):

@@ -91,6 +91,14 @@ def default_of(parameter):
     return (2, value) if isinstance(value, int) else (3, bits_of_float(value))
 
 
+def free_row(name):
+    """The number of a row of the table that no op has."""
+    index = len(RESERVED) + sum(k >= len(RESERVED) for k in BY_INDEX)
+    if index == len(TABLE):
+        raise RuntimeError(f"{name}: there is no room for more than {index} ops; make them once, not in a loop")
+    return index
+
+
 class Op:
     """An operation: a row of the dispatch table and what fills it on first use."""
 
@@ -106,16 +114,19 @@ class Op:
         self.__doc__, self.__module__ = function.__doc__, function.__module__
         self.parameters = list(inspect.signature(function).parameters.values()) if parameters is None else parameters
         self.inputs = [p.name for p in self.parameters]
-        index = (
-            RESERVED.index(self.name) if self.name in RESERVED else len(RESERVED) + sum(n not in RESERVED for n in OPS)
-        )
+        index = RESERVED.index(self.name) if self.name in RESERVED else free_row(self.name)
         self.row = TABLE[index]
         self.row["index"], self.row["kind"], self.row["dtypes"], self.row["cost"] = index, self.kind, ALL, 1
         self.address = TABLE.ctypes.data + index * Row.itemsize
-        OPS[self.name] = BY_ADDRESS[self.address] = BY_INDEX[index] = self
+        BY_ADDRESS[self.address] = BY_INDEX[index] = self
+        self.make_known()
+        self.describe_parameters()
+
+    def make_known(self):
+        """Enter the op where it is found by name; `key` is what compiled code knows it by."""
+        OPS[self.name], self.key = self, self.name
         if self.name not in RESERVED:
             publish("op_" + self.name, self.address)
-        self.describe_parameters()
 
     def accepts(self, k, parameter):
         """The kinds of objects that an argument can be."""

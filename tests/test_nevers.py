@@ -51,6 +51,7 @@ LAYERS = [
     ],
     ["numbatensor.nopython"],
     ["numbatensor.custom_op"],
+    ["numbatensor.scalars"],
     ["numbatensor.func", "numbatensor.autograd.functional"],
     ["numbatensor"],
 ]

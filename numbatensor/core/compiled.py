@@ -84,6 +84,12 @@ def compiled_perform(op, arguments, kind, site):
 
 
 @native
+def compiled_row(name):
+    """The row of the op of a user's function, by the address of its name."""
+    return call_python("find_row", name)
+
+
+@native
 def compiled_in_place(op, arguments, site):
     """Run an op and write the result into its first argument."""
     enter_site(site)

@@ -6,6 +6,7 @@ fingerprint of all that the function's code depends on; each is linked by an eng
 Fingerprints take time, so functions of the core are first looked up by the hash of all the package's sources.
 """
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -333,7 +334,7 @@ def write(path, symbol_name, code):
         pass
 
 
-def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
+def compile(function, name, arguments=None, c=False, fastmath=None, core=False, depends=None):
     """Native code of a function over int64 words, from the disk if an earlier process has compiled it.
 
     Parameters
@@ -348,13 +349,16 @@ def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
         LLVM's relaxations, such as ``{"contract"}``.
     core : bool
         Whether the name is unique and the function's code depends on the package's own sources alone.
+    depends : str, optional
+        What code of a user's depends on; "" where that cannot be told, so that it is not kept. Without it, the function is looked into.
     """
     with global_compiler_lock, lock:
         quick = CORE / name if CORE and core else None
         found = read(quick) if quick else None
         path = None
-        if FOLDER and not found:
-            path = FOLDER / f"{name}-{digest(describe(function, {}), c, sorted(fastmath or ()))}.o"
+        if FOLDER and not found and depends != "":
+            described = depends or describe(function, {})
+            path = FOLDER / f"{name}-{digest(described, c, sorted(fastmath or ()))}.o"
             found = read(path)
             if found and quick:
                 link_file(path, quick)
@@ -384,12 +388,18 @@ def compile(function, name, arguments=None, c=False, fastmath=None, core=False):
             symbol_name = PREFIX + "c_" + name
             library = c_wrapper(library, result, symbol_name)
         made = Compiled(library.get_pointer_to_function(symbol_name), library, library)
-        if path:
+        if path and (depends is None or stands_alone(library)):
             write(path, symbol_name, private.object_code(library))
             if quick:
                 link_file(path, quick)
         held.append(made)
         return made
+
+
+def stands_alone(library):
+    """Whether all that code finds by name is there in a process that has compiled nothing: the C library, and what is published."""
+    process = ctypes.CDLL(None)
+    return all(name.startswith(PREFIX) or hasattr(process, name) for name in private.names_outside(library))
 
 
 def link_file(path, name):

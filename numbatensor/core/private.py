@@ -8,6 +8,7 @@ What must be there is an error that names it. What there is a slower way round i
 """
 
 import ctypes
+import gc
 import importlib
 import operator
 import warnings
@@ -21,6 +22,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower, Lower
 from numba.core.rewrites import Rewrite, register_rewrite
@@ -154,11 +156,30 @@ def object_code(library):
     return library._get_compiled_object()
 
 
+def names_outside(library):
+    """What a compiled library finds by name where it is linked: LLVM's own functions are none of these."""
+    module = library._final_module
+    found = [one.name for one in (*module.functions, *module.global_variables) if one.is_declaration]
+    return [name for name in found if not name.startswith("llvm.")]
+
+
+def options_of(value):
+    """How Numba was told to compile a function, as text; None of what is no compiled function."""
+    return repr(sorted(value.targetoptions.items())) if isinstance(value, Dispatcher) else None
+
+
 def function_of(value):
     """The Python function in a dispatcher or an intrinsic; anything else as it is."""
     if isinstance(value, Dispatcher):
         return value.py_func
     return value._defn if isinstance(value, _Intrinsic) else value
+
+
+def forget_failures():
+    """Take the frames from the errors of failed compilations, which Numba keeps for ever: with them, all that callers' variables hold."""
+    for one in gc.get_objects():
+        if issubclass(type(one), NumbaError):
+            one.__traceback__ = None
 
 
 def address_of_loop(result):
@@ -187,7 +208,9 @@ __all__ = [
     "global_compiler_lock",
     "guard_cached",
     "keep",
+    "names_outside",
     "numba_ir",
     "object_code",
+    "options_of",
     "register_rewrite",
 ]

@@ -124,6 +124,7 @@ CALLBACKS = (
     "custom_error",
     "enter_loop",
     "leave_loop",
+    "find_row",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -8,7 +8,7 @@ from numbatensor.core.memory import load
 from numbatensor.core.python import call_python
 from numbatensor.core.records import Op, op_at
 
-ROWS = 1024
+ROWS = 4096
 TABLE = np.zeros(ROWS, Op)
 publish("table", TABLE.ctypes.data)
 RESERVED = (

@@ -44,7 +44,7 @@ class Batched(Hollow, Tensor):
     def perform(self, op, values, in_place=False):
         """An op on tensors of which some are Batched."""
         level = innermost(values)
-        rule = op.batching or KINDS.get(type(op)) or KINDS[None]
+        rule = op.batching or next((KINDS[kind] for kind in type(op).__mro__ if kind in KINDS), KINDS[None])
         return rule(op, level, *values, in_place=True) if in_place else rule(op, level, *values)
 
     def join(self, op, tensors, dim):

@@ -7,10 +7,15 @@ from numbatensor.op import BY_ADDRESS
 from numbatensor.publish import CODE
 
 
-def op_name(value):
-    """The name of the op, or of its in-place form, that a native function runs; None where it is another."""
+def named_op(value):
+    """The op that a native function runs, and what is added to its key: "_" where that is done in place. None where it is another."""
     word = lambda offset: ctypes.c_int64.from_address(id(value) + offset).value
     op = BY_ADDRESS.get(word(ROW))
-    if op is None:
-        return None
-    return {CODE["call_op"]: op.name, CODE["call_in_place"]: op.name + "_"}.get(word(NATIVE))
+    added = {CODE["call_op"]: "", CODE["call_in_place"]: "_"}.get(word(NATIVE))
+    return None if op is None or added is None else (op, added)
+
+
+def op_name(value):
+    """The key of what a native function runs, or None."""
+    found = named_op(value)
+    return found and found[0].key + found[1]

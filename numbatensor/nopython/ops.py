@@ -7,7 +7,7 @@ stores and a call by address.
 import inspect
 from typing import Any
 
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref, lower_constant
 from numba.core.typing.templates import signature
@@ -214,10 +214,23 @@ def fill(context, builder, op, kinds, values):
     return arguments
 
 
+def row_of(context, builder, op):
+    """The address of an op's row. That of a user's op is looked up by name when the code first runs: code outlives the process."""
+    if OPS.get(op.name) is op:
+        return published(builder, "op_" + op.name)
+    module = builder.module
+    kept = cgutils.add_global_variable(module, word, module.get_unique_name("numbatensor_row"))
+    kept.linkage, kept.initializer = "internal", word(0)
+    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(kept), word(0))):
+        name = builder.ptrtoint(context.insert_const_string(module, op.key), word)
+        builder.store(invoke_cell(context, builder, "compiled_row", [name]), kept)
+    return builder.load(kept)
+
+
 def run(context, builder, op, result, kinds, values):
     """The code of a call: the new tensor."""
     arguments = fill(context, builder, op, kinds, values)
-    row = published(builder, "op_" + op.name)
+    row = row_of(context, builder, op)
     made = invoke_cell(
         context, builder, "compiled_perform", [row, arguments, word(result.kind), site(context, builder)]
     )
@@ -226,7 +239,7 @@ def run(context, builder, op, result, kinds, values):
 
 def run_in_place(context, builder, op, kinds, values):
     arguments = fill(context, builder, op, kinds, values)
-    row = published(builder, "op_" + op.name)
+    row = row_of(context, builder, op)
     invoke_cell(context, builder, "compiled_in_place", [row, arguments, site(context, builder)])
 
 
@@ -257,7 +270,7 @@ def declare(name, typer, code):
     return typer
 
 
-for op_ in OPS.values():
+for op_ in list(OPS.values()):
     if op_.parameters:
         declare(op_.name, *with_python(op_, op_.name, typer_of, code_of(op_)))
         declare(op_.name + "_", *with_python(op_, op_.name + "_", typer_of, code_in_place(op_)))

@@ -15,10 +15,11 @@ from numbatensor.nopython import (
     views,
 )
 from numbatensor.nopython.functions import FUNCTIONS
-from numbatensor.nopython.naming import op_name
+from numbatensor.nopython.naming import named_op
 from numbatensor.nopython.ops import Function, functions
 from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
+from numbatensor.nopython.user_ops import type_of_user_op
 
 PARTS = (
     arrays,
@@ -38,7 +39,13 @@ PARTS = (
 
 def type_of_op(value):
     """The type of an op that Python's code names."""
-    name = op_name(value)
+    found = named_op(value)
+    if found is None:
+        return None
+    op, added = found
+    if hasattr(op, "family"):
+        return type_of_user_op(op, added)
+    name = op.key + added
     return Function(name, functions[name]) if name in functions else None
 
 

@@ -1,0 +1,245 @@
+"""Numbers in the code that Numba makes of a scalar function: what an operation on them leaves behind, slopes included.
+
+`apply` is the whole of it: of numbers with slopes, the value of an operation is the operation on the values, and its slope the sum
+of what the rules (`rules.py`) make of each slope. Rules are written in the same operations, so that a slope can have slopes.
+
+Where there is no builder, nothing is made and only types are found.
+"""
+
+import math
+import operator
+import typing
+
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+
+from kernels_cpu import mathematics
+from kernels_cpu.traced import Number
+from numbatensor.scalars.kinds import Dual, Real, Scalar, common, joined, part
+
+RULES: dict = {}  # by operation: for each operand, what makes of its slope that of the result (None: there is none)
+NUMBAS = {"mod": operator.mod, "floordiv": operator.floordiv}  # Numba's own code
+BOUNDED = ("sin", "cos", "tan")  # answer NaN where they cannot tell
+MOST = 64  # largest whole exponent that is written out as products
+
+
+class Place(typing.NamedTuple):
+    """Where code is made, for floats of a type."""
+
+    context: typing.Any
+    builder: typing.Any
+    real: Real
+
+
+class Truth:
+    """Whether something holds."""
+
+    def __init__(self, code):
+        self.code = code
+
+
+class Value:
+    """A number: a Leaf or a Pair."""
+
+    level = -1
+
+    def __neg__(self):
+        return apply("neg", self)
+
+    def __lt__(self, other):
+        return compare("<", self, other)
+
+    def __le__(self, other):
+        return compare("<=", self, other)
+
+    def __gt__(self, other):
+        return compare(">", self, other)
+
+    def __ge__(self, other):
+        return compare(">=", self, other)
+
+    def __eq__(self, other):
+        return compare("==", self, other)
+
+    def __ne__(self, other):
+        return compare("!=", self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def infix(name):
+    return lambda self, other: apply(name, self, other), lambda self, other: apply(name, other, self)
+
+
+for word_, name_ in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div"}.items():
+    for prefix_, method_ in zip(("", "r"), infix(name_), strict=True):
+        setattr(Value, f"__{prefix_}{word_}__", method_)
+
+
+class Leaf(Value):
+    """A float."""
+
+    def __init__(self, place, code):
+        self.place, self.code, self.kind = place, code, place.real
+
+
+class Pair(Value):
+    """A value and its slope in direction `level`."""
+
+    def __init__(self, level, value, slope):
+        self.level, self.value, self.slope = level, value, slope
+        self.place, self.kind = value.place, Dual(level, value.kind, slope.kind)
+
+
+def constant(place, number):
+    """A Python number as a Leaf."""
+    if place.builder is None:
+        return Leaf(place, None)
+    return Leaf(place, ir.Constant(place.context.get_value_type(place.real), float(number)))
+
+
+def known(x):
+    """The number that a Leaf is, if it is a constant."""
+    code = x.code if isinstance(x, Leaf) else None
+    return code.constant if isinstance(code, ir.Constant) and isinstance(code.constant, (int, float)) else None
+
+
+def unpacked(place, kind, code):
+    """What Numba's code holds, as a Value. Numbers of Numba's own types take the width of the others."""
+    b = place.builder
+    if isinstance(kind, Dual):
+        parts = [None, None] if b is None else [part(b, code, 0), part(b, code, 1)]
+        return Pair(kind.level, unpacked(place, kind.value, parts[0]), unpacked(place, kind.slope, parts[1]))
+    if b is None or isinstance(kind, Real):
+        return Leaf(place, code)
+    if isinstance(kind, types.Literal):
+        return constant(place, kind.literal_value)
+    if isinstance(code, ir.Constant) and isinstance(code.constant, (int, float)):
+        return constant(place, code.constant)
+    return Leaf(place, place.context.cast(b, code, kind, place.real.base))
+
+
+def packed(x):
+    """A Value as Numba's code holds it."""
+    if isinstance(x, Leaf):
+        return x.code
+    return joined(x.place.context, x.place.builder, x.kind, packed(x.value), packed(x.slope))
+
+
+def raised(x, kind):
+    """A Value with all the slopes of a type; those that it has not are zero."""
+    if isinstance(kind, Real):
+        return x
+    if x.level == kind.level:
+        return Pair(kind.level, raised(x.value, kind.value), raised(x.slope, kind.slope))
+    return Pair(kind.level, raised(x, kind.value), raised(constant(x.place, 0.0), kind.slope))
+
+
+def float_of(x):
+    """The float that a number is, without its slopes."""
+    while isinstance(x, Pair):
+        x = x.value
+    return x
+
+
+def place_of(*values):
+    return next(v.place for v in values if isinstance(v, Value))
+
+
+def lifted(*values):
+    """Values, constants among them as Leaves."""
+    place = place_of(*values)
+    return [v if isinstance(v, Value) else constant(place, v) for v in values]
+
+
+def apply(name, *xs):
+    """An operation on numbers, with its slopes."""
+    xs = lifted(*xs)
+    if name == "pow" and is_whole(known(xs[1])):
+        return whole_power(xs[0], int(known(xs[1])))
+    level = max(x.level for x in xs)
+    if level < 0:
+        return primitive(name, *xs)
+    values, slope = [x.value if x.level == level else x for x in xs], None
+    for x, rule in zip(xs, RULES[name], strict=True):
+        if x.level == level and rule is not None:
+            term = rule(x.slope, *values)
+            slope = term if slope is None else slope + term
+    value = apply(name, *values)
+    return value if slope is None else Pair(level, value, slope)
+
+
+def is_whole(exponent):
+    """Whether an exponent is known, whole and small."""
+    return exponent is not None and abs(exponent) <= MOST and exponent == int(exponent)
+
+
+def whole_power(x, n):
+    """A power of a whole exponent that is known: products, which are exact for negative numbers, and whose slopes are whole powers."""
+    if n < 0:
+        return 1.0 / whole_power(x, -n)
+    made = None
+    while n:
+        if n & 1:
+            made = x if made is None else made * x
+        n >>= 1
+        x = x * x if n else x
+    return constant(x.place, 1.0) if made is None else made
+
+
+def compare(sign, x, y):
+    """A comparison of values; NaN is unequal to everything."""
+    x, y = map(float_of, lifted(x, y))
+    b = x.place.builder
+    if b is None:
+        return Truth(None)
+    make = b.fcmp_unordered if sign == "!=" else b.fcmp_ordered
+    return Truth(make(sign, x.code, y.code))
+
+
+def where(condition, x, y):
+    """x where the condition holds, else y: with the slopes of what is chosen."""
+    x, y = lifted(x, y)
+    kind = common(x.kind, y.kind)
+    return chosen(condition, raised(x, kind), raised(y, kind))
+
+
+def chosen(condition, x, y):
+    if isinstance(x, Pair):
+        return Pair(x.level, chosen(condition, x.value, y.value), chosen(condition, x.slope, y.slope))
+    b = x.place.builder
+    return Leaf(x.place, None if b is None else b.select(condition.code, x.code, y.code))
+
+
+ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": "fneg", "fmod": "frem"}
+INTRINSICS = {"fabs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
+INTRINSICS |= {"copysign": "copysign"}
+
+
+def primitive(name, *xs):
+    """The code of an operation on floats."""
+    place = xs[0].place
+    context, b, real = place
+    if b is None:
+        return Leaf(place, None)
+    codes = [x.code for x in xs]
+    if name in ARITHMETIC:
+        made = getattr(b, ARITHMETIC[name])(*codes)
+    elif name in INTRINSICS:
+        first, *others = [Number(b, c) for c in codes]
+        made = first.call(INTRINSICS[name], *others).value
+    elif name in NUMBAS or (real.exact and name in BOUNDED):
+        function = NUMBAS.get(name) or getattr(math, name)
+        code = context.get_function(function, signature(real.base, *[real.base] * len(xs)))
+        made = code(b, codes)
+        context.add_linking_libs(getattr(code, "libs", ()))
+    else:
+        made = getattr(mathematics, name).formula(*[Number(b, c) for c in codes]).value
+    return Leaf(place, made)
+
+
+def place_for(context, builder, kinds):
+    """The place of an operation on numbers of some types."""
+    scalar = next(k for k in kinds if isinstance(k, Scalar))
+    return Place(context, builder, Real(scalar.base, scalar.exact))
