@@ -1,0 +1,59 @@
+"""The programs of examples/ do what they say; their gradients are those of references that are written without us."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+import numbatensor as nt
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
+
+import soft_dtw  # noqa: E402
+
+gradcheck = nt.autograd.gradcheck
+
+
+def series(*sizes):
+    rng = np.random.default_rng(0)
+    return [nt.tensor(rng.normal(size=n), requires_grad=True) for n in sizes]
+
+
+def soft_alignment(x, y, gamma):
+    """The cost by the recursion over all cells, and its slope in x by the recursion backwards (Cuturi and Blondel, 2017)."""
+    n, m = len(x), len(y)
+    cost, r = np.zeros((n + 2, m + 2)), np.full((n + 2, m + 2), np.inf)
+    cost[1:-1, 1:-1], r[0, 0] = (x[:, None] - y) ** 2, 0
+    for i in range(1, n + 1):
+        for j in range(1, m + 1):
+            before = np.array([r[i - 1, j], r[i, j - 1], r[i - 1, j - 1]])
+            r[i, j] = cost[i, j] - gamma * np.logaddexp.reduce(-before / gamma)
+    r[n + 1, :], r[:, m + 1], r[n + 1, m + 1] = -np.inf, -np.inf, r[n, m]
+    e = np.zeros_like(r)
+    e[n + 1, m + 1] = 1
+    for i in range(n, 0, -1):
+        for j in range(m, 0, -1):
+            e[i, j] = sum(
+                e[k, l] * np.exp((r[k, l] - cost[k, l] - r[i, j]) / gamma)
+                for k, l in ((i + 1, j), (i, j + 1), (i + 1, j + 1))
+            )
+    return r[n, m], (e[1:-1, 1:-1] * 2 * (x[:, None] - y)).sum(1)
+
+
+@pytest.mark.parametrize("gamma", [0.05, 1.0])
+@pytest.mark.parametrize("n, m", [(1, 1), (4, 7), (6, 5)])
+def test_soft_dtw(n, m, gamma):
+    x, y = series(n, m)
+    loss = soft_dtw.soft_dtw(x, y, gamma)
+    loss.backward()
+    value, slope = soft_alignment(x.detach().numpy(), y.detach().numpy(), gamma)
+    assert np.isclose(loss.item(), value, rtol=1e-12)
+    assert np.allclose(x.grad.numpy(), slope, rtol=1e-9, atol=1e-12)
+    assert gradcheck(lambda x, y: soft_dtw.soft_dtw(x, y, gamma), (x, y))
+
+
+def test_soft_dtw_finds_a_barycentre(capsys):
+    first, last = soft_dtw.main(steps=200)
+    assert last < 0.7 * first
+    assert capsys.readouterr().out.count("year") == 11
