@@ -47,12 +47,11 @@ def compare(function, *args):
     theirs, others = in_torch(function), [for_torch(a) for a in args]
 
     def step(f, given):
+        leaves = [a for a in given if getattr(a, "requires_grad", False)]
+        for leaf in leaves:
+            leaf.grad = None
         f(*given).backward()
-        grads = [a.grad.numpy().copy() for a in given if getattr(a, "requires_grad", False)]
-        for a in given:
-            if getattr(a, "requires_grad", False):
-                a.grad = None
-        return grads
+        return [leaf.grad.numpy() for leaf in leaves]
 
     for ours, reference in zip(step(function, args), step(theirs, others), strict=True):
         np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-6)

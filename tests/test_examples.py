@@ -1,5 +1,6 @@
 """The programs of examples/ do what they say; their gradients are those of references that are written without us."""
 
+import itertools
 import pathlib
 import sys
 
@@ -10,6 +11,7 @@ import numbatensor as nt
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
 
+import chain_crf  # noqa: E402
 import soft_dtw  # noqa: E402
 
 gradcheck = nt.autograd.gradcheck
@@ -57,3 +59,29 @@ def test_soft_dtw_finds_a_barycentre(capsys):
     first, last = soft_dtw.main(steps=200)
     assert last < 0.7 * first
     assert capsys.readouterr().out.count("year") == 11
+
+
+def test_chain_crf():
+    """The log partition function and the marginals are those of all sequences of tags, one by one."""
+    emissions, transitions = series((5, 3), (3, 3))
+    e, a = emissions.detach().numpy(), transitions.detach().numpy()
+    paths = np.array(list(itertools.product(range(3), repeat=5)))
+    scores = e[range(5), paths].sum(1) + a[paths[:, :-1], paths[:, 1:]].sum(1)
+    total = np.logaddexp.reduce(scores)
+    p = np.exp(scores - total)
+    assert np.isclose(chain_crf.log_partition(emissions, transitions).item(), total, rtol=1e-12)
+    expected = np.stack([[p[paths[:, t] == k].sum() for k in range(3)] for t in range(5)])
+    assert np.allclose(chain_crf.marginals(emissions, transitions).numpy(), expected, rtol=1e-10)
+    tags = np.eye(3)[paths[7]]
+    assert np.isclose(chain_crf.score(emissions, transitions, nt.tensor(tags)).item(), scores[7])
+    assert gradcheck(chain_crf.log_partition, (emissions, transitions))
+    assert nt.autograd.gradgradcheck(chain_crf.log_partition, (emissions, transitions))
+    weights, x = series((4, 3), (5, 4))
+    assert gradcheck(lambda w, t: chain_crf.surprise(w, t, x.detach(), nt.tensor(tags)), (weights, transitions))
+
+
+def test_chain_crf_learns_where_a_text_ends(capsys):
+    source = "".join(f"name{k} = f('text {k}', {k})  # a word {k}\n" for k in range(40))
+    accuracy, *_ = chain_crf.main(chain_crf.tagged_lines(source))
+    assert accuracy > 0.99
+    assert capsys.readouterr().out.count("nats a character") == 4
