@@ -47,7 +47,7 @@ def features(line):
     """Which character each is, and which stands before it: a 1 for each in every row."""
     codes = np.array([0, *(ord(c) % CHARACTERS for c in line)])
     both = np.stack([codes[1:], codes[:-1]], 1)
-    return nt.from_numpy(np.eye(CHARACTERS, dtype=np.float32)[both].reshape(len(line), -1))
+    return nt.tensor(np.eye(CHARACTERS, dtype=np.float32)[both].reshape(len(line), -1))
 
 
 @njit
@@ -85,7 +85,7 @@ def marginals(emissions, transitions):
 def main(lines=None, epochs=4):
     lines = lines or tagged_lines(open(argparse.__file__).read())
     tags_of = np.eye(len(TAGS), dtype=np.float32)
-    data = [(features(line), nt.from_numpy(tags_of[tags])) for line, tags in lines]
+    data = [(features(line), nt.tensor(tags_of[tags])) for line, tags in lines]
     weights = nt.zeros(2 * CHARACTERS, len(TAGS), requires_grad=True)
     transitions = nt.zeros(len(TAGS), len(TAGS), requires_grad=True)
     optimizer = nt.optim.Adam([weights, transitions], lr=0.03)

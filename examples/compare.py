@@ -25,7 +25,7 @@ def for_torch(value):
     import torch
 
     if isinstance(value, nt.Tensor):
-        return torch.from_numpy(value.detach().numpy().copy()).requires_grad_(value.requires_grad)
+        return torch.from_numpy(value.detach().clone().numpy()).requires_grad_(value.requires_grad)
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

@@ -12,6 +12,7 @@ import numbatensor as nt
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
 
 import chain_crf  # noqa: E402
+import ragged_rnn  # noqa: E402
 import soft_dtw  # noqa: E402
 
 gradcheck = nt.autograd.gradcheck
@@ -85,3 +86,47 @@ def test_chain_crf_learns_where_a_text_ends(capsys):
     accuracy, *_ = chain_crf.main(chain_crf.tagged_lines(source))
     assert accuracy > 0.99
     assert capsys.readouterr().out.count("nats a character") == 4
+
+
+def by_hand(embedding, hidden, output, letters, label):
+    """The loss of a numeral, and its slopes by backpropagation through time; the reading ends where the network is sure."""
+    states, odds = [np.zeros_like(output)], []
+    for letter in letters:
+        states.append(np.tanh(embedding[letter] + states[-1] @ hidden))
+        odds.append(label * (states[-1] @ output))
+        if odds[-1] > ragged_rnn.SURE:
+            break
+    slopes = [np.zeros_like(w) for w in (embedding, hidden, output)]
+    later = np.zeros_like(output)
+    for t in reversed(range(len(odds))):
+        slope = -label / (1 + np.exp(odds[t]))
+        before_tanh = (slope * output + hidden @ later) * (1 - states[t + 1] ** 2)
+        slopes[0][letters[t]] += before_tanh
+        slopes[1] += np.outer(states[t], before_tanh)
+        slopes[2] += slope * states[t + 1]
+        later = before_tanh
+    return np.log1p(np.exp(-np.array(odds))).sum(), slopes, len(odds)
+
+
+def test_ragged_rnn():
+    weights = series((7, 4), (4, 4), 4)
+    with nt.no_grad():
+        weights[2] *= 3.0
+    letters, starts, labels = ragged_rnn.data([1, 888, 1499, 1789, 2026])
+    arrays = [w.detach().clone().numpy() for w in weights]
+    known = [by_hand(*arrays, letters[a:b], y) for a, b, y in zip(starts, starts[1:], labels, strict=False)]
+    assert any(n < b - a for (_, _, n), a, b in zip(known, starts, starts[1:], strict=False))
+    batch = np.arange(5)
+    loss = ragged_rnn.batch_loss(*weights, letters, starts, labels, batch)
+    loss.backward()
+    assert np.isclose(loss.item(), np.mean([k[0] for k in known]), rtol=1e-12)
+    for k, w in enumerate(weights):
+        assert np.allclose(w.grad.numpy(), np.mean([slopes[k] for _, slopes, _ in known], axis=0), rtol=1e-10)
+    assert gradcheck(lambda *w: ragged_rnn.batch_loss(*w, letters, starts, labels, batch), weights)
+
+
+def test_ragged_rnn_reads_what_it_needs(capsys):
+    assert [ragged_rnn.numeral(y) for y in (44, 1492, 1999, 3888)] == ["XLIV", "MCDXCII", "MCMXCIX", "MMMDCCCLXXXVIII"]
+    accuracy, reading, _ = ragged_rnn.main(epochs=10)
+    assert accuracy > 0.97 and reading < 0.5
+    assert capsys.readouterr().out.count("1500") == 6
