@@ -6,12 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import numbatensor as nt
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
 
 import chain_crf  # noqa: E402
+import compare  # noqa: E402
+import ode_fit  # noqa: E402
 import ragged_rnn  # noqa: E402
 import soft_dtw  # noqa: E402
 
@@ -130,3 +133,55 @@ def test_ragged_rnn_reads_what_it_needs(capsys):
     accuracy, reading, _ = ragged_rnn.main(epochs=10)
     assert accuracy > 0.97 and reading < 0.5
     assert capsys.readouterr().out.count("1500") == 6
+
+
+def trajectory(z, rates, years, steps):
+    """The method of Runge and Kutta in NumPy, of complex numbers too."""
+    (alpha, gamma), (beta, delta) = np.exp(rates)
+    f = lambda z: np.array([alpha - beta * np.exp(z[1]), delta * np.exp(z[0]) - gamma])
+    path, h = [z], 1 / steps
+    for _ in range(steps * (years - 1)):
+        a = f(z)
+        b = f(z + h / 2 * a)
+        c = f(z + h / 2 * b)
+        z = z + h / 6 * (a + 2 * b + 2 * c + f(z + h * c))
+        path.append(z)
+    return np.array(path[::steps])
+
+
+def test_ode_fit():
+    """The solution is that of SciPy's solver, and the gradient that of a step in the imaginary direction, which is exact."""
+    start, rates = np.log([30.0, 4.0]), np.log([[0.55, 0.8], [0.028, 0.024]])
+    u = lambda t, y: [(0.55 - 0.028 * y[1]) * y[0], (0.024 * y[0] - 0.8) * y[1]]
+    known = solve_ivp(u, (0, 9), [30.0, 4.0], t_eval=range(10), rtol=1e-10, atol=1e-10).y.T
+    z, r = nt.tensor(start, requires_grad=True), nt.tensor(rates, requires_grad=True)
+    assert np.allclose(ode_fit.solve(z, r, 10, 16).exp().tolist(), known, rtol=1e-4)
+    observed = nt.tensor(np.log(known)) + 0.1
+    ode_fit.misfit(z, r, observed, 3).backward()
+    point, slopes = np.concatenate([start, rates.ravel()]), []
+    for step in 1e-30j * np.eye(6):
+        moved = trajectory((point + step)[:2], (point + step)[2:].reshape(2, 2), 10, 3)
+        slopes.append(((moved - observed.numpy()) ** 2).mean().imag / 1e-30)
+    assert np.allclose([*z.grad.tolist(), *r.grad.flatten().tolist()], slopes, rtol=1e-9)
+    assert gradcheck(lambda z, r: ode_fit.solve(z, r, 4, 2), (z, r))
+
+
+def test_ode_fit_finds_what_others_have_found(capsys):
+    """The rates are those of Bob Carpenter's study of the same data with Stan (2018), about."""
+    loss, _, rates, _ = ode_fit.main(epochs=120)
+    assert np.allclose(rates.detach().exp().tolist(), [[0.55, 0.80], [0.028, 0.024]], rtol=0.05)
+    assert np.exp(np.sqrt(loss)) < 1.25
+    assert "1920: hares 24.7" in capsys.readouterr().out
+
+
+@pytest.mark.peer
+def test_pytorch_runs_the_same_source(monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(compare, "fastest", lambda call: 1.0)
+    weights = series((7, 4), (4, 4), 4)
+    compare.compare(soft_dtw.soft_dtw, *series(4, 5), 1.0)
+    compare.compare(chain_crf.log_partition, *series((5, 3), (3, 3)))
+    compare.compare(ragged_rnn.batch_loss, *weights, *ragged_rnn.data([44, 1492, 1999]), np.arange(3))
+    z, rates = series(2, (2, 2))
+    compare.compare(ode_fit.misfit, z, rates, nt.zeros(3, 2, dtype=nt.float64), 2)
+    assert capsys.readouterr().out.count("(1 times)") == 4
