@@ -144,7 +144,11 @@ swapaxes = swapdims = functions["transpose"]
 import numbatensor.autograd.functional  # noqa: E402
 from numbatensor import nn, optim, utils  # noqa: E402
 
-LAZY = {"func": "numbatensor.func", "vmap": "numbatensor.func"}  # 3 ms that most programs need not spend
+LAZY = {
+    "func": "numbatensor.func",
+    "vmap": "numbatensor.func",
+    "cfunc": "numbatensor.c_functions",
+}  # time that most programs need not spend
 
 
 def __getattr__(name):

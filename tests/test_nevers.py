@@ -50,7 +50,7 @@ LAYERS = [
         "numbatensor.serialization",
     ],
     ["numbatensor.nopython"],
-    ["numbatensor.func", "numbatensor.autograd.functional"],
+    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]

@@ -10,7 +10,8 @@ import traceback
 import numpy as np
 from numba import njit, types
 
-from numbatensor.core import compiled, compiled_parts
+from numbatensor.core import compiled, compiled_calls, compiled_parts
+from numbatensor.core.compiled_calls import ensure, release
 from numbatensor.core.compiler import address, declared, external, native, publish, symbol
 from numbatensor.core.entries import field
 from numbatensor.core.memory import load, malloc, store
@@ -51,8 +52,6 @@ def get_numba_type(function, args, count):
 
 fetch_error = external("PyErr_Fetch", 3, types.none)
 restore_error = external("PyErr_Restore", 3, types.none)
-ensure = external("PyGILState_Ensure", 0, small=True)
-release = external("PyGILState_Release", 1, types.none)
 error_key = new_key()
 publish("error_key", error_key.ctypes.data)
 
@@ -133,4 +132,4 @@ for name in ("load_cell", "put_away"):
     address(name)  # these two have no cells: one fills them, and one runs while an error is set
 
 
-assert compiled and compiled_parts and alias and box and field  # reached through their symbols
+assert compiled and compiled_calls and compiled_parts and alias and box and field  # reached through their symbols

@@ -21,6 +21,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower
+from numba.core.sigutils import normalize_signature
 from numba.extending import _Intrinsic
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
@@ -32,6 +33,7 @@ VITAL = {
         "Flags.forceinline",
         "Flags.fastmath",
     ],
+    "numba.core.base": ["BaseContext.call_internal_no_propagate", "BaseContext.add_linking_libs"],
     "numba.core.registry": ["cpu_target.typing_context.refresh", "cpu_target.target_context.refresh"],
     "numba.core.callconv": [
         "CPUCallConv.get_function_type",
@@ -41,6 +43,7 @@ VITAL = {
         "CPUCallConv.set_static_user_exc",
         "CPUCallConv.check_try_status",
         "CPUCallConv._return_errcode_raw",
+        "CPUCallConv.raise_error",
     ],
     "numba.core.codegen": [
         "JITCodeLibrary.get_pointer_to_function",
@@ -127,6 +130,7 @@ __all__ = [
     "cpu",
     "global_compiler_lock",
     "keep",
+    "normalize_signature",
     "numba_ir",
     "object_code",
 ]

@@ -109,6 +109,7 @@ CALLBACKS = (
     "keep_site",
     "mistyped",
     "forget_frames",
+    "c_function_failed",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)
