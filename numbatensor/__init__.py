@@ -150,7 +150,8 @@ LAZY = {
     "func": "numbatensor.func",
     "vmap": "numbatensor.func",
     "pointwise": "numbatensor.scalars.ops",
-}  # 3 ms that most programs need not spend
+    "cfunc": "numbatensor.c_functions",
+}  # time that most programs need not spend
 
 
 def __getattr__(name):

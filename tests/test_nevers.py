@@ -52,7 +52,7 @@ LAYERS = [
     ["numbatensor.nopython"],
     ["numbatensor.custom_op"],
     ["numbatensor.scalars"],
-    ["numbatensor.func", "numbatensor.autograd.functional"],
+    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]

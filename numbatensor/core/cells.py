@@ -10,7 +10,7 @@ import traceback
 
 import numpy as np
 
-from numbatensor.core import compiled, compiled_parts, custom_ops, loops
+from numbatensor.core import compiled, compiled_calls, compiled_parts, custom_ops, loops
 from numbatensor.core.compiler import (
     CORE,
     ROOT,
@@ -144,4 +144,6 @@ for name in ("load_cell", "put_away"):
     address(name)  # these two have no cells: one fills them, and one runs while an error is set
 
 
-assert compiled and compiled_parts and custom_ops and loops and alias and box and field  # reached through their symbols
+assert (
+    compiled and compiled_calls and compiled_parts and custom_ops and loops and alias and box and field
+)  # reached through their symbols

@@ -26,6 +26,7 @@ from numba.core.errors import NumbaError
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower, Lower
 from numba.core.rewrites import Rewrite, register_rewrite
+from numba.core.sigutils import normalize_signature
 from numba.core.unsafe import eh
 from numba.extending import _Intrinsic
 from numba.parfors.parfor import Parfor
@@ -39,6 +40,7 @@ VITAL = {
         "Flags.forceinline",
         "Flags.fastmath",
     ],
+    "numba.core.base": ["BaseContext.call_internal_no_propagate", "BaseContext.add_linking_libs"],
     "numba.core.registry": ["cpu_target.typing_context.refresh", "cpu_target.target_context.refresh"],
     "numba.core.callconv": [
         "CPUCallConv.get_function_type",
@@ -49,6 +51,7 @@ VITAL = {
         "CPUCallConv.set_static_user_exc",
         "CPUCallConv.check_try_status",
         "CPUCallConv._return_errcode_raw",
+        "CPUCallConv.raise_error",
     ],
     "numba.core.codegen": [
         "JITCodeLibrary.get_pointer_to_function",
@@ -209,6 +212,7 @@ __all__ = [
     "guard_cached",
     "keep",
     "names_outside",
+    "normalize_signature",
     "numba_ir",
     "object_code",
     "options_of",

@@ -125,6 +125,7 @@ CALLBACKS = (
     "enter_loop",
     "leave_loop",
     "find_row",
+    "c_function_failed",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)
