@@ -2,6 +2,7 @@
 
 import gc
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import numbatensor as nt
+from numbatensor.memory import memory_stats
 
 
 def together(*works):
@@ -391,3 +393,45 @@ def test_many_roots():
     roots = [x * float(k) for k in range(2000)]
     nt.autograd.backward(roots)
     assert x.grad.item() == sum(range(2000))
+
+
+def test_what_a_thread_counted_is_not_lost_when_it_ends():
+    before = memory_stats()
+    made = []
+
+    def make():
+        made.extend(nt.ones(3) * 2 for _ in range(100))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    during = memory_stats()
+    assert during["tensors"] - before["tensors"] == 100 and during["storages"] - before["storages"] == 100
+    assert during["bytes"] - before["bytes"] == 100 * 3 * 4
+    made.clear()
+    assert {k: v for k, v in memory_stats().items() if k in ("tensors", "storages", "nodes", "bytes")} == {
+        k: v for k, v in before.items() if k in ("tensors", "storages", "nodes", "bytes")
+    }
+
+
+def test_blocks_that_one_thread_makes_and_another_frees_do_not_pile_up():
+    handed = queue.Queue(maxsize=8)
+
+    def make(n):
+        for _ in range(n):
+            handed.put([nt.ones(3) * 2 for _ in range(50)])
+        handed.put(None)
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    sizes = []
+    for n in (200, 2000):
+        thread = threading.Thread(target=make, args=(n,))
+        thread.start()
+        while handed.get() is not None:
+            pass
+        thread.join()
+        sizes.append(resident())
+    assert sizes[1] - sizes[0] < 16 << 20  # 100,000 tensors would take 60 MiB

@@ -8,7 +8,7 @@ from numbatensor.core.compiler import attempt, external, fail, native, symbol
 from numbatensor.core.engine import backward_from
 from numbatensor.core.graph import needs_grad, output_of
 from numbatensor.core.memory import decref, load, local, memcpy, memset, store
-from numbatensor.core.modes import UNRECORDED
+from numbatensor.core.modes import C_CALL, UNRECORDED
 from numbatensor.core.packing import packed_as
 from numbatensor.core.python import call_python, ensure, release, restore_thread, save_thread
 from numbatensor.core.records import local_at, output_at, tensor_at
@@ -26,7 +26,7 @@ def compiled_enter_call(words, count, recording):
         store(words + HEAD + WORDS * k, 0)
     m = local_at(local())
     store(words, m.mode)
-    m.mode &= ~UNRECORDED
+    m.mode = m.mode & ~UNRECORDED | C_CALL
     store(words + 8, 0)
     if known_thread() == 0:  # a thread of C's: Python has to know it until the end, or an error is forgotten on the way
         store(words + 16, ensure())

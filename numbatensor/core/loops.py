@@ -10,7 +10,7 @@ import sys
 import threading
 
 from numbatensor.core.compiler import native
-from numbatensor.core.modes import get_mode, set_mode
+from numbatensor.core.modes import C_CALL, get_mode, set_mode
 from numbatensor.core.python import call_python, callback, clear_error, ensure, release
 
 running: dict = {}  # loops by their numbers
@@ -45,14 +45,12 @@ def leave_loop(k):
 def note(error, frame):
     """Tell the loops that wait for it of an error which compiled code has just made; `frame`: the frame of Python it is made in."""
     here = [loop for loop in running.values() if loop.thread == threading.get_ident() and loop.frame is frame]
-    if not here and frame is not None:
-        return  # Python's code was called from the loop, and sees the error
+    if not here and (frame is not None or get_mode() & C_CALL):
+        return  # Python's or C's code was called from the loop, and sees the error
     waiting = here[-1:] or list(running.values())
     for loop in waiting:
         loop.error = loop.error or error
     set_mode(-1, here[-1].mode if here else 0)
-    if not waiting:
-        sys.unraisablehook(sys.UnraisableHookArgs((type(error), error, None, "An op failed in a prange loop", None)))
 
 
 @native

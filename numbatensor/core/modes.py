@@ -12,6 +12,7 @@ from numbatensor.core.records import local_at
 NO_GRAD, STRICT, INFERENCE = 1, 2, 4
 # Tracebacks are noted; gradients are checked for NaN; what is saved goes through hooks.
 ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
+C_CALL = 64  # C has called a function of a user's: its errors are for `nt.cfunc`
 
 
 UNRECORDED = NO_GRAD | INFERENCE
