@@ -18,6 +18,7 @@ METHODS = {
     "array": "it is for the library's own use: call numpy()",
     "as_subclass": OBJECT,
 }
+MAKER = "it makes a function: call it outside, and name what it makes"
 FUNCTIONS = {
     "Tensor": "use nt.tensor()",
     "Size": "shapes are tuples in compiled code",
@@ -28,6 +29,10 @@ FUNCTIONS = {
     "set_default_dtype": OUTSIDE,
     "memory_stats": "its result is a dict with values of several types: call memory_summary(), or call it outside",
     "load": OUTSIDE,
+    "cfunc": MAKER,
+    "custom_op": MAKER,
+    "pointwise": MAKER,
+    "vmap": MAKER,
     "save": OUTSIDE,
 }
 SETTING = {"data": MEMORY}
