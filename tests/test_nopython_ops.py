@@ -118,13 +118,10 @@ def test_other_shapes_fare_as_in_python(case):
 
 
 def kind_of(value):
-    return (
-        numba.typeof(value)
-        if isinstance(value, (nt.Tensor, tuple))
-        else types.none
-        if value is None
-        else types.literal(value)
-    )
+    """The type that an argument has in compiled code, where ints are known by value."""
+    if value is None:
+        return types.none
+    return types.literal(value) if isinstance(value, (bool, int, str)) else numba.typeof(value)
 
 
 def chosen():
@@ -160,7 +157,8 @@ def test_types_of_results(case, dtypes):
         found = typed(case.op, map(kind_of, given))
         assert (found.dtype, found.ndim or made.ndim) == (made.dtype.code, made.ndim), d
     for d in nt.dtypes.ALL:
-        if not int(case.op.row["dtypes"]) >> d.code & 1:
+        promoted = case.op.row["promotes"] and not d.is_floating_point
+        if not int(case.op.row["dtypes"]) >> d.code & 1 and not promoted:
             with pytest.raises(numba.TypingError, match=rf"{case.op.name}\b.*\b{d.name}"):
                 typed(
                     case.op,
@@ -171,7 +169,7 @@ def test_types_of_results(case, dtypes):
                 )
 
 
-@pytest.mark.parametrize("x, y", itertools.product(nt.dtypes.ALL, repeat=2), ids=lambda d: d.name)
+@pytest.mark.parametrize("x, y", list(itertools.product(nt.dtypes.ALL, repeat=2)), ids=lambda d: d.name)
 def test_promotion(x, y):
     a, b = nt.ones(2, dtype=x), nt.ones(2, dtype=y)
     one = nt.ones((), dtype=y)

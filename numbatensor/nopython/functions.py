@@ -35,6 +35,7 @@ def matmul_type(input, other):
     refuse_others("matmul", (input, other))
     if input.dtype != other.dtype:
         raise TypingError(f"matmul: {input.shown} and {other.shown} have two dtypes: convert one with .to(dtype)")
+    check_dtype(OPS["matmul"], input.dtype)
     if input.ndim is None or other.ndim is None:
         return TensorType(input.dtype)
     if input.ndim == 0 or other.ndim == 0:
