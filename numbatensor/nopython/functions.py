@@ -16,7 +16,7 @@ from numbatensor.nopython import python_calls
 from numbatensor.nopython.calls import invoke_cell, site
 from numbatensor.nopython.function_results import same
 from numbatensor.nopython.ops import declare
-from numbatensor.nopython.results import is_none, length, result_of, widest
+from numbatensor.nopython.results import check_dtype, is_none, length, result_of, widest
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
 from numbatensor.op import OPS
 from numbatensor.tensor import Tensor
