@@ -288,7 +288,7 @@ def at(dtype):
 
 
 def on_stack(dtype):
-    """An intrinsic that gives the address of an uninitialised record on the caller's stack."""
+    """An intrinsic that gives the address of an uninitialised record on the stack of the function it is called in, which must not return it."""
 
     @intrinsic
     def place(typingctx):

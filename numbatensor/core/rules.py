@@ -38,13 +38,16 @@ MOST = 24  # instructions of one program
 
 
 @njit
-def gather(n, reads, g, pointers):
-    """Bring the operands of a rule together for one call of its kernel; whether they are few, and lie in the same way."""
+def gather(n, reads, g, pointers, room):
+    """Bring the operands of a rule together for one call of its kernel; whether they are few, and lie in the same way.
+
+    `room`: of the caller's, for a number, written out.
+    """
     if g.contiguous == 0 or g.numel > FEW:
         return False
     store(pointers + 8, g.data)
     place = pointers + 16
-    room = 0
+    taken = False
     for k in range(n.saved):
         s = saved_at(n.saves + k * SAVED)
         if reads >> s.which & 1:
@@ -53,9 +56,9 @@ def gather(n, reads, g, pointers):
                     return False
                 store(place, s.data)
             else:
-                if room or g.numel > SHORT:
+                if taken or g.numel > SHORT:
                     return False
-                room = new_short()
+                taken = True
                 copy_run(room, s.itemsize, s.data, 0, g.numel, s.itemsize)
                 store(place, room)
             place += 8
@@ -71,7 +74,7 @@ def run_kernel_rule(node, i, grad):
     if rule == 0:
         rule = call_python("resolve", n.op, i + 1, g.dtype)
     pointers = new_pointers()
-    if gather(n, o.saves[i], g, pointers):
+    if gather(n, o.saves[i], g, pointers, new_short()):
         out = like(local(), g, g.dtype)
         if out:
             store(pointers, tensor_at(out).data)
