@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import itertools
+import operator
 import weakref
 
 import numba
@@ -182,7 +183,9 @@ class Source:
         given, arrays = [], []
         for kind, value in zip(self.kinds, args, strict=True):
             if not isinstance(kind, TensorType):
-                given.append(value)
+                given.append(operator.index(value))
+                if not kind.minval <= value <= kind.maxval:
+                    raise OverflowError(f"{self.name} takes an {kind} here, into which {value} does not fit")
                 continue
             value = value.detach().array() if isinstance(value, Tensor) else value
             array = np.asarray(value, NAMES[kind.dtype], order="C")
@@ -195,13 +198,15 @@ class Source:
 
 def kind_of(argument):
     """What the function gets for an argument of C: Tensors for arrays and floats, else the number."""
-    if isinstance(argument, types.Array) and argument.dtype in REALS and argument.ndim:
+    if isinstance(argument, types.Array) and argument.dtype in REALS and argument.ndim and argument.layout != "F":
         return TensorType(NUMBA.index(argument.dtype), argument.ndim)
     if argument in REALS:
         return TensorType(NUMBA.index(argument), 0)
     if isinstance(argument, types.Integer):
         return argument
-    raise TypeError(f"arguments of a C function are floats, arrays of float64 or float32, and integers, not {argument}")
+    raise TypeError(
+        f"arguments of a C function are floats, arrays of float64 or float32 row by row, and integers, not {argument}"
+    )
 
 
 def cfunc(function, signature, grad=False):
@@ -218,5 +223,7 @@ def cfunc(function, signature, grad=False):
     grad : bool
         Whether the gradient is wanted too, as `gradient`, `value_and_gradient` and `derivative`.
     """
+    if not callable(function):
+        raise TypeError(f"a C function is made of a function of Tensors, not of {function!r}")
     source = Source(function, signature, grad)
     return Differentiable(source) if grad else CFunction(source)

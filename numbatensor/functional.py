@@ -59,17 +59,28 @@ def extremum(x, dim, keepdim, find):
     return Extremum(*((values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))))
 
 
-def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+def for_numpy(made, out):
+    """The result of a method that NumPy's function of that name called with its own keywords."""
+    if out is not None:
+        raise TypeError("out= of a NumPy function cannot be used with this method of Tensors: assign to out[...]")
+    return made
+
+
+def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None, out=False):
     """The largest element; along a dimension, values and indices; of two tensors, the larger of each pair."""
     dim = chosen(dim, axis)
+    if out is not False:  # `np.max` asks, for values alone
+        return for_numpy(input.amax(dim, keepdims or keepdim), out)
     if isinstance(dim, Tensor):
         return op["maximum"](input, dim)
     return input.amax() if dim is None else extremum(input, dim, keepdim if keepdims is None else keepdims, rows.argmax)
 
 
-def min(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+def min(input, dim=None, keepdim=False, *, axis=None, keepdims=None, out=False):
     """The smallest element; along a dimension, values and indices; of two tensors, the smaller of each pair."""
     dim = chosen(dim, axis)
+    if out is not False:  # `np.min` asks, for values alone
+        return for_numpy(input.amin(dim, keepdims or keepdim), out)
     if isinstance(dim, Tensor):
         return op["minimum"](input, dim)
     return input.amin() if dim is None else extremum(input, dim, keepdim if keepdims is None else keepdims, rows.argmin)
@@ -85,20 +96,52 @@ def argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     return rows.argmin(input, chosen(dim, axis), keepdim if keepdims is None else keepdims)
 
 
-def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
+def var(
+    input,
+    dim=None,
+    unbiased=None,
+    keepdim=False,
+    *,
+    correction=1,
+    axis=None,
+    keepdims=None,
+    dtype=None,
+    out=None,
+    ddof=None,
+):
     """Variance: the mean square distance to the mean, with ``n - correction`` for n."""
     dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, builtins.bool):
         dim, unbiased = None, dim
-    return reductions.var(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased))
+    input = input if dtype is None else input.to(dtype)
+    correction = correction if ddof is None else ddof  # `np.var` says `ddof`
+    return for_numpy(
+        reductions.var(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased)), out
+    )
 
 
-def std(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
+def std(
+    input,
+    dim=None,
+    unbiased=None,
+    keepdim=False,
+    *,
+    correction=1,
+    axis=None,
+    keepdims=None,
+    dtype=None,
+    out=None,
+    ddof=None,
+):
     """Square root of the variance."""
     dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, builtins.bool):
         dim, unbiased = None, dim
-    return reductions.std(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased))
+    input = input if dtype is None else input.to(dtype)
+    correction = correction if ddof is None else ddof  # `np.std` says `ddof`
+    return for_numpy(
+        reductions.std(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased)), out
+    )
 
 
 def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):

@@ -8,9 +8,9 @@ from numbatensor.core.python import TensorBase
 from numbatensor.core.records import Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.hollow import hollow
-from numbatensor.tensor import Tensor, as_operand, from_numpy, functions, tensor
+from numbatensor.tensor import Tensor, as_operand, from_numpy, tensor
 
-OPS = {  # those that are ops of ours, with gradients
+OPS = {  # those that are ops of ours, with gradients, by the name of the method
     np.add: "add",
     np.subtract: "sub",
     np.multiply: "mul",
@@ -51,7 +51,7 @@ def taken_over(made):
 def apply(self, ufunc, method, *inputs, **kwargs):
     """A function of elements: an op of ours where it is one, else itself over the memory of Tensors that need no gradient."""
     if method == "__call__" and not kwargs and ufunc in OPS:
-        return functions[OPS[ufunc]](*[as_operand(x) for x in inputs])
+        return getattr(Tensor, OPS[ufunc])(*[as_operand(x) for x in inputs])
     n = ufunc.nin if method == "__call__" else len(inputs)
     outs = kwargs.pop("out", inputs[n:])  # Numba's functions take it by position too, and not as a tuple
     outs = outs if isinstance(outs, tuple) else (outs,)

@@ -240,6 +240,7 @@ def test_refusals():
         ("int64(float64[:])", "gives a float64 or float32, not int64"),
         ("float64(complex128)", "arguments of a C function are floats, arrays"),
         ("float64(int64[:])", "arguments of a C function are floats, arrays"),
+        ("float64(float64[::1, :])", "arrays of float64 or float32 row by row"),
     ):
         with pytest.raises(TypeError, match=text):
             nt.cfunc(plus, signature)
@@ -259,6 +260,14 @@ def test_refusals():
         f(X, X)
     with pytest.raises(ValueError, match=r"takes Tensor\(float64, 1-D\) here, not an array of shape \(1, 3\)"):
         f(X[None])
+    with pytest.raises(TypeError, match="made of a function of Tensors, not of 3"):
+        nt.cfunc(3, "float64(float64[:])")
+    h = nt.cfunc(lambda x, k: (x * k).sum(), "float64(float64[:], int32)")
+    assert h(X, np.int64(2)) == 2 * X.sum()
+    with pytest.raises(OverflowError, match="takes an int32 here, into which 4294967296 does not fit"):
+        h(X, 1 << 32)
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        h(X, 2.5)
 
 
 def live():

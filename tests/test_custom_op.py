@@ -519,6 +519,8 @@ def test_in_place():
         y.sum().backward()
     with pytest.raises(TypeError, match="writes into a Tensor, not a float"):
         damp_(1.0, 0.5)
+    with pytest.raises(TypeError, match="a Tensor of no dimensions comes as a number"):
+        damp_(nt.tensor(1.0), 0.5)
 
 
 def test_in_place_on_views():

@@ -3,6 +3,7 @@
 import pytest
 from alike import alike
 from numba import njit
+from numba.core.errors import TypingError
 
 import numbatensor as nt
 
@@ -116,3 +117,58 @@ def test_element_writes_are_counted():
     write(y)
     with pytest.raises(nt.autograd.VersionError, match="__setitem__"):
         loss.backward()
+
+
+def test_a_mode_s_block_has_one_end():
+    """Numba loses the others, and the mode would last."""
+
+    def broken(x):
+        for i in range(3):
+            with nt.no_grad():
+                if i == 1:
+                    break
+        return x
+
+    def continued(x):
+        for i in range(3):
+            with nt.no_grad():
+                if i == 1:
+                    continue
+                x = x * 2.0
+        return x
+
+    def returned(x):
+        for i in range(3):
+            with nt.no_grad():
+                if i == 1:
+                    return x
+        return x
+
+    def nested(x):
+        for i in range(3):
+            with nt.no_grad():
+                with nt.enable_grad():
+                    if i == 1:
+                        break
+                x = x * 2.0
+        return x
+
+    for f in (broken, continued, returned, nested):
+        with pytest.raises(TypingError, match="cannot leave the block of a mode"):
+            njit(f)(nt.ones(2))
+
+    @njit
+    def both(x, flag):
+        for _ in range(2):
+            with nt.no_grad():
+                with nt.enable_grad():
+                    y = x * 2.0
+                if flag:
+                    z = y * 2.0
+                else:
+                    z = x
+        return z, y, x * 1.0
+
+    for flag in (True, False):
+        made = both(nt.ones(2, requires_grad=True), flag)
+        assert [t.requires_grad for t in made] == [not flag, True, True]

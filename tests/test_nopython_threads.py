@@ -87,6 +87,16 @@ def without_tensors(n, bad):
     return out
 
 
+@njit(parallel=True)
+def summed(x, n, bad):
+    total, sums = 0.0, np.zeros(2)
+    for i in prange(n):
+        y = x @ nt.ones(3 if i == bad else 2)
+        total += y.sum().item()
+        sums += y.numpy()
+    return sums * (total / sums.sum())
+
+
 @njit
 def doubled(n):
     return nt.ones(2).reshape(n).sum().item()
@@ -97,6 +107,7 @@ def test_errors_in_a_parallel_loop():
     n, x = 200, nt.ones(2, 2)
     for function, given, words in (
         (inlined, (x,), "cannot be multiplied"),
+        (summed, (x,), "cannot be multiplied"),
         (without_tensors, (), "is invalid"),
     ):
         for bad in (0, 3, n // 2 + 3, n - 1, 3):

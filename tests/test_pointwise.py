@@ -202,6 +202,37 @@ def test_like_the_declared_op():
             np.testing.assert_allclose(got.detach().numpy(), wanted.detach().numpy(), rtol=1e-11, atol=1e-14)
 
 
+def test_derivatives_at_special_points():
+    """Where branches of the formulas meet, what is smooth stays so; maxima are as those of `nt.maximum`."""
+    points = [-np.inf, -1.0, 0.0, 2.0, 1e30, np.inf, np.nan]
+    columns = [nt.tensor(c.ravel(), dtype=nt.float64) for c in np.meshgrid(points, points)]
+    for name in ("logaddexp", "maximum", "minimum"):
+        numpys = getattr(np, name)
+        f = nt.pointwise(lambda x, y: numpys(x, y))  # noqa: B023
+        assert np.array_equal(f(*columns).numpy(), numpys(*[c.numpy() for c in columns]), equal_nan=True)
+        for first in (True, False):
+            found = [slopes(op, columns, first) for op in (f, getattr(nt, name))]
+            np.testing.assert_allclose(*found, rtol=1e-14)
+    for name in ("fmax", "fmin"):
+        numpys = getattr(np, name)
+        f = nt.pointwise(lambda x, y: numpys(x, y))  # noqa: B023
+        assert slopes(f, [f64(1.0), f64(1.0)], True)[:, 0].tolist() == [1, 0]
+    assert gradgradcheck(nt.pointwise(lambda x, y: np.logaddexp(x, y)), (f64(0.5, 800.0, 0.0), f64(0.5, 1.0, 800.0)))
+    assert gradgradcheck(nt.pointwise(lambda x, y: x**y), (f64(0.5, 2.0), f64(0.0, 0.0)))
+    x, y = f64(0.0, np.inf, np.nan, 1e-200, requires_grad=False), nt.zeros(4, dtype=nt.float64)
+    assert slopes(nt.pointwise(lambda x, y: x**y), [x, y], True)[0].tolist() == [0, 0, 0, 0]
+
+
+def slopes(f, args, first):
+    """Gradients of both arguments, or their sums' second ones by the first, where those are numbers."""
+    x, y = (a.clone().requires_grad_() for a in args)
+    found = nt.autograd.grad(f(x, y).sum(), (x, y), create_graph=not first)
+    if first:
+        return np.array([g.tolist() for g in found])
+    total = found[0].sum()
+    return np.array(nt.autograd.grad(total, x)[0].tolist()) if total.requires_grad else np.zeros(len(x))
+
+
 def test_arguments():
     x = nt.tensor([1.0, 2.0])
     assert nt.equal(swish(beta=2.0, x=x), swish(x, 2.0)) and nt.equal(swish(x), swish(x, 1.0))

@@ -7,6 +7,7 @@ from numba.core.errors import TypingError
 
 import numbatensor as nt
 from numbatensor.autograd import VersionError
+from numbatensor.ufuncs import OPS
 
 
 @vectorize
@@ -66,6 +67,34 @@ def test_generalised_functions():
     assert shifted(nt.stack((x, x)), doubles(1, 2)).tolist() == [[2, 3], [3, 4]]
     out = nt.zeros(2, dtype=nt.float64)
     assert shifted(x, 1.0, out) is out and out.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("ufunc", OPS, ids=lambda f: f.__name__)
+def test_ops_of_ours(ufunc):
+    """Of Tensors, and of a Tensor and an array in either order; recorded."""
+    x, w = doubles(1, 2, 3, 4).reshape(2, 2), doubles(2, 2, 4, 1).reshape(2, 2)
+    given = (x, w)[: ufunc.nin]
+    wanted = ufunc(*[g.numpy() for g in given])
+    for args in (given, (x, w.numpy())[: ufunc.nin], (x.numpy(), w)[-ufunc.nin :] if ufunc.nin == 2 else (x,)):
+        made = ufunc(*args)
+        assert isinstance(made, nt.Tensor) and np.allclose(made.numpy(), wanted, rtol=1e-14)
+    made = ufunc(x.requires_grad_(), *given[1:])
+    assert made.requires_grad is (made.dtype is nt.float64)
+
+
+def test_numpy_s_reductions():
+    """They call the methods, with NumPy's keywords and meaning, and are recorded."""
+    x = doubles(1, 5, 3, 2, 4, 9).reshape(2, 3).requires_grad_()
+    a = x.detach().numpy()
+    for f in (np.max, np.min, np.amax, np.std, np.var, np.sum, np.mean, np.prod):
+        for given in ({}, {"axis": 0}, {"axis": 1, "keepdims": True}, {"axis": (0, 1)}):
+            made = f(x, **given)
+            assert made.requires_grad and np.allclose(made.detach().numpy(), f(a, **given)), (f, given)
+            assert made.shape == np.shape(f(a, **given))
+    assert np.isclose(np.std(x, ddof=1).item(), np.std(a, ddof=1)) and np.var(x, dtype=np.float32).dtype is nt.float32
+    for f in (np.max, np.std):
+        with pytest.raises(TypeError, match="out= of a NumPy function cannot be used"):
+            f(x.detach(), axis=0, out=np.zeros(3))
 
 
 def test_out_is_counted():

@@ -197,6 +197,10 @@ def compile_forward(variant):
     """The native code of a forward; the kinds of its results, and whether they are a tuple."""
     op, kinds = variant.op, variant.kinds
     seen = [seen_as(kind, op.in_place and i == 0) for i, kind in enumerate(kinds)]
+    if op.in_place and not isinstance(seen[0], types.Array):
+        raise TypeError(
+            f"{op.__name__} writes into an array, and a Tensor of no dimensions comes as a number: give it x.reshape(1)"
+        )
     read = reader(seen, [(kind >= 0, i) for i, kind in enumerate(kinds)])
     parts, several = returned(op.function, seen, op.__name__)
     if op.in_place:

@@ -39,7 +39,8 @@ def held(lowering):
         if isinstance(statement, numba_ir.Del):
             known.discard(statement.value)
     for name, place in lowering.varmap.items():
-        yield lowering.typeof(name), lowering.builder.load(place)
+        if name not in lowering.shared:
+            yield lowering.typeof(name), lowering.builder.load(place)
     for name, value in lowering._blk_local_varmap.items():
         if name in known:
             yield lowering.typeof(name), value

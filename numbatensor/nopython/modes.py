@@ -136,12 +136,31 @@ class Block:
         return self.line
 
 
+def leaves_elsewhere(blocks, start, end):
+    """Whether code gets out of a block, or to its start again, without passing its end; two blocks with one end are another sign."""
+    first = getattr(blocks[end].body[0], "value", None)
+    if isinstance(first, numba_ir.Global) and first.value is LEAVE:
+        return True
+    seen, found = {end}, list(blocks[start].terminator.get_targets())
+    for label in found:
+        if label not in seen:
+            seen.add(label)
+            if label == start or isinstance(blocks[label].terminator, numba_ir.Return):
+                return True
+            found += blocks[label].terminator.get_targets()
+    return False
+
+
 def in_block(func_ir, blocks, start, end, body, dispatcher_factory, extra):
     """Begin the mode that a `with` block names at its start, and end it at its end."""
     scope, loc = blocks[start].scope, blocks[start].loc
     mode = next(s.contextmanager for s in blocks[start].body if isinstance(s, numba_ir.EnterWith))
     if extra is None:
         raise TypingError("a mode that a block opens has to be called in its line: with nt.no_grad():", loc=loc)
+    if leaves_elsewhere(blocks, start, end):
+        raise TypingError(
+            "break, continue and return cannot leave the block of a mode: Numba loses its other end", loc=loc
+        )
     new = lambda name: scope.redefine(name, loc)
     function, before, again, done = map(new, ("$enter_mode", "$before", "$leave_mode", "$done"))
     blocks[start].body = [

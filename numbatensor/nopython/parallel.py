@@ -9,7 +9,7 @@ import types as python
 from numba.core import types
 
 from numbatensor.core.compiler import word
-from numbatensor.core.private import Dispatcher
+from numbatensor.core.private import Dispatcher, numba_ir
 from numbatensor.core.records import LAYOUT
 from numbatensor.nopython.calls import call_native, function_behind, invoke_cell, pass_on
 
@@ -47,5 +47,8 @@ def run_parallel(lowering, lower):
     context, builder = lowering.context, lowering.builder
     region = invoke_cell(context, builder, "compiled_enter_loop", [word(0)])
     leave = function_behind(context, builder, "compiled_leave_loop")  # afterwards an error may be set
+    before = set(lowering.varmap)
     lower()
+    made = {s.target.name for s in lowering.statement.init_block.body if isinstance(s, numba_ir.Assign)}
+    lowering.shared |= set(lowering.varmap) - before - made  # of a sum, Numba gives one reference several names
     pass_on(context, builder, call_native(context, builder, leave, [region])[0])

@@ -10,6 +10,7 @@ def extended(base):
     """A lowering class that does it."""
 
     class Lowering(base):
+        shared = frozenset()  # variables that hold no reference of their own
         suspects = None  # variables that may have no value, where there are Tensors
 
         def lower_block(self, block):

@@ -6,7 +6,7 @@ operations themselves, so derivatives of any order follow. Where two branches me
 
 import math
 
-from numbatensor.scalars.values import RULES, apply, where
+from numbatensor.scalars.values import COMPOSED, RULES, apply, where
 
 
 def operation(name):
@@ -26,7 +26,8 @@ def sign(x):
 
 def pow_slope(t, x, y):
     """Of the base; 0 where the exponent is, whatever the base."""
-    return where(y == 0.0, 0.0, t * y * pow(x, where(y == 0.0, 1.0, y) - 1.0))
+    safe = where(y == 0.0, where(x * x > 0.0, x, 1.0), x)
+    return t * y * pow(safe, y - 1.0)
 
 
 def pow_slope_of_exponent(t, x, y):
@@ -39,6 +40,17 @@ def square_of_radius(x, y):
     """``x ** 2 + y ** 2``, or infinity at the origin, where an angle has no slope."""
     r = x * x + y * y
     return where(r == 0.0, math.inf, r)
+
+
+def share(t, x, y):
+    """Of the larger of two, x; half of it of equals: as `nt.maximum` has it, with NaN too."""
+    return where(x == y, t * 0.5, where(x < y, 0.0, t))
+
+
+def sigmoid(x):
+    """``1 / (1 + exp(-x))``; no exponential is infinite, so no derivative is NaN."""
+    e = exp(where(x > 0.0, -x, x))
+    return where(x > 0.0, 1.0, e) / (1.0 + e)
 
 
 LN2, LN10, ROOT = math.log(2.0), math.log(10.0), 2.0 / math.sqrt(math.pi)
@@ -80,6 +92,9 @@ RULES.update(
         "hypot": (lambda t, x, y: t * (x / hypot(x, y)), lambda t, x, y: t * (y / hypot(x, y))),
         "fmod": (lambda t, x, y: t, lambda t, x, y: -t * trunc(x / y)),
         "copysign": (lambda t, x, y: t * sign(x) * copysign(1.0, y), None),
+        "maximum": (share, lambda t, x, y: share(t, y, x)),
+        "minimum": (lambda t, x, y: share(t, y, x), share),
+        "logaddexp": (lambda t, x, y: t * sigmoid(x - y), lambda t, x, y: t * sigmoid(y - x)),
         "floor": (None,),
         "ceil": (None,),
         "trunc": (None,),
@@ -88,10 +103,20 @@ RULES.update(
 )
 
 
-def softplus(x):
-    """``log(1 + exp(x))``, for x that is not positive."""
-    return apply("log1p", exp(x))
+def logaddexp(x, y):
+    """``log(exp(x) + exp(y))``."""
+    low, high = where(x > y, y, x), where(x > y, x, y)
+    return high + apply("log1p", exp(where(low == high, 0.0, low - high)))  # of an infinity and itself, that
 
+
+# What is made of others, but whose slopes are not those of the branch taken.
+COMPOSED.update(
+    {
+        "maximum": lambda x, y: where(x != x, x, where(x > y, x, y)),  # as NumPy's: NaN where there is one
+        "minimum": lambda x, y: where(x != x, x, where(x < y, x, y)),
+        "logaddexp": logaddexp,
+    }
+)
 
 # What is made of others.
 MADE = {
@@ -103,11 +128,8 @@ MADE = {
     "degrees": lambda x: x * (180.0 / math.pi),
     "max": lambda x, y: where(y > x, y, x),  # as Python's
     "min": lambda x, y: where(y < x, y, x),
-    "maximum": lambda x, y: where(x != x, x, where(x > y, x, y)),  # as NumPy's: NaN where there is one
-    "minimum": lambda x, y: where(x != x, x, where(x < y, x, y)),
-    "fmax": lambda x, y: where(y != y, x, where(x > y, x, y)),  # NaN only where both are
-    "fmin": lambda x, y: where(y != y, x, where(x < y, x, y)),
-    "logaddexp": lambda x, y: where(x > y, x, y) + softplus(-fabs(x - y)),
+    "fmax": lambda x, y: where(y != y, x, where(x >= y, x, y)),  # NaN only where both are
+    "fmin": lambda x, y: where(y != y, x, where(x <= y, x, y)),
     "float": lambda x: x,
 }
 

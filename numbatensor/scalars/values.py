@@ -19,6 +19,7 @@ from kernels_cpu.traced import Number
 from numbatensor.scalars.kinds import Dual, Real, Scalar, common, joined, part
 
 RULES: dict = {}  # by operation: for each operand, what makes of its slope that of the result (None: there is none)
+COMPOSED: dict = {}  # operations whose values are made of others
 NUMBAS = {"mod": operator.mod, "floordiv": operator.floordiv}  # Numba's own code
 BOUNDED = ("sin", "cos", "tan")  # answer NaN where they cannot tell
 MOST = 64  # largest whole exponent that is written out as products
@@ -223,6 +224,8 @@ def primitive(name, *xs):
     context, b, real = place
     if b is None:
         return Leaf(place, None)
+    if name in COMPOSED:
+        return COMPOSED[name](*xs)
     codes = [x.code for x in xs]
     if name in ARITHMETIC:
         made = getattr(b, ARITHMETIC[name])(*codes)
