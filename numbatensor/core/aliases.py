@@ -4,7 +4,6 @@ Each array rests on an object of its own, which owns the storage: a `Memory` of 
 Views of the array keep that object, as does whatever else is made of it, so its end is the end of the alias.
 """
 
-import numpy as np
 from numba import njit
 
 from numbatensor.core.compiler import address, c_function, external, publish, symbol
@@ -28,11 +27,11 @@ from numbatensor.core.python import (
     set_item,
     unboxed,
 )
-from numbatensor.core.records import HEADER, Storage, header, tensor_at, words
+from numbatensor.core.records import HEADER, Storage, tensor_at
 from numbatensor.core.writes import extent
 
 STORAGE_ALIASES = Storage.fields["aliases"][1]
-Alias = np.dtype(header + words("storage"))  # the block on which an array of compiled code rests
+ALIAS = HEADER + 8  # bytes of the block on which an array of compiled code rests: its header, and the storage
 DATA, SIZE, OWNER, COUNTED, ROOM = PAYLOAD, PAYLOAD + 8, PAYLOAD + 16, PAYLOAD + 24, PAYLOAD + 32  # in a Memory
 NOT_CREATED = 1 << 7  # Py_TPFLAGS_DISALLOW_INSTANTIATION
 
@@ -63,9 +62,9 @@ def free_alias(payload, size, info):
 @njit
 def new_alias(storage):
     """A block for an array of compiled code to rest on."""
-    block = counted(local(), Alias.itemsize, symbol("free_alias"))
+    block = counted(local(), ALIAS, symbol("free_alias"))
     if block == 0:
-        call_python("complain", 0, Alias.itemsize, 0, 0)
+        call_python("complain", 0, ALIAS, 0, 0)
     begin_alias(storage)
     store(block + HEADER, storage)
     return block

@@ -9,7 +9,7 @@ from kernels_cpu.checksum import SEED, mix, over_bytes
 from numbatensor.core.compiler import call, native, symbol
 from numbatensor.core.iterate import parallel
 from numbatensor.core.memory import load, store
-from numbatensor.core.python import LATE, late
+from numbatensor.core.python import LATE, gil_held, late, restore_thread, save_thread
 from numbatensor.core.records import new_frame, saved_at, storage_at
 from numbatensor.core.regions import describe, new_region
 
@@ -28,13 +28,16 @@ def part_of_run(context, k):
 
 @native
 def over_run(h, address, size):
-    """The checksum h after the bytes of a run."""
+    """The checksum h after the bytes of a run; of a long one without the GIL."""
     if size < LARGE:
         return over_bytes(h, address, size)
     context = new_frame()
     store(context, address)
     store(context + 8, size)
+    thread = save_thread() if gil_held() else 0
     parallel(symbol("part_of_run"), context, PARTS)
+    if thread:
+        restore_thread(thread)
     return over_bytes(h, context + 16, 8 * PARTS)
 
 
