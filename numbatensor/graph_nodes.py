@@ -8,7 +8,7 @@ from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import NodeBase
 from numbatensor.core.records import Edge, Node, Output, Saved, Storage, view_record
 from numbatensor.hooks import RemovableHandle, extras_of, pack, unpacked
-from numbatensor.messages import digest, freed, writer_name
+from numbatensor.messages import freed, writer_name
 from numbatensor.op import BY_ADDRESS
 from numbatensor.python_rules import attributes_of
 
@@ -130,7 +130,7 @@ class GraphNode(NodeBase):
             packed = extras is not None and k in extras.packed
             if s["storage"] and not packed:
                 now = int(view_record(int(s["storage"]), Storage)["version"])
-                found.append(SavedValue(name, shape, dtype, int(s["version"]), now, writer_of(self.address, k, s)))
+                found.append(SavedValue(name, shape, dtype, int(s["version"]), now, writer_of(self.address, k)))
             else:
                 version = int(s["version"]) if packed else None
                 found.append(SavedValue(name, shape, dtype, version, version, packed=packed))
@@ -190,13 +190,13 @@ class GraphNode(NodeBase):
         return f"<{self.name()} object at {self.address:#x}>"
 
 
-def writer_of(node, k, s):
-    """Who has overwritten the value that a node saved in slot k, whose record is `s`, and where; empty where it is intact."""
+def writer_of(node, k):
+    """Who has overwritten the value that a node saved in slot k, and where; empty where it is intact."""
     write = (ctypes.c_int64 * 4)()
     if node_entries.verdict_of(node, k, ctypes.addressof(write)) != graph.INTACT:
         _, word, code, at = write
         return f"{writer_name(word)} at {sites.describe(code, at)}"
-    return "a NumPy array that shares its memory" if s["checksum"] and int(s["checksum"]) != digest(s) else ""
+    return "a NumPy array that shares its memory" if node_entries.is_changed_by_array(node, k) else ""
 
 
 def node_of(tensor):

@@ -1,8 +1,5 @@
 """Errors: what the core reports by number, in words."""
 
-import ctypes
-import hashlib
-
 import numpy as np
 
 from numbatensor.core import entries, node_entries, sites
@@ -265,29 +262,3 @@ def saver(node, n, which):
         return state.name.removesuffix("Backward"), state.name, what
     what = f"`{op.inputs[which - 1]}`" if which > 0 else f"its output {-which}" if n["outputs"] > 1 else "its output"
     return op.name, op.node_name().removesuffix("Backward0"), what
-
-
-def digest(s):
-    """A 63-bit sum over the elements that a saved value names."""
-    shape = tuple(int(n) for n in s["shape"][: s["ndim"]])
-    strides = tuple(int(n) for n in s["strides"][: s["ndim"]])
-    if 0 in shape:
-        return 1
-    dtype = np.dtype(DTYPES[int(s["dtype"])])
-    array = strided(int(s["data"]), shape, strides, dtype)
-    return (
-        int.from_bytes(hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).digest(), "little") >> 1
-        | 1
-    )
-
-
-def strided(data, shape, strides, dtype, owner=None):
-    """A NumPy array over memory at an address; negative strides too."""
-    low = high = 0
-    for n, s in zip(shape, strides, strict=True):
-        if n == 0:
-            return np.empty(shape, dtype)
-        low, high = (low, high + (n - 1) * s) if s > 0 else (low + (n - 1) * s, high)
-    memory = (ctypes.c_byte * (high - low + dtype.itemsize)).from_address(data + low)
-    memory.owner = owner
-    return np.ndarray(shape, dtype, memory, -low, strides)

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 
 from numbatensor import dtypes, graph_nodes, printing
-from numbatensor.core import entries, node_entries, python
+from numbatensor.core import aliases, entries, node_entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.graph import RETAINS
 from numbatensor.core.handles import hold
@@ -17,7 +17,7 @@ from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.hollow import EmptyBox, hollow
-from numbatensor.messages import long_name, strided
+from numbatensor.messages import long_name
 from numbatensor.ops import views
 
 
@@ -41,6 +41,12 @@ def as_operand(x):
     if isinstance(x, np.generic):
         return x.item()
     raise TypeError(f"expected a Tensor or a number, not {type(x).__name__}")
+
+
+def array_over(tensor, alias):
+    """A NumPy array over a tensor's memory. `alias`: whether it counts, since not only the library has it."""
+    shape, memory, offset, strides = aliases.shown(tensor, alias)
+    return np.ndarray(shape, tensor.dtype.numpy, memory, offset, strides)
 
 
 def wrap_dim(dim, ndim):
@@ -242,17 +248,17 @@ class Tensor(TensorBase):
 
     def array(self):
         """A NumPy array over the memory, for the library's own use: it is not counted as an alias."""
-        return strided(self.data_ptr(), entries.shape_tuple(self), entries.stride_tuple(self), self.dtype.numpy, self)
+        return array_over(self, 0)
 
     def numpy(self):
         """A NumPy array that shares the memory.
 
-        Writes to it are not counted, but a graph that has saved the memory compares checksums before it uses it.
+        Writes to it are not counted. But what a graph saves of the memory while the array lives, or a view of it, is checksummed,
+        and compared before it is used.
         """
         if self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-        view_record(entries.get(self, entries.STORAGE), Storage)["aliases"] += 1
-        return self.array()
+        return array_over(self, 1)
 
     def __array__(self, dtype=None, copy=None):
         made = self.numpy()

@@ -12,7 +12,7 @@ from numbatensor.core import node_entries, sites
 from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import callback
 from numbatensor.core.records import Node, Saved, Storage, view_record
-from numbatensor.messages import digest, long_name, saver, writer_name
+from numbatensor.messages import long_name, saver, writer_name
 
 NOT_REACHED = ("", "", " The log of writes does not reach back to that: any write counts.")
 STRICT = " It left what was saved as it was, but strict_versions is on: any write counts."
@@ -99,23 +99,18 @@ def stale(node, k, result, found):
 
 
 @callback
-def checksum(saved, node):
-    """Note the sum of a saved value whose memory NumPy shares (node 0), or fail if it is another now."""
-    s = view_record(saved, Saved)
-    found = digest(s)
-    if node == 0:
-        s["checksum"] = found
-    elif int(s["checksum"]) != found:
-        n = view_record(node, Node)
-        storage = view_record(int(s["storage"]), Storage)
-        op, _, _ = saver(node, n, int(s["which"]))
-        raise VersionError(
-            "one of the variables needed for gradient computation has been modified by an inplace operation: memory that a NumPy array "
-            f"shares (storage version {int(storage['version'])}) was written after {op} saved it at "
-            f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it.",
-            *place(node, (saved - int(n["saves"])) // Saved.itemsize),
-        )
-    return 0
+def alias_wrote(node, k):
+    """Raise the error of a saved value that a NumPy array has changed."""
+    n = view_record(node, Node)
+    s = view_record(int(n["saves"]) + k * Saved.itemsize, Saved)
+    storage = view_record(int(s["storage"]), Storage)
+    op, _, _ = saver(node, n, int(s["which"]))
+    raise VersionError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: memory that a NumPy array "
+        f"shares (storage version {int(storage['version'])}) was written after {op} saved it at "
+        f"{sites.describe(int(n['code']), int(n['at']))}. Copy the array before writing to it.",
+        *place(node, k),
+    )
 
 
 def place(node, k):

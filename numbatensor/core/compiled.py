@@ -6,6 +6,7 @@ a result of another kind is refused, since the caller would misread it. `site` n
 
 from numba import njit
 
+from numbatensor.core.aliases import new_alias
 from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.copies import copy_run
@@ -13,7 +14,7 @@ from numbatensor.core.dispatch import perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
-from numbatensor.core.memory import atomic_add, decref, incref, load, local, store
+from numbatensor.core.memory import decref, incref, load, local, store
 from numbatensor.core.modes import inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import (
@@ -21,7 +22,6 @@ from numbatensor.core.python import (
 )
 from numbatensor.core.records import (
     RANK,
-    Storage,
     arguments_at,
     frame_at,
     local_at,
@@ -50,7 +50,6 @@ from numbatensor.core.writes import bump
 ) = range(11)
 
 
-ALIASES = Storage.fields["aliases"][1]
 for word in ("setitem", "numpy", "zero_", "fill_", "copy_"):
     publish(f"writer_{word}", writer({"setitem": "__setitem__", "numpy": "numpy()"}.get(word, word)))
 
@@ -143,15 +142,15 @@ def compiled_new(sizes, n, dtype, fill, value, requires_grad):
 
 @native
 def compiled_numpy(t, site):
-    """Count a write, since the array that shows the memory may be written; what is saved from now on is checksummed. Gives the data."""
+    """A block for an array over the memory to rest on. It counts as a write, since the array may be written; what is saved while it lives
+    is checksummed."""
     x = tensor_at(t)
     if needs_grad(x):
         call_python("mistyped", NUMPY_GRAD, 0, 0)
     enter_site(site)
     bump(symbol("writer_numpy"), t)
     leave_site()
-    atomic_add(x.storage + ALIASES, 1)
-    return x.data
+    return new_alias(x.storage)
 
 
 @native

@@ -173,24 +173,27 @@ def address_of(self, args, count):
     return from_long(unboxed(argument(args, 0)))
 
 
+@njit
+def numbers(values, n):
+    """A tuple of the first n words."""
+    made = new_tuple(n)
+    for i in range(n):
+        set_item(made, i, from_long(values[i]))
+    return made
+
+
 @entry
 def shape_tuple(self, args, count):
     """(x) -> shape"""
     x = tensor_at(unboxed(argument(args, 0)))
-    made = new_tuple(x.ndim)
-    for i in range(x.ndim):
-        set_item(made, i, from_long(x.shape[i]))
-    return made
+    return numbers(x.shape, x.ndim)
 
 
 @entry
 def stride_tuple(self, args, count):
     """(x) -> strides in bytes"""
     x = tensor_at(unboxed(argument(args, 0)))
-    made = new_tuple(x.ndim)
-    for i in range(x.ndim):
-        set_item(made, i, from_long(x.strides[i]))
-    return made
+    return numbers(x.strides, x.ndim)
 
 
 @native

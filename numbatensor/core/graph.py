@@ -2,6 +2,7 @@
 
 from numba import njit
 
+from numbatensor.core.checksums import alias_wrote, checksum_where_shared
 from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, call, native, symbol
 from numbatensor.core.copies import copy_run
@@ -207,12 +208,11 @@ def save(node, k, t, which, version):
     s, x = saved_at(address), tensor_at(t)
     hold_saved(x.storage)
     s.storage, s.version, s.data, s.dtype, s.itemsize = x.storage, version, x.data, x.dtype, x.itemsize
-    s.ndim, s.numel, s.contiguous, s.which, s.checksum = x.ndim, x.numel, x.contiguous, which, 0
+    s.ndim, s.numel, s.contiguous, s.which = x.ndim, x.numel, x.contiguous, which
     for i in range(x.ndim):
         s.shape[i] = x.shape[i]
         s.strides[i] = x.strides[i]
-    if storage_at(x.storage).aliases:
-        call_python("checksum", address, 0)
+    s.checksum = checksum_where_shared(address)
 
 
 @njit
@@ -281,8 +281,8 @@ def check(node, k):
         result = verdict(address, found)
         if result != INTACT:
             call_python("stale", node, k, result, found)
-        if s.checksum:
-            call_python("checksum", address, node)
+        if alias_wrote(address):
+            call_python("alias_wrote", node, k)
 
 
 @njit

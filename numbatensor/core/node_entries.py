@@ -2,6 +2,7 @@
 
 from numba import njit
 
+from numbatensor.core.checksums import alias_wrote, checksum_where_shared
 from numbatensor.core.collection import LEAF_LOCK
 from numbatensor.core.compiler import symbol
 from numbatensor.core.graph import (
@@ -225,11 +226,8 @@ def release_slot(self, args, count):
 @entry
 def fill_slot(self, args, count):
     """(node, k, x): make x what a node saved in slot k, until it is released; its shape and dtype must be those"""
-    s, t = (
-        saved_at(node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED),
-        unboxed(argument(args, 2)),
-    )
-    x = tensor_at(t)
+    address = node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED
+    s, x = saved_at(address), tensor_at(unboxed(argument(args, 2)))
     fits = x.dtype == s.dtype and same_shape(x, s)
     if fits:
         hold_saved(x.storage)
@@ -238,6 +236,7 @@ def fill_slot(self, args, count):
         s.storage, s.version, s.data, s.contiguous = x.storage, storage_at(x.storage).version, x.data, x.contiguous
         for i in range(x.ndim):
             s.strides[i] = x.strides[i]
+        s.checksum = checksum_where_shared(address)
     return from_long(1 if fits else 0)
 
 
@@ -263,6 +262,13 @@ def verdict_of(self, args, count):
     """(node, k, address of four words) -> whether what a node saved in slot k is stale: see `graph.verdict`"""
     address = node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED
     return from_long(verdict(address, as_long(argument(args, 2))) if saved_at(address).storage else INTACT)
+
+
+@entry
+def is_changed_by_array(self, args, count):
+    """(node, k) -> whether a NumPy array has changed what a node saved in slot k"""
+    address = node_at(as_long(argument(args, 0))).saves + as_long(argument(args, 1)) * SAVED
+    return from_long(1 if saved_at(address).storage and alias_wrote(address) else 0)
 
 
 @entry

@@ -111,7 +111,7 @@ CALLBACKS = (
     "trace_again",
     "empty_slots",
     "stale",
-    "checksum",
+    "alias_wrote",
     "keep_code",
     "load_late",
     "has_zero",
@@ -197,8 +197,8 @@ def call_python(typingctx, name, *args):
     return i64(name, types.UniTuple(i64, len(args))), codegen
 
 
-# Native functions that call each other in a circle: they are reached through these slots.
-LATE = ("regenerate", "rebase_view", "sum_to")
+# Native functions that call each other in a circle, or that few need: they are reached through these slots.
+LATE = ("regenerate", "rebase_view", "sum_to", "checksum")
 late_slots = np.zeros(len(LATE), np.int64)
 publish("late_slots", late_slots.ctypes.data)
 
@@ -243,6 +243,7 @@ class Member(ctypes.Structure):
 
 # Numbers of the stable ABI (CPython's typeslots.h, object.h and descrobject.h).
 SLOTS = {
+    "bf_getbuffer": 1,
     "tp_clear": 51,
     "tp_dealloc": 52,
     "tp_traverse": 71,

@@ -29,7 +29,7 @@ def words(*names):
 
 Block = np.dtype(header)
 
-# `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory;
+# `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory now;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
 # something was saved (see write_log.py), or 0. `inference`: made in inference mode. `meminfo`: numba's block whose memory this is, or 0.
 Storage = np.dtype(

@@ -82,7 +82,7 @@ def given(context, builder, kind, source, words):
         for size in reversed(sizes[1:]):
             steps.insert(0, builder.mul(steps[0], size))
         own(builder, value)
-        return array_over(context, builder, kind, value, load_field(builder, value, "data"), sizes, steps)
+        return array_over(context, builder, kind, value, sizes, steps, value)
     if is_tensor and kind != types.none:
         place = load_field(builder, value, "data")
         return context.unpack_value(builder, kind, builder.inttoptr(place, context.get_data_type(kind).as_pointer()))

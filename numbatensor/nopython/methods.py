@@ -262,10 +262,10 @@ def array_type(x):
 
 @method("numpy", takes(result=array_type))
 def numpy(context, builder, sig, args):
-    """An array over the tensor's memory, which keeps the tensor alive; it counts as a write, and writes through it are noticed."""
+    """An array over the tensor's memory, which it keeps alive; it counts as a write, and writes through it are noticed."""
     kind, record = sig.args[0], record_of(builder, args[0])
-    data = invoke_cell(context, builder, "compiled_numpy", [record, site(context, builder)])
+    owner = invoke_cell(context, builder, "compiled_numpy", [record, site(context, builder)])
     sizes = [load_field(builder, record, "shape", i) for i in range(kind.ndim)]
     steps = [load_field(builder, record, "strides", i) for i in range(kind.ndim)]
-    made = array_over(context, builder, sig.return_type, record, data, sizes, steps)
-    return impl_ret_borrowed(context, builder, sig.return_type, made)
+    made = array_over(context, builder, sig.return_type, record, sizes, steps, owner)
+    return impl_ret_new_ref(context, builder, sig.return_type, made)

@@ -126,15 +126,15 @@ def load_field(builder, record, name, k=0):
     return load_word(builder, record, Tensor.fields[name][1] + 8 * k)
 
 
-def array_over(context, builder, kind, record, data, sizes, steps):
-    """The value of an array over a tensor's memory; it takes a reference to the tensor."""
+def array_over(context, builder, kind, record, sizes, steps, owner):
+    """The value of an array over a tensor's memory; `owner`: the counted block that it rests on, whose reference it takes."""
     made = context.make_array(kind)(context, builder)
-    made.data = builder.inttoptr(data, context.get_data_type(kind.dtype).as_pointer())
+    made.data = builder.inttoptr(load_field(builder, record, "data"), context.get_data_type(kind.dtype).as_pointer())
     made.shape = cgutils.pack_array(builder, sizes, word)
     made.strides = cgutils.pack_array(builder, steps, word)
     made.itemsize = word(dtypes.ALL[NUMBA.index(kind.dtype)].itemsize)
     made.nitems = load_field(builder, record, "numel")
-    made.meminfo = builder.inttoptr(record, cgutils.voidptr_t)
+    made.meminfo = builder.inttoptr(owner, cgutils.voidptr_t)
     made.parent = cgutils.get_null_value(made.parent.type)
     return made._getvalue()
 
