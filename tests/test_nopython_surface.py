@@ -416,7 +416,6 @@ def test_modes():
             njit(function)(matrix())
         assert function is stale or str(found.value) == str(expected.value)
         expected = found = None
-    njit(lambda: 0)()
 
 
 def test_text(capsys):

@@ -50,9 +50,8 @@ def note(error, frame):
     waiting = here[-1:] or list(running.values())
     for loop in waiting:
         loop.error = loop.error or error
-    set_mode(-1, here[-1].mode if here else 0)
-    if not waiting:
-        sys.unraisablehook(sys.UnraisableHookArgs((type(error), error, None, "An op failed in a prange loop", None)))
+    if waiting:  # else it is a C function on a thread without Python, which hands its errors on itself
+        set_mode(-1, here[-1].mode if here else 0)
 
 
 @native
