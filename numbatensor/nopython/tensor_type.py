@@ -13,7 +13,7 @@ from numba.extending import NativeValue, box, lower_builtin, models, register_mo
 from numbatensor import dtypes
 from numbatensor.core.compiler import c_symbol, word
 from numbatensor.core.promotion import DTYPES
-from numbatensor.core.python import PAYLOAD
+from numbatensor.core.python import PAYLOAD, TYPE
 from numbatensor.core.records import Local, Tensor
 from numbatensor.nopython.calls import invoke_cell, published, refuse
 
@@ -166,11 +166,25 @@ def same_dtype(context, builder, source, target, value):
     return value
 
 
+def record_in(builder, obj):
+    """The record in a Python object; 0 where that is no Tensor, as a block of `objmode` may give whatever it likes."""
+    obj, classes = builder.ptrtoint(obj, word), published(builder, "tensor_class")
+    found, kind = cgutils.alloca_once_value(builder, word(0)), load_word(builder, obj, TYPE)
+    known = cgutils.alloca_once_value(builder, builder.icmp_unsigned("==", kind, load_word(builder, classes, 8)))
+    with builder.if_then(builder.not_(builder.load(known)), likely=False):
+        asks = c_symbol(builder, ir.FunctionType(ir.IntType(32), [word, word]), "PyType_IsSubtype")
+        answer = builder.call(asks, [kind, load_word(builder, classes)])
+        builder.store(builder.icmp_signed("!=", answer, answer.type(0)), known)
+    with builder.if_then(builder.load(known), likely=True):
+        builder.store(load_word(builder, obj, PAYLOAD), found)
+    return builder.load(found)
+
+
 @unbox(TensorType)
 def unbox_tensor(kind, obj, c):
     """The record in a box, with a reference of its own; its dtype and rank are looked at again, as lists are typed by an item."""
     builder = c.builder
-    record = load_word(builder, builder.ptrtoint(obj, word), PAYLOAD)
+    record = record_in(builder, obj)
     fits = builder.icmp_unsigned("!=", record, word(0))
     found = cgutils.alloca_once_value(builder, cgutils.false_bit)
     with builder.if_then(fits, likely=True):
@@ -184,7 +198,7 @@ def unbox_tensor(kind, obj, c):
         with then:
             own(builder, record)
         with otherwise:
-            c.pyapi.err_format("PyExc_TypeError", f"compiled code expects a {kind} here and got another Tensor")
+            c.pyapi.err_format("PyExc_TypeError", f"compiled code expects a {kind} here and got something else")
     before = thread_modes(builder)
 
     def leave():
