@@ -190,7 +190,7 @@ class Source:
             value = value.detach().array() if isinstance(value, Tensor) else value
             array = np.asarray(value, NAMES[kind.dtype], order="C")
             if array.ndim != kind.ndim or max(array.shape, default=0) > LARGEST:
-                raise ValueError(f"{self.name} takes {kind.shown} here, not an array of shape {array.shape}")
+                raise ValueError(f"{self.name} takes {kind} here, not an array of shape {array.shape}")
             arrays.append(array)
             given += [*array.shape, array.ctypes.data] if kind.ndim else [array.item()]
         return given, arrays

@@ -41,6 +41,26 @@ def test_errors_arrive_with_lines():
     assert start + 5 in [entry.lineno + 1 for entry in caught.traceback]
 
 
+def test_each_function_has_its_name_in_tracebacks():
+    @njit
+    def one(x):
+        return x @ x
+
+    @njit
+    def two(x):
+        y = x + 1
+        return y @ x
+
+    @njit
+    def three(x):
+        return x.sum(0) + x[7]
+
+    for function in (one, two, three, two, one, three):
+        with pytest.raises((RuntimeError, IndexError)) as caught:
+            function(nt.ones(2, 3))
+        assert caught.traceback[1].name == function.__name__
+
+
 def test_errors_are_those_of_python():
     def add(x, y):
         return x + y
@@ -113,8 +133,6 @@ def test_a_tensor_is_no_constant():
     exec("def add(y):\n    return x + y", known)
     with pytest.raises(TypingError, match="a Tensor cannot be a constant of compiled code"):
         njit(known["add"]).compile((numba.typeof(nt.ones(2)),))
-    known.clear()
-    njit(lambda: 0)()  # Numba keeps what it failed to compile until it compiles again
 
 
 def test_the_default_dtype_may_change():

@@ -186,3 +186,91 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
         cwd=pathlib.Path(nt.__file__).parents[1],
     )
     assert done.stdout.strip() == "0"
+
+
+def test_long_graphs_die_on_several_threads():
+    @njit(nogil=True)
+    def long(x, n):
+        y = x
+        for _ in range(n):
+            y = y + 1.0
+        return y
+
+    @njit(nogil=True)
+    def inside(x, n):
+        return long(x, n).item()
+
+    leaf, n = nt.zeros(1, requires_grad=True), 1_000_000
+    assert inside(leaf, 2) == 2.0
+    shared = long(leaf, n)
+    roots = [shared * k for k in range(2)]
+    del shared
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(inside, leaf, n) for _ in range(2)]
+        pool.map(lambda k: roots.__setitem__(k, None), range(2))
+        assert [f.result() for f in found] == [n, n]
+
+
+OBJECTS = """
+import os
+import numba, numbatensor as nt
+from numba import njit, objmode, stencil
+
+kind = numba.typeof(nt.ones(2))
+
+@njit
+def good(x):
+    with objmode(y=kind):
+        y = x.exp()
+    return y + x
+
+@njit
+def wrong(x):
+    with objmode(y=kind):
+        y = 1
+    return y + x
+
+@njit
+def fails(x):
+    with objmode(y=kind):
+        y = {}[x.tolist()[0]]
+    return y + x
+
+@njit
+def square(x):
+    return x @ x
+
+@stencil
+def blur(a):
+    return a[-1] + a[1]
+
+def errors():
+    for call in (lambda: wrong(nt.ones(2)), lambda: fails(nt.ones(2)), lambda: square(nt.ones(2, 3))):
+        try:
+            call()
+        except Exception as error:
+            yield type(error).__name__
+
+print(good(nt.zeros(2)).tolist(), *errors())
+print(njit(lambda x: blur(x.numpy()))(nt.ones(4)).tolist())
+try:
+    njit(lambda x: blur(x))(nt.ones(4))
+except numba.TypingError as error:
+    print(len(str(error).splitlines()) <= 12, "stencil" in str(error))
+child = os.fork()
+if child == 0:
+    done = good(nt.zeros(2)).tolist() == [1.0, 1.0] and len([*errors()]) == 3
+    os._exit(0 if done and square(nt.ones(2)).item() == 2.0 else 1)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_python_blocks_stencils_and_forks():
+    root = pathlib.Path(nt.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", OBJECTS], capture_output=True, text=True, cwd=root)
+    assert done.stdout.splitlines() == [
+        "[1.0, 1.0] TypeError KeyError RuntimeError",
+        "[0.0, 2.0, 2.0, 0.0]",
+        "True True",
+        "0",
+    ], done.stdout + done.stderr

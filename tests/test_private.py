@@ -47,3 +47,61 @@ print(nt.get_num_threads(), nt.ones(1000, 1000).sum().item())
 """
     done = run(code)
     assert done.stdout.strip() == "1 1000000.0", done.stderr
+
+
+def test_without_notes_of_statements_errors_come_out_all_the_same():
+    code = """
+import traceback, warnings
+from numba.core import typed_passes
+for one in (typed_passes.NativeLowering, typed_passes.NativeParforLowering):
+    one.lowering_class = one.lowering_class.fget(None)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    import numbatensor as nt
+print(sum("errors in compiled code name no line" in str(w.message) for w in said))
+from numba import njit, prange
+
+@njit
+def product(x):
+    y = x + 1
+    return y @ x
+
+@njit
+def slope(x):
+    return x.grad + x
+
+@njit
+def caught(x):
+    for k in range(3):
+        try:
+            product(x)
+        except Exception:
+            pass
+    return x.sum().item()
+
+@njit(parallel=True)
+def each(x):
+    found = [x] * 4
+    for k in prange(4):
+        found[k] = x * k
+    return found[3].sum().item()
+
+x = nt.ones(2, 3)
+for f in (product, slope):
+    try:
+        f(x)
+    except Exception as error:
+        print(type(error).__name__, str(error)[:22], [s.name for s in traceback.extract_tb(error.__traceback__)].count(f.__name__))
+print(caught(x), each(x), product(nt.ones(2, 2)).tolist())
+y = nt.ones(2, requires_grad=True)
+product(y).backward()
+print(y.grad.tolist())
+"""
+    done = run(code)
+    assert done.stdout.splitlines() == [
+        "1",
+        "RuntimeError mat1 and mat2 shapes c 0",
+        "TypeError expected Tensor(float3 0",
+        "6.0 18.0 [[4.0, 4.0], [4.0, 4.0]]",
+        "[3.0, 3.0]",
+    ], done.stdout + done.stderr

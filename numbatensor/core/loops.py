@@ -50,7 +50,8 @@ def note(error, frame):
     waiting = here[-1:] or list(running.values())
     for loop in waiting:
         loop.error = loop.error or error
-    set_mode(-1, here[-1].mode if here else 0)
+    if waiting:
+        set_mode(-1, here[-1].mode if here else 0)
 
 
 @native

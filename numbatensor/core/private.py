@@ -23,6 +23,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
+from numba.core.event import Listener, register
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import BaseLower, Lower
 from numba.core.rewrites import Rewrite, register_rewrite
@@ -148,6 +149,24 @@ def guard_cached(fits):
     CompileResultCacheImpl.rebuild = guarded
 
 
+def hear_failures(told):
+    """Replace the errors of user's functions that fail to compile by what a function gives, from the Python function, the types of
+    its arguments, and the error."""
+
+    class Failures(Listener):
+        def on_start(self, event):
+            pass
+
+        def on_end(self, event):
+            failure = getattr(event, "_exc_details", None)  # `is_failed` says the contrary, in Numba 0.68
+            made = failure and told(event.data["dispatcher"].py_func, event.data["args"], failure[1])
+            if made:
+                failure[1].__traceback__ = None
+                raise made from None
+
+    register("numba:compile", Failures())
+
+
 def keep(library):
     """Ask a library, before it is compiled, for object code that can be kept."""
     if CAN_KEEP:
@@ -210,6 +229,7 @@ __all__ = [
     "extend_lowering",
     "global_compiler_lock",
     "guard_cached",
+    "hear_failures",
     "keep",
     "names_outside",
     "normalize_signature",

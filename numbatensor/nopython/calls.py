@@ -72,6 +72,16 @@ def fail(context, builder):
         convention._return_errcode_raw(builder, RETCODE_USEREXC)
 
 
+def refuse(context, builder, kind, text):
+    """Leave the function with an error of a kind that is Numba's own to raise, at the line that is being compiled."""
+    lowering = current()
+    if lowering and lowering.generator_info is None and not hasattr(builder, "_in_try_block"):
+        for held_kind, value in held(lowering):
+            lowering.decref(held_kind, value)
+    place = {"loc": lowering.loc, "func_name": lowering.func_ir.func_id.func_name} if lowering else {}
+    context.call_conv.return_user_exc(builder, kind, (text,), **place)
+
+
 def put_away(context, builder):
     """Put the error that is set away, on this thread; one that is put away already stays."""
     call_native(context, builder, published(builder, "put_away"), [word(0)])

@@ -258,7 +258,7 @@ def compile_backward(variant):
             fits = isinstance(kind, types.Number) and not isinstance(kind, types.Complex) or fits
         if not fits:
             raise TypeError(
-                f"the backward of {op.__name__} returned {kind} as the gradient of `{name}`, a {tensor_type(input).shown}: give an array "
+                f"the backward of {op.__name__} returned {kind} as the gradient of `{name}`, a {tensor_type(input)}: give an array "
                 "(or of a Tensor of no dimensions a number) of its dtype and rank"
             )
     return native_code(function, reader(kinds, sources), writer(0, wanted))

@@ -34,12 +34,12 @@ def matmul_type(input, other):
     """The type of a product of matrices."""
     refuse_others("matmul", (input, other))
     if input.dtype != other.dtype:
-        raise TypingError(f"matmul: {input.shown} and {other.shown} have two dtypes: convert one with .to(dtype)")
+        raise TypingError(f"matmul: {input} and {other} have two dtypes: convert one with .to(dtype)")
     check_dtype(OPS["matmul"], input.dtype)
     if input.ndim is None or other.ndim is None:
         return TensorType(input.dtype)
     if input.ndim == 0 or other.ndim == 0:
-        raise TypingError(f"matmul: {input.shown} and {other.shown}: both must have dimensions")
+        raise TypingError(f"matmul: {input} and {other}: both must have dimensions")
     ranks = sorted((input.ndim, other.ndim))
     return TensorType(input.dtype, ranks[1] - (2 if ranks[1] == 1 else 1) if ranks[0] == 1 else ranks[1])
 

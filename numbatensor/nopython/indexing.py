@@ -50,7 +50,7 @@ def elements_of(kind):
     if not isinstance(kind, TensorType):
         raise TypingError(f"a Tensor has no place for an index of type {kind} in compiled code")
     if kind.dtype >= FLOAT32:
-        raise TypingError(f"{kind.shown} as an index: tensors used as indices must be long, int, byte or bool tensors")
+        raise TypingError(f"{kind} as an index: tensors used as indices must be long, int, byte or bool tensors")
     return kind.dtype, kind.ndim
 
 
@@ -65,7 +65,7 @@ def indexed(x, index):
         return TensorType(x.dtype)
     used = forms.count(INT) + forms.count(SLICE) + sum(rank if dtype == BOOL else 1 for dtype, rank in found)
     if used > x.ndim:
-        raise TypingError(f"too many indices for {x.shown}")
+        raise TypingError(f"too many indices for {x}")
     # An integer tensor without dimensions is an int; a mask stands for as many vectors as it has dimensions.
     ranks = [1 if dtype == BOOL else rank for dtype, rank in found if dtype == BOOL or rank]
     slices = x.ndim - used + forms.count(SLICE) + forms.count(NEW)

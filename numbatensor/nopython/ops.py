@@ -162,8 +162,7 @@ def typer_of(op, in_place=False):
         for k, kind in enumerate(given):
             if not accepted(op, min(k, n - 1), kind):
                 name = op.names[min(k, n - 1)]
-                shown = kind.shown if isinstance(kind, TensorType) else kind
-                raise TypingError(f"{op.name}(): argument '{name}' must not be {shown} in compiled code")
+                raise TypingError(f"{op.name}(): argument '{name}' must not be {kind} in compiled code")
         if not any(isinstance(k, TensorType) for k in given):
             raise TypingError(f"{op.name}(): at least one argument must be a Tensor, not {', '.join(map(str, given))}")
         if in_place and not isinstance(given[0], TensorType):

@@ -10,13 +10,12 @@ from numba.core import types
 
 from numbatensor.core.compiler import word
 from numbatensor.core.private import Dispatcher, numba_ir
-from numbatensor.core.records import LAYOUT
 from numbatensor.nopython.calls import call_native, function_behind, invoke_cell, pass_on
 
 
 def ours(kind):
     """Whether a type is one of ours, or made of them."""
-    return f"layout {LAYOUT})" in str(kind) or str(kind).startswith("numbatensor.")
+    return "Tensor(" in str(kind) or str(kind).startswith("numbatensor.")
 
 
 def names_ours(function, seen):

@@ -47,7 +47,7 @@ def kept_rank(name, rule):
         made = rule(self, **given)
         if made.ndim is None or made.ndim != self.ndim:
             raise TypingError(
-                f"{name}(): the rank is part of the type of {self.shown} in compiled code, and cannot change: use {name.rstrip('_')}()"
+                f"{name}(): the rank is part of the type of {self} in compiled code, and cannot change: use {name.rstrip('_')}()"
             )
         return self
 

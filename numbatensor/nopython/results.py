@@ -69,7 +69,7 @@ def common_dtype(name, kinds):
             (wide if has_dims else zeros).append(k.dtype)
         found.add(outrank(promote(wide), outrank(promote(zeros), numbers)))
     if len(found) > 1:
-        shown = ", ".join(k.shown for k in tensors)
+        shown = ", ".join(map(str, tensors))
         raise TypingError(
             f"{name}: whether the result is {' or '.join(NAMES[d] for d in sorted(found))} depends on which of {shown} has no dimensions, "
             "and their ranks are not known here. Convert one of them with .to(dtype), so that their dtypes agree."

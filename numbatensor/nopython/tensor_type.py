@@ -1,7 +1,4 @@
-"""The Numba type of a Tensor: dtype and, where it is known, rank. Its value is the address of the record, which Numba counts.
-
-The name carries the layout's version, so that code which Numba has cached for another layout is not found.
-"""
+"""The Numba type of a Tensor: dtype and, where it is known, rank. Its value is the address of the record, which Numba counts."""
 
 import operator
 
@@ -16,9 +13,9 @@ from numba.extending import NativeValue, box, lower_builtin, models, register_mo
 from numbatensor import dtypes
 from numbatensor.core.compiler import c_symbol, word
 from numbatensor.core.promotion import DTYPES
-from numbatensor.core.python import PAYLOAD
-from numbatensor.core.records import LAYOUT, Local, Tensor
-from numbatensor.nopython.calls import invoke_cell, published
+from numbatensor.core.python import PAYLOAD, TYPE
+from numbatensor.core.records import Local, Tensor
+from numbatensor.nopython.calls import invoke_cell, published, refuse
 
 NAMES = [d.name for d in dtypes.ALL]
 NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
@@ -32,22 +29,16 @@ class TensorType(types.IterableType):
 
     def __init__(self, dtype, ndim=None):
         self.dtype, self.ndim = dtype, ndim
-        shown = "any rank" if ndim is None else f"{ndim}-D"
-        super().__init__(f"Tensor({NAMES[dtype]}, {shown}, layout {LAYOUT})")
+        super().__init__(f"Tensor({NAMES[dtype]}, {'any rank' if ndim is None else f'{ndim}-D'})")
 
     @property
     def key(self):
-        return self.dtype, self.ndim, LAYOUT
+        return self.dtype, self.ndim
 
     @property
     def kind(self):
         """Dtype and rank as one number (see `core/compiled.py`)."""
         return self.dtype | (0 if self.ndim is None else self.ndim + 1 << 8)
-
-    @property
-    def shown(self):
-        """The type in a message."""
-        return f"Tensor({NAMES[self.dtype]}{'' if self.ndim is None else f', {self.ndim}-D'})"
 
     @property
     def iterator_type(self):
@@ -143,10 +134,19 @@ def array_over(context, builder, kind, record, sizes, steps, owner):
 def fit(context, builder, source, target, value):
     """A Tensor where one of another type is wanted, as in a field of a class: its rank may be told or forgotten."""
     if target.dtype != source.dtype or (target.ndim != source.ndim and None not in (target.ndim, source.ndim)):
-        raise TypingError(f"a {source.shown} has no place where a {target.shown} is wanted")
+        raise TypingError(f"a {source} has no place where a {target} is wanted")
     if target.ndim is not None and source.ndim is None:
         invoke_cell(context, builder, "compiled_check", [record_of(builder, value), word(target.kind)])
     return value
+
+
+@lower_cast(types.Optional, TensorType)
+def present(context, builder, source, target, value):
+    """A Tensor that may be None, as `x.grad`, where a Tensor is wanted."""
+    found = context.make_helper(builder, source, value)
+    with builder.if_then(builder.not_(found.valid), likely=False):
+        refuse(context, builder, TypeError, f"expected {target}, got None: test for None before this line")
+    return context.cast(builder, found.data, source.type, target)
 
 
 @lower_constant(TensorType)
@@ -166,11 +166,25 @@ def same_dtype(context, builder, source, target, value):
     return value
 
 
+def record_in(builder, obj):
+    """The record in a Python object; 0 where that is no Tensor, as a block of `objmode` may give whatever it likes."""
+    obj, classes = builder.ptrtoint(obj, word), published(builder, "tensor_class")
+    found, kind = cgutils.alloca_once_value(builder, word(0)), load_word(builder, obj, TYPE)
+    known = cgutils.alloca_once_value(builder, builder.icmp_unsigned("==", kind, load_word(builder, classes, 8)))
+    with builder.if_then(builder.not_(builder.load(known)), likely=False):
+        asks = c_symbol(builder, ir.FunctionType(ir.IntType(32), [word, word]), "PyType_IsSubtype")
+        answer = builder.call(asks, [kind, load_word(builder, classes)])
+        builder.store(builder.icmp_signed("!=", answer, answer.type(0)), known)
+    with builder.if_then(builder.load(known), likely=True):
+        builder.store(load_word(builder, obj, PAYLOAD), found)
+    return builder.load(found)
+
+
 @unbox(TensorType)
 def unbox_tensor(kind, obj, c):
     """The record in a box, with a reference of its own; its dtype and rank are looked at again, as lists are typed by an item."""
     builder = c.builder
-    record = load_word(builder, builder.ptrtoint(obj, word), PAYLOAD)
+    record = record_in(builder, obj)
     fits = builder.icmp_unsigned("!=", record, word(0))
     found = cgutils.alloca_once_value(builder, cgutils.false_bit)
     with builder.if_then(fits, likely=True):
@@ -184,7 +198,7 @@ def unbox_tensor(kind, obj, c):
         with then:
             own(builder, record)
         with otherwise:
-            c.pyapi.err_format("PyExc_TypeError", f"compiled code expects a {kind.shown} here and got another Tensor")
+            c.pyapi.err_format("PyExc_TypeError", f"compiled code expects a {kind} here and got something else")
     before = thread_modes(builder)
 
     def leave():

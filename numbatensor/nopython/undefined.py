@@ -4,7 +4,7 @@ from numba.core import types
 
 from numbatensor.core.compiler import word
 from numbatensor.core.private import eh, numba_ir
-from numbatensor.nopython.lowering import held
+from numbatensor.nopython.calls import refuse
 from numbatensor.nopython.tensor_type import TensorType
 
 
@@ -55,7 +55,4 @@ def check(lowering, statement, suspects):
             record = builder.ptrtoint(first_record(builder, kind, lowering.loadvar(name)), word)
             with builder.if_then(builder.icmp_unsigned("==", record, word(0)), likely=False):
                 text = f"cannot access local variable '{name.split('.')[0]}' where it is not associated with a value"
-                if not hasattr(builder, "_in_try_block") and lowering.generator_info is None:
-                    for held_kind, value in held(lowering):
-                        lowering.decref(held_kind, value)
-                lowering.return_exception(UnboundLocalError, (text,), loc=lowering.loc)
+                refuse(lowering.context, builder, UnboundLocalError, text)
