@@ -136,12 +136,34 @@ class Block:
         return self.line
 
 
+def reached(blocks, first, stop):
+    """The blocks of code that are reached from the first one and not only through another."""
+    found, ahead = set(), [first]
+    while ahead:
+        label = ahead.pop()
+        if label not in found and label != stop:
+            found.add(label)
+            ahead += blocks[label].terminator.get_targets()
+    return found
+
+
+def check_end(blocks, start, end, loc):
+    """Refuse a `with` block that is left other than by its end, or that is gone on with after it: Numba does not see every `return`."""
+    inside = reached(blocks, start, end)
+    returns = any(isinstance(blocks[label].terminator, numba_ir.Return) for label in inside)
+    if returns or inside & reached(blocks, end, start):
+        raise TypingError(
+            "a `with` block must not be left by a `return` in a loop: break, and return after the block", loc=loc
+        )
+
+
 def in_block(func_ir, blocks, start, end, body, dispatcher_factory, extra):
     """Begin the mode that a `with` block names at its start, and end it at its end."""
     scope, loc = blocks[start].scope, blocks[start].loc
     mode = next(s.contextmanager for s in blocks[start].body if isinstance(s, numba_ir.EnterWith))
     if extra is None:
         raise TypingError("a mode that a block opens has to be called in its line: with nt.no_grad():", loc=loc)
+    check_end(blocks, start, end, loc)
     new = lambda name: scope.redefine(name, loc)
     function, before, again, done = map(new, ("$enter_mode", "$before", "$leave_mode", "$done"))
     blocks[start].body = [
