@@ -180,6 +180,6 @@ def test_a_return_that_numba_takes_for_no_end_of_a_block():
                     return k
             return n
 
-    with pytest.raises(numba.TypingError, match="must not be left by a `return`"):
+    with pytest.raises(numba.TypingError, match="does not see each end of a `with` block"):
         found(5)
     assert nt.is_grad_enabled()

@@ -148,12 +148,14 @@ def reached(blocks, first, stop):
 
 
 def check_end(blocks, start, end, loc):
-    """Refuse a `with` block that is left other than by its end, or that is gone on with after it: Numba does not see every `return`."""
+    """Refuse a `with` block that is left other than by its end, or that is gone on with after it: Numba does not see every way out."""
     inside = reached(blocks, start, end)
     returns = any(isinstance(blocks[label].terminator, numba_ir.Return) for label in inside)
     if returns or inside & reached(blocks, end, start):
         raise TypingError(
-            "a `with` block must not be left by a `return` in a loop: break, and return after the block", loc=loc
+            "Numba does not see each end of a `with` block that is left by a `return` in a loop, or by a `break` or `continue` of a "
+            "loop around it: note in a variable what to do, and do it after the block",
+            loc=loc,
         )
 
 
