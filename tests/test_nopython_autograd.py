@@ -1,5 +1,6 @@
 """One graph for Python and compiled code: gradients, modes, hooks, and what writes do to them."""
 
+import numba
 import pytest
 from alike import alike
 from numba import njit
@@ -172,3 +173,69 @@ def test_a_mode_s_block_has_one_end():
     for flag in (True, False):
         made = both(nt.ones(2, requires_grad=True), flag)
         assert [t.requires_grad for t in made] == [not flag, True, True]
+
+
+def while_last(n):
+    on = k = 0
+    with nt.no_grad():
+        while k < n:
+            on += nt.is_grad_enabled()
+            k += 1
+    return on, nt.is_grad_enabled()
+
+
+def nested(n):
+    on = k = 0
+    with nt.no_grad():
+        with nt.enable_grad():
+            while k < n and on < n:
+                on += nt.is_grad_enabled()
+                k += 1
+        on -= nt.is_grad_enabled()
+        with nt.inference_mode():
+            while k < 2 * n:
+                while k < n + 1:
+                    on += nt.is_grad_enabled()
+                    k += 1
+                k += 1
+    return on, nt.is_grad_enabled(), nt.is_inference_mode_enabled()
+
+
+def in_loops(n):
+    on = 0
+    for i in range(n):
+        with nt.no_grad():
+            k = 0
+            while k < n:
+                on += nt.is_grad_enabled()
+                k += 1
+        with nt.no_grad():
+            for k in range(n):
+                if k == i:
+                    continue
+                if k > 2:
+                    break
+                on += nt.is_grad_enabled()
+        on += 100 * nt.is_grad_enabled()
+    return on, nt.is_grad_enabled()
+
+
+@pytest.mark.parametrize("function", [while_last, nested, in_loops])
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_modes_last_as_long_as_their_blocks(function, n):
+    assert njit(function)(n) == function(n)
+    assert nt.is_grad_enabled() and not nt.is_inference_mode_enabled()
+
+
+def test_a_return_that_numba_takes_for_no_end_of_a_block():
+    @njit
+    def found(n):
+        with nt.no_grad():
+            for k in range(n):
+                if k == 2:
+                    return k
+            return n
+
+    with pytest.raises(numba.TypingError, match="does not see each end of a `with` block"):
+        found(5)
+    assert nt.is_grad_enabled()

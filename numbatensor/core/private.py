@@ -16,6 +16,7 @@ import warnings
 import numba
 from numba.core import compiler, registry, typed_passes
 from numba.core import ir as numba_ir
+from numba.core.bytecode import ByteCodePy312
 from numba.core.caching import CompileResultCacheImpl
 from numba.core.callconv import RETCODE_USEREXC
 from numba.core.codegen import JITCodeLibrary
@@ -136,6 +137,28 @@ def extend_lowering(extend):
         chosen = getattr(typed_passes, name)
         made = extend(chosen.lowering_class.fget(None))
         chosen.lowering_class = property(lambda self, made=made: made)
+
+
+def whole_block(code, entry):
+    """An entry of a table of exceptions; that of a `with` block holds the jump back of a loop at its end too."""
+    handler, last = code.table[entry.target], code.table.get(entry.end)
+    if code.table[handler.next].opname != "WITH_EXCEPT_START" or not (last and last.opname.startswith("JUMP_BACKWARD")):
+        return entry
+    return entry._replace(end=min(k for k, one in code.table.items() if k > entry.end and one.opname != "CACHE"))
+
+
+def keep_loops_in_blocks():
+    """Let Numba see the end of a `with` block after a `while` loop that ends it.
+
+    Python 3.12 and 3.13 leave the loop's jump back out of the block's range, as it cannot fail, and Numba would leave the block there.
+    """
+    made = ByteCodePy312.__init__
+
+    def init(self, function):
+        made(self, function)
+        self.exception_entries = tuple(whole_block(self, entry) for entry in self.exception_entries)
+
+    ByteCodePy312.__init__ = init
 
 
 def guard_cached(fits):

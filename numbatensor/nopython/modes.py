@@ -136,19 +136,29 @@ class Block:
         return self.line
 
 
-def leaves_elsewhere(blocks, start, end):
-    """Whether code gets out of a block, or to its start again, without passing its end; two blocks with one end are another sign."""
-    first = getattr(blocks[end].body[0], "value", None)
-    if isinstance(first, numba_ir.Global) and first.value is LEAVE:
-        return True
-    seen, found = {end}, list(blocks[start].terminator.get_targets())
-    for label in found:
-        if label not in seen:
-            seen.add(label)
-            if label == start or isinstance(blocks[label].terminator, numba_ir.Return):
-                return True
-            found += blocks[label].terminator.get_targets()
-    return False
+def reached(blocks, first, stop):
+    """The blocks of code that are reached from the first one and not only through another."""
+    found, ahead = set(), [first]
+    while ahead:
+        label = ahead.pop()
+        if label not in found and label != stop:
+            found.add(label)
+            ahead += blocks[label].terminator.get_targets()
+    return found
+
+
+def check_end(blocks, start, end, loc):
+    """Refuse a `with` block that is left other than by its end, or that is gone on with after it: Numba does not see every way out."""
+    inside = reached(blocks, start, end)
+    shared = getattr(blocks[end].body[0], "value", None)  # by two blocks: the end of the other is made already
+    returns = any(isinstance(blocks[label].terminator, numba_ir.Return) for label in inside)
+    shared = isinstance(shared, numba_ir.Global) and shared.value is LEAVE
+    if returns or shared or inside & reached(blocks, end, start):
+        raise TypingError(
+            "break, continue and return cannot leave the block of a mode: Numba does not see each end of a `with` block. Note in a "
+            "variable what to do, and do it after the block",
+            loc=loc,
+        )
 
 
 def in_block(func_ir, blocks, start, end, body, dispatcher_factory, extra):
@@ -157,10 +167,7 @@ def in_block(func_ir, blocks, start, end, body, dispatcher_factory, extra):
     mode = next(s.contextmanager for s in blocks[start].body if isinstance(s, numba_ir.EnterWith))
     if extra is None:
         raise TypingError("a mode that a block opens has to be called in its line: with nt.no_grad():", loc=loc)
-    if leaves_elsewhere(blocks, start, end):
-        raise TypingError(
-            "break, continue and return cannot leave the block of a mode: Numba loses its other end", loc=loc
-        )
+    check_end(blocks, start, end, loc)
     new = lambda name: scope.redefine(name, loc)
     function, before, again, done = map(new, ("$enter_mode", "$before", "$leave_mode", "$done"))
     blocks[start].body = [
