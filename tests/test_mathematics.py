@@ -302,3 +302,15 @@ def test_a_changed_coefficient_recompiles_its_users_alone(monkeypatch):
     monkeypatch.undo()
     compiler.sources.cache_clear()
     assert after[0] != before[0] and after[1] == before[1]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "int8", "uint8"])
+def test_shifts_by_more_bits_than_there_are(dtype):
+    """What processors do differs; here the sign stays."""
+    x = np.array([-128, -7, -1, 0, 5, 100]).astype(dtype)
+    for bits in (64, 100, -1):
+        if dtype == "uint8" and bits < 0:
+            continue
+        by = nt.tensor(np.full(6, bits).astype(dtype))
+        assert (nt.tensor(x) >> by).tolist() == [-1 if v < 0 else 0 for v in x.tolist()]
+        assert (nt.tensor(x) << by).tolist() == [0] * 6

@@ -17,6 +17,7 @@ from numbatensor.nopython.missing import FUNCTIONS
 from numbatensor.nopython.parallel import names_ours, ours
 
 OURS, THEIRS = (str(pathlib.Path(file).parent) for file in (__file__, numba.__file__))
+INNER = (THEIRS, str(pathlib.Path(OURS).parent), str(pathlib.Path(OURS).parents[1] / "kernels_cpu"))  # no users' files
 PLACES, SENTENCES = 4, 3  # how many are shown
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 AFTER = re.compile(r"During: |File \"|Return of: ")  # how lines begin that come after what is said
@@ -108,7 +109,7 @@ def told(function, kinds, error):
     lacking = isinstance(error, AttributeError) and str(error).startswith("module 'numbatensor")
     if isinstance(error, ForceLiteralArg) or not (lacking or isinstance(error, NumbaError)):
         return None
-    inside = function.__code__.co_filename.startswith(THEIRS)
+    inside = function.__code__.co_filename.startswith(INNER)
     if numba.config.FULL_TRACEBACKS or inside:  # type: ignore[attr-defined]
         return None
     if not (any(map(ours, kinds)) or names_ours(function, set()) or "Tensor(" in str(error)):

@@ -245,14 +245,14 @@ def bitwise_not(x):
 
 @pointwise(dtypes=INTEGRAL & ~1)
 def bitwise_left_shift(x, y):
-    """Each element, shifted left."""
-    return x << y
+    """Each element, shifted left: by more bits than there are, or by a negative number, it is 0."""
+    return x << y if 0 <= y < 64 else 0
 
 
 @pointwise(dtypes=INTEGRAL & ~1)
 def bitwise_right_shift(x, y):
-    """Each element, shifted right."""
-    return x >> y
+    """Each element, shifted right: what is shifted by more bits than there are, or by a negative number, keeps its sign only."""
+    return x >> (y if 0 <= y < 64 else 63)
 
 
 @pointwise(dtypes=FLOATING)
