@@ -133,6 +133,8 @@ def test_a_tensor_is_no_constant():
     exec("def add(y):\n    return x + y", known)
     with pytest.raises(TypingError, match="a Tensor cannot be a constant of compiled code"):
         njit(known["add"]).compile((numba.typeof(nt.ones(2)),))
+    known.clear()
+    njit(lambda: 0)()  # Numba keeps what it failed to make code of until it compiles again
 
 
 def test_the_default_dtype_may_change():

@@ -98,7 +98,7 @@ def pair(x):
 
 
 def extremum(name):
-    def rule(input, dim, keepdim, axis, keepdims):
+    def rule(input, dim, keepdim, axis, keepdims, **_):
         dim = dim_of(dim, axis)
         if isinstance(dim, TensorType):
             return result_of(OPS[name], [input, dim])
