@@ -14,7 +14,7 @@ demo: .venv/.stamp
 	$(BIN)/python examples/digits.py
 
 test: .venv/.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: .venv/.stamp
 	$(BIN)/python asv_benchmarks/ratios.py
