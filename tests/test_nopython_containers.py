@@ -7,9 +7,9 @@ import sys
 
 import numba
 import pytest
-from numba import njit
-from numba.experimental import jitclass
-from numba.typed import List
+from numba import njit, types
+from numba.experimental import jitclass, structref
+from numba.typed import Dict, List
 
 import numbatensor as nt
 
@@ -99,3 +99,84 @@ def test_what_does_not_fit_into_a_field():
     root = pathlib.Path(nt.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", FIELDS], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == ["True", "True"]
+
+
+@structref.register
+class PairType(types.StructRef):
+    """A pair of Tensors."""
+
+
+class Pair(structref.StructRefProxy):
+    def __new__(cls, first, second):
+        return structref.StructRefProxy.__new__(cls, first, second)
+
+
+structref.define_proxy(Pair, PairType, ["first", "second"])
+
+
+def test_fields_of_structures():
+    @njit
+    def product(pair):
+        made = pair.first * pair.second
+        pair.second = made
+        return made.sum()
+
+    x = nt.ones(3, requires_grad=True)
+    pair = Pair(x, nt.full((3,), 2.0))
+    for _ in range(3):
+        y = product(pair)
+    y.backward()
+    assert y.item() == 6.0 and x.grad.tolist() == [6.0] * 3  # the derivative of 2 x**3
+
+
+def test_typed_dictionaries():
+    kind = numba.typeof(nt.ones(2))
+
+    @njit
+    def total(named, key):
+        out = nt.zeros(2)
+        for name in named:
+            out = out + named[name]
+        named[key] = out
+        return out.sum()
+
+    named = Dict.empty(types.unicode_type, kind)
+    x = nt.ones(2, requires_grad=True)
+    named["x"], named["y"] = x * 2.0, x * 3.0
+    total(named, "x").backward()
+    assert x.grad.tolist() == [5.0, 5.0] and named["x"].tolist() == [5.0, 5.0]
+
+
+def test_functions_as_values_and_closures():
+    @njit
+    def twice(f, x):
+        return f(f(x))
+
+    @njit
+    def made(x, scale):
+        def inner(y):
+            return y * x * scale
+
+        return inner(inner(x))
+
+    square = njit(lambda x: x * x)
+    x = nt.full((2,), 2.0, requires_grad=True)
+    assert twice(square, x).tolist() == [16.0, 16.0] and made(x, 0.5).tolist() == [2.0, 2.0]
+
+
+def test_options_of_the_compiler():
+    def f(x):
+        y = nt.tanh(x) * 2.0
+        return (y[0] + y.sum() / 3).sum()
+
+    for options in (
+        {"error_model": "numpy"},
+        {"fastmath": True},
+        {"boundscheck": True},
+        {"nogil": True},
+        {"inline": "always"},
+    ):
+        x, z = (nt.tensor([0.5, -1.0, 2.0], requires_grad=True) for _ in range(2))
+        njit(**options)(f)(x).backward()
+        f(z).backward()
+        assert x.grad.tolist() == z.grad.tolist()
