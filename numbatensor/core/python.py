@@ -7,6 +7,7 @@ slots that are compiled here. Everything in this file needs the GIL.
 
 import ctypes
 import functools
+import threading
 
 import numpy as np
 from llvmlite import ir
@@ -438,13 +439,19 @@ def entry(function):
     native(function)
     name = function.__name__
 
+    again = threading.local()
+
     def first(*args):
         """Load the code at the first call; it comes back here for arguments that it declines."""
         place = ctypes.c_int64.from_address(id(made) + NATIVE)
-        if place.value:
+        if place.value and getattr(again, "called", False):  # else another thread has loaded it meanwhile
             raise TypeError(f"{name}: wrong arguments: {', '.join(type(a).__name__ for a in args)}")
         place.value = address(name)
-        return made(*args)
+        again.called = True
+        try:
+            return made(*args)
+        finally:
+            again.called = False
 
     first.__name__ = first.__qualname__ = name
     first.__doc__, first.__module__ = function.__doc__, function.__module__
