@@ -66,24 +66,26 @@ def for_numpy(made, out):
     return made
 
 
+def extreme(input, dim, keepdim, out, names, find):
+    """What `max` and `min` give. `names`: of the ops for values alone, and for two tensors; `find`: the indices."""
+    values, pairs = names
+    if out is not False:  # `np.max` and `np.min` ask, for values alone
+        return for_numpy(op[values](input, dim, keepdim), out)
+    if isinstance(dim, Tensor):
+        return op[pairs](input, dim)
+    return op[values](input) if dim is None else extremum(input, dim, keepdim, find)
+
+
 def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None, out=False):
     """The largest element; along a dimension, values and indices; of two tensors, the larger of each pair."""
-    dim = chosen(dim, axis)
-    if out is not False:  # `np.max` asks, for values alone
-        return for_numpy(input.amax(dim, keepdims or keepdim), out)
-    if isinstance(dim, Tensor):
-        return op["maximum"](input, dim)
-    return input.amax() if dim is None else extremum(input, dim, keepdim if keepdims is None else keepdims, rows.argmax)
+    keepdim = keepdim if keepdims is None else keepdims
+    return extreme(input, chosen(dim, axis), keepdim, out, ("amax", "maximum"), rows.argmax)
 
 
 def min(input, dim=None, keepdim=False, *, axis=None, keepdims=None, out=False):
     """The smallest element; along a dimension, values and indices; of two tensors, the smaller of each pair."""
-    dim = chosen(dim, axis)
-    if out is not False:  # `np.min` asks, for values alone
-        return for_numpy(input.amin(dim, keepdims or keepdim), out)
-    if isinstance(dim, Tensor):
-        return op["minimum"](input, dim)
-    return input.amin() if dim is None else extremum(input, dim, keepdim if keepdims is None else keepdims, rows.argmin)
+    keepdim = keepdim if keepdims is None else keepdims
+    return extreme(input, chosen(dim, axis), keepdim, out, ("amin", "minimum"), rows.argmin)
 
 
 def argmax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
@@ -94,6 +96,15 @@ def argmax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
 def argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Index of the smallest element, of all or along a dimension."""
     return rows.argmin(input, chosen(dim, axis), keepdim if keepdims is None else keepdims)
+
+
+def deviation(reduce, input, dim, unbiased, keepdim, correction, dtype, out, ddof):
+    """What `var` and `std` give, by an op. `dtype`, `out` and `ddof` are NumPy's, which calls the methods with them."""
+    if isinstance(dim, builtins.bool):
+        dim, unbiased = None, dim
+    input = input if dtype is None else input.to(dtype)
+    correction = correction if ddof is None else ddof
+    return for_numpy(reduce(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased)), out)
 
 
 def var(
@@ -111,13 +122,7 @@ def var(
 ):
     """Variance: the mean square distance to the mean, with ``n - correction`` for n."""
     dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
-    if isinstance(dim, builtins.bool):
-        dim, unbiased = None, dim
-    input = input if dtype is None else input.to(dtype)
-    correction = correction if ddof is None else ddof  # `np.var` says `ddof`
-    return for_numpy(
-        reductions.var(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased)), out
-    )
+    return deviation(reductions.var, input, dim, unbiased, keepdim, correction, dtype, out, ddof)
 
 
 def std(
@@ -135,13 +140,7 @@ def std(
 ):
     """Square root of the variance."""
     dim, keepdim = chosen(dim, axis), keepdim if keepdims is None else keepdims
-    if isinstance(dim, builtins.bool):
-        dim, unbiased = None, dim
-    input = input if dtype is None else input.to(dtype)
-    correction = correction if ddof is None else ddof  # `np.std` says `ddof`
-    return for_numpy(
-        reductions.std(input, dim, keepdim, correction if unbiased is None else builtins.int(unbiased)), out
-    )
+    return deviation(reductions.std, input, dim, unbiased, keepdim, correction, dtype, out, ddof)
 
 
 def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):

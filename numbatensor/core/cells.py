@@ -5,6 +5,7 @@ process that has not compiled anything yet. Beside them what such code needs of 
 """
 
 import ctypes
+import functools
 import re
 import traceback
 
@@ -95,19 +96,23 @@ CELLS = (
     "alias",
     "field",
 )
-SOURCES = sorted(path for name in ("nopython", "ops") for path in (ROOT / "numbatensor" / name).glob("*.py"))
-VERSION = digest(CORE.name if CORE else stamp(), [path.read_bytes() for path in SOURCES])[
-    :8
-]  # of what users' code is made for
-CELL = f"cell_{VERSION}_"  # how names of cells begin
 cells = np.zeros(len(CELLS), np.int64)
-for k, name in enumerate(CELLS):
-    publish(CELL + name, cells.ctypes.data + 8 * k)
+
+
+@functools.cache
+def prefix():
+    """How names of cells begin: with a fingerprint of what users' code is made for. The cells are published under it when first asked for."""
+    sources = sorted(path for name in ("nopython", "ops") for path in (ROOT / "numbatensor" / name).glob("*.py"))
+    found = f"cell_{digest(CORE.name if CORE else stamp(), [path.read_bytes() for path in sources])[:8]}_"
+    for k, name in enumerate(CELLS):
+        publish(found + name, cells.ctypes.data + 8 * k)
+    return found
 
 
 def fits(code):
     """Whether cached object code of a user's was made for this version of the library, or uses nothing of it."""
-    return {v.decode() for v in re.findall(rb"\0numbatensor_(\d+_cell_\w{8})_", code)} <= {f"{LAYOUT}_cell_{VERSION}"}
+    used = {v.decode() for v in re.findall(rb"\0numbatensor_(\d+_cell_\w{8}_)", code)}
+    return not used or used == {f"{LAYOUT}_{prefix()}"}
 
 
 guard_cached(fits)

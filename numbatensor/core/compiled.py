@@ -14,8 +14,8 @@ from numbatensor.core.dispatch import perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
-from numbatensor.core.memory import decref, incref, load, local, store
-from numbatensor.core.modes import inference_bit
+from numbatensor.core.memory import decref, incref, load, local
+from numbatensor.core.modes import inference_bit, replace
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import (
     call_python,
@@ -220,11 +220,7 @@ def compiled_size(t, dim):
 @native
 def compiled_set_mode(mask, bits):
     """Replace the bits of this thread's modes that are in the mask; the modes before."""
-    m = local_at(local())
-    before = m.mode
-    store(symbol("modes_used"), load(symbol("modes_used")) | bits & mask)
-    m.mode = before & ~mask | bits & mask
-    return before
+    return replace(mask, bits)
 
 
 @native

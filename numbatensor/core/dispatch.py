@@ -5,14 +5,13 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, convert, copy_into
-from numbatensor.core.copies import copy_run
 from numbatensor.core.graph import attach, needs_grad, node_of
 from numbatensor.core.iterate import POINTERS, VARIANT, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load
 from numbatensor.core.modes import grad_enabled, inference_used
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
-from numbatensor.core.quick import FEW, SHORT, quick
+from numbatensor.core.quick import FEW, SHORT, quick, write_out
 from numbatensor.core.recording import reads, record_node, settle_all, wants_record
 from numbatensor.core.records import (
     POINTWISE,
@@ -71,9 +70,8 @@ def launch(op, kernel, arguments, out, dtype):
             if a.tensors[k]:
                 f.pointers[k + 1] = tensor_at(a.tensors[k]).data
             else:  # as often as there are elements: cheaper than a sweep, which costs 60 ns
-                address, f.pointers[k + 1] = frame + NUMBERS + 8 * k, room
-                put_number(address, dtype, a.kinds[k], a.numbers[k])
-                copy_run(room, itemsize_of(dtype), address, 0, x.numel, itemsize_of(dtype))
+                f.pointers[k + 1] = room
+                write_out(room, dtype, a.kinds[k], a.numbers[k], x.numel)
                 room += 8 * SHORT
         return call(kernel, frame + POINTERS, x.numel)
     shape_of(frame, x)

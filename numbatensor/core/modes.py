@@ -53,6 +53,16 @@ def inference_bit():
 
 
 @njit
+def replace(mask, bits):
+    """Replace the bits of this thread's mode that are in the mask; gives the mode before."""
+    m = local_at(local())
+    before = m.mode
+    m.mode = before & ~mask | bits & mask
+    store(symbol("modes_used"), load(symbol("modes_used")) | bits & mask)
+    return before
+
+
+@njit
 def switch_grad(on):
     """Record, or not, on this thread; what was before."""
     m = local_at(local())
@@ -77,12 +87,7 @@ def noticed():
 @entry
 def set_mode(self, args, count):
     """(mask, bits): replace the bits of this thread's mode that are in the mask; gives the mode before"""
-    m, mask = local_at(local()), as_long(argument(args, 0))
-    before = m.mode
-    now = before & ~mask | as_long(argument(args, 1)) & mask
-    store(symbol("modes_used"), load(symbol("modes_used")) | now)
-    m.mode = now
-    return from_long(before)
+    return from_long(replace(as_long(argument(args, 0)), as_long(argument(args, 1))))
 
 
 @entry

@@ -9,17 +9,24 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, fail, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.graph import attach
-from numbatensor.core.memory import decref, local, store
+from numbatensor.core.memory import decref, store
 from numbatensor.core.modes import grad_enabled, inference_used
 from numbatensor.core.promotion import put_number
 from numbatensor.core.records import arguments_at, on_stack, op_at, storage_at, tensor_at
-from numbatensor.core.tensors import FLOAT32, like, same_shape
+from numbatensor.core.tensors import FLOAT32, itemsize_of, like, same_shape
 
 FEW = 4096  # elements for which a kernel is called once, on this thread
 SHORT = 256  # elements for which a number is written out as often as there are elements
 ROOM = 3  # most operands of the short road, the result included
 new_pointers = on_stack(np.dtype([("words", "i8", 16)]))
 new_short = on_stack(np.dtype([("words", "i8", SHORT)]))
+
+
+@njit
+def write_out(room, dtype, kind, value, n):
+    """A Python number, n times over, as elements of a dtype. `room`: of whole words, since the first is written as one."""
+    put_number(room, dtype, kind, value)
+    copy_run(room, itemsize_of(dtype), room, 0, n, itemsize_of(dtype))
 
 
 @njit
@@ -62,11 +69,10 @@ def quick(op, arguments):
             if x.numel > SHORT or a.kinds[k] > 3:
                 return 0
             room = new_short()
-            put_number(room, dtype, a.kinds[k], a.numbers[k])
-            copy_run(room, x.itemsize, room, 0, x.numel, x.itemsize)
+            write_out(room, dtype, a.kinds[k], a.numbers[k], x.numel)
             store(pointers + 8 + 8 * k, room)
             store(pointers + 16 - 8 * k, x.data)
-    made = like(local(), x, o.result - 1 if o.result else dtype)
+    made = like(x, o.result - 1 if o.result else dtype)
     if made == 0:
         return 0
     store(pointers, tensor_at(made).data)

@@ -13,7 +13,7 @@ from numbatensor.core.copies import copy_run
 from numbatensor.core.dispatch import perform
 from numbatensor.core.graph import ATTRIBUTE, SAVED, unpack
 from numbatensor.core.iterate import POINTERS, advance, begin, operand, scalar_operand, sweep
-from numbatensor.core.memory import decref, incref, load, local, store
+from numbatensor.core.memory import decref, incref, load, store
 from numbatensor.core.python import call_python
 from numbatensor.core.quick import FEW, SHORT, new_pointers, new_short
 from numbatensor.core.records import (
@@ -75,7 +75,7 @@ def run_kernel_rule(node, i, grad):
         rule = call_python("resolve", n.op, i + 1, g.dtype)
     pointers = new_pointers()
     if gather(n, o.saves[i], g, pointers, new_short()):
-        out = like(local(), g, g.dtype)
+        out = like(g, g.dtype)
         if out:
             store(pointers, tensor_at(out).data)
             call(rule, pointers, g.numel)
@@ -153,7 +153,7 @@ def written_out(t):
     for i in range(x.ndim):
         if x.shape[i] != 1 and x.strides[i]:
             return t
-    made = like(local(), x, x.dtype)
+    made = like(x, x.dtype)
     if made == 0:
         return t
     copy_run(tensor_at(made).data, x.itemsize, x.data, 0, x.numel, x.itemsize)

@@ -144,15 +144,15 @@ def itemsize_of(dtype):
 
 
 @njit
-def like(here, x, dtype):
-    """A new contiguous tensor with the shape of a tensor, or 0. `here`: this thread's record."""
+def new_contiguous(here, x, numel, dtype):
+    """A new contiguous tensor with the shape of a tensor or frame, or 0. `here`: this thread's record."""
     item = itemsize_of(dtype)
-    s = new_storage(here, x.numel * item)
+    s = new_storage(here, numel * item)
     if s == 0:
         return 0
     t = new_tensor(here, s, storage_at(s).data)
     y = tensor_at(t)
-    y.dtype, y.itemsize, y.ndim, y.numel, y.contiguous = dtype, item, x.ndim, x.numel, 1
+    y.dtype, y.itemsize, y.ndim, y.numel, y.contiguous = dtype, item, x.ndim, numel, 1
     step = item
     for i in range(x.ndim - 1, -1, -1):
         y.shape[i] = x.shape[i]
@@ -161,28 +161,24 @@ def like(here, x, dtype):
     return t
 
 
+@njit
+def like(x, dtype):
+    """A new contiguous tensor with the shape of a tensor, or 0."""
+    return new_contiguous(local(), x, x.numel, dtype)
+
+
 @native
 def empty(frame, dtype):
     """A new contiguous tensor with the shape of a frame."""
     f = frame_at(frame)
-    item = itemsize_of(dtype)
     numel = 1
     for i in range(f.ndim):
         numel *= f.shape[i]
         if numel > LARGEST:
             call_python("complain", 0, numel, 0, 0)
-    here = local()
-    s = new_storage(here, numel * item)
-    if s == 0:
-        call_python("complain", 0, numel * item, 0, 0)
-    t = new_tensor(here, s, storage_at(s).data)
-    x = tensor_at(t)
-    x.dtype, x.itemsize, x.ndim, x.numel, x.contiguous = dtype, item, f.ndim, numel, 1
-    step = item
-    for i in range(f.ndim - 1, -1, -1):
-        x.shape[i] = f.shape[i]
-        x.strides[i] = step
-        step *= f.shape[i]
+    t = new_contiguous(local(), f, numel, dtype)
+    if t == 0:
+        call_python("complain", 0, numel * itemsize_of(dtype), 0, 0)
     return t
 
 

@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from numbatensor.core.cells import CELL
+from numbatensor.core.cells import prefix
 from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
 from numbatensor.core.private import RETCODE_USEREXC
 from numbatensor.core.records import Arguments
@@ -27,7 +27,7 @@ def call_native(context, builder, function, args):
 
 def function_behind(context, builder, name):
     """The address that a cell holds, which is filled at its first use."""
-    cell = published(builder, CELL + name)
+    cell = published(builder, prefix() + name)
     function = cgutils.alloca_once(builder, word)
     builder.store(builder.load(builder.inttoptr(cell, word.as_pointer())), function)
     with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(function), word(0))):

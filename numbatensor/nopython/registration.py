@@ -1,20 +1,7 @@
 """Everything that Numba knows of Tensors, brought together: loaded when Numba first meets something of ours."""
 
-from numbatensor.nopython import (
-    arrays,
-    attributes,
-    creation,
-    indexing,
-    iteration,
-    methods,
-    mistakes,
-    modes,
-    operators,
-    python_methods,
-    statements,
-    text,
-    views,
-)
+import importlib
+
 from numbatensor.nopython.functions import FUNCTIONS
 from numbatensor.nopython.naming import named_op
 from numbatensor.nopython.ops import Function, functions
@@ -22,21 +9,9 @@ from numbatensor.nopython.tensor_type import DtypeType as DtypeType
 from numbatensor.nopython.tensor_type import TensorType as TensorType
 from numbatensor.nopython.user_ops import type_of_user_op
 
-PARTS = (
-    arrays,
-    attributes,
-    creation,
-    indexing,
-    iteration,
-    methods,
-    mistakes,
-    modes,
-    operators,
-    python_methods,
-    statements,
-    text,
-    views,
-)  # each tells Numba its own when it is loaded
+PARTS = "arrays attributes creation indexing iteration methods mistakes modes operators python_methods statements text views"
+for part in PARTS.split():  # each tells Numba its own when it is loaded
+    importlib.import_module(f"numbatensor.nopython.{part}")
 
 
 def type_of_op(value):
