@@ -138,6 +138,26 @@ def test_a_parallel_loop_writes_apart():
     assert x.tolist() == list(range(500)) and x._version == 500
 
 
+@pytest.mark.parametrize("saved", (False, True))
+def test_no_write_of_two_threads_is_lost(saved):
+    """Each of the counts is the storage's, and so is the log, which is kept while something is saved."""
+
+    @njit(nogil=True)
+    def write(x, k, n):
+        for _ in range(n):
+            x[k] = 1.0
+
+    x = nt.zeros(2)
+    kept = x * nt.ones(2, requires_grad=True) if saved else None
+    write(x, 0, 1)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda k: write(x, k, 50_000), range(2)))
+    assert x._version == 100_001
+    if saved:
+        with pytest.raises(RuntimeError, match="version 100001"):
+            kept.sum().backward()
+
+
 def test_the_collector_runs_in_compiled_code():
     """On every allocation of Python's, beside threads that run compiled code which calls back."""
 

@@ -30,6 +30,7 @@ from numbatensor.core.regions import describe, meet, new_region
 
 SAVE = (1 << 32) + 1  # of a reference count: one owner that is a save
 FIRST, MOST = 64, 1 << 18  # words of a log at first, and at most (2 MiB: 26,000 writes of contiguous memory)
+VERSION = Storage.fields["version"][1]
 LOG_LOCK = Storage.fields["log_lock"][1]
 
 # A log: all writes that made a version above `since`, up to `last`, are in it. `used` of its `room` words are taken.
@@ -74,7 +75,7 @@ def shorten(log):
 
 @native
 def note_write(out, geometry_only):
-    """Put the write that a storage has just counted into its log."""
+    """Count a write of a storage, and put it into the storage's log."""
     x = tensor_at(out)
     storage = x.storage
     s, region = storage_at(storage), new_region()
@@ -88,14 +89,15 @@ def note_write(out, geometry_only):
         count = describe(region, x)
     length = count + 5
     take(storage + LOG_LOCK)
-    if s.log and log_at(s.log).last != s.version - 1:  # nothing was saved in between
+    version = atomic_add(storage + VERSION, 1) + 1
+    if s.log and log_at(s.log).last != version - 1:  # nothing was saved in between
         free(s.log)
         s.log = 0
     if s.log == 0:
         s.log = malloc(LOG + 8 * FIRST)
         if s.log:
             g = log_at(s.log)
-            g.room, g.used, g.since = FIRST, 0, s.version - 1
+            g.room, g.used, g.since = FIRST, 0, version - 1
     elif log_at(s.log).used + length > log_at(s.log).room:
         if log_at(s.log).room < MOST:
             larger = realloc(s.log, LOG + 16 * log_at(s.log).room)
@@ -109,14 +111,14 @@ def note_write(out, geometry_only):
     if s.log:
         g = log_at(s.log)
         entry = s.log + LOG + 8 * g.used
-        store(entry, s.version)
+        store(entry, version)
         store(entry + 8, s.writer)
         store(entry + 16, s.code)
         store(entry + 24, s.at)
         memcpy(entry + 32, region, 8 * count)
         store(entry + 8 * (length - 1), length)
         g.used += length
-        g.last = s.version
+        g.last = version
     exchange(storage + LOG_LOCK, 0)
     return 0
 

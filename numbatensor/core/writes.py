@@ -6,7 +6,7 @@ from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, copy_into
 from numbatensor.core.copies import copy_run
 from numbatensor.core.graph import LEAF, NATIVE, attach, link, needs_grad, new_node, settle
-from numbatensor.core.memory import decref
+from numbatensor.core.memory import atomic_add, decref
 from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
@@ -16,7 +16,7 @@ from numbatensor.core.regions import describe, meet, new_region
 from numbatensor.core.sites import mark
 from numbatensor.core.table import COPY_SHAPE, INFERENCE_WRITE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
 from numbatensor.core.tensors import FLOAT32, empty, same_shape, shape_of
-from numbatensor.core.write_log import SAVE, note_write
+from numbatensor.core.write_log import SAVE, VERSION, note_write
 
 REBASE_VIEW = LATE.index("rebase_view")
 
@@ -101,11 +101,15 @@ def check_write(op, out, wanted):
 
 @njit
 def count(out, geometry_only):
-    """Count a write, once the storage knows who wrote it where; note it while something is saved. All writes come through here."""
-    s = storage_at(tensor_at(out).storage)
-    s.version += 1
-    if s.refcount > SAVE:
+    """Count a write, once the storage knows who wrote it where; note it while something is saved. All writes come through here.
+
+    Atomically: threads that write one storage, each its own part, must not take a write back by counting at once.
+    """
+    storage = tensor_at(out).storage
+    if storage_at(storage).refcount > SAVE:
         note_write(out, geometry_only)
+    else:
+        atomic_add(storage + VERSION, 1)
 
 
 @njit
