@@ -5,40 +5,51 @@ import numpy as np
 from numbatensor import dtypes
 from numbatensor.hollow import Hollow
 from numbatensor.op import from_array
-from numbatensor.tensor import Tensor, as_sizes, from_numpy, new, tensor
+from numbatensor.tensor import Tensor, as_sizes, from_numpy, new, placed, tensor
 
 
 def empty(*size, dtype=None, requires_grad=False, device=None):
     """An uninitialised tensor."""
-    return new(as_sizes(size), dtype, requires_grad)
+    return new(as_sizes(size), dtype, requires_grad, device=device)
 
 
 def zeros(*size, dtype=None, requires_grad=False, device=None):
     """A tensor of zeros."""
-    return new(as_sizes(size), dtype, requires_grad, zeros=True)
+    return new(as_sizes(size), dtype, requires_grad, zeros=True, device=device)
 
 
 def full(size, fill_value, *, dtype=None, requires_grad=False, device=None):
     """A tensor of one value."""
-    made = new(
-        as_sizes(size if isinstance(size, (tuple, list)) else (size,)), dtype or dtypes.as_dtype(type(fill_value))
-    )
-    made.array()[...] = fill_value
+    shape = as_sizes(size if isinstance(size, (tuple, list)) else (size,))
+    made = new(shape, dtype or dtypes.as_dtype(type(fill_value)), device=device)
+    if made.is_cuda:
+        made.detach().fill_(fill_value)
+    else:
+        made.array()[...] = fill_value
     return made.requires_grad_() if requires_grad else made
 
 
 def ones(*size, dtype=None, requires_grad=False, device=None):
     """A tensor of ones."""
-    return full(as_sizes(size), 1, dtype=dtype or dtypes.get_default_dtype(), requires_grad=requires_grad)
+    return full(
+        as_sizes(size), 1, dtype=dtype or dtypes.get_default_dtype(), requires_grad=requires_grad, device=device
+    )
 
 
 def like(maker):
     """The form of a maker that takes its shape and dtype from a tensor."""
 
-    def made_like(input, *args, dtype=None, requires_grad=False, **options):
+    def made_like(input, *args, dtype=None, requires_grad=False, device=None, **options):
         if isinstance(input, Hollow):
             return input.kept(made_like, *args, dtype=dtype, requires_grad=requires_grad, **options)
-        return maker(tuple(input.shape), *args, dtype=dtype or input.dtype, requires_grad=requires_grad, **options)
+        return maker(
+            tuple(input.shape),
+            *args,
+            dtype=dtype or input.dtype,
+            requires_grad=requires_grad,
+            device=input.device if device is None else device,
+            **options,
+        )
 
     return made_like
 
@@ -49,11 +60,11 @@ empty_like, zeros_like, ones_like, full_like = map(like, (empty, zeros, ones, fu
 def as_tensor(data, dtype=None, device=None):
     """A tensor that shares memory with the data where that is possible."""
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(dtype)
+        return data.to(dtype=dtype, device=device)
     if isinstance(data, np.ndarray) and data.flags.writeable:
         made = from_numpy(data)
-        return made if dtype is None else made.to(dtype)
-    return tensor(data, dtype=dtype)
+        return made.to(dtype=dtype, device=device)
+    return tensor(data, dtype=dtype, device=device)
 
 
 asarray = as_tensor
@@ -69,26 +80,34 @@ def arange(start, end=None, step=1, *, dtype=None, requires_grad=False, device=N
     whole = all(isinstance(v, int) for v in (start, end, step))
     d = dtypes.as_dtype(dtype) if dtype else dtypes.int64 if whole else dtypes.get_default_dtype()
     made = from_array(np.arange(start, end, step).astype(d.numpy))
-    return made.requires_grad_() if requires_grad else made
+    return placed(made.requires_grad_() if requires_grad else made, device)
 
 
 def linspace(start, end, steps, *, dtype=None, requires_grad=False, device=None):
     """So many numbers at equal distances, both ends included."""
     d = dtypes.as_dtype(dtype) if dtype else dtypes.get_default_dtype()
     made = from_array(np.linspace(start, end, steps).astype(d.numpy))
-    return made.requires_grad_() if requires_grad else made
+    return placed(made.requires_grad_() if requires_grad else made, device)
 
 
 def eye(n, m=None, *, dtype=None, requires_grad=False, device=None):
     """A matrix with ones on its diagonal."""
     d = dtypes.as_dtype(dtype) if dtype else dtypes.get_default_dtype()
     made = from_array(np.eye(n, m, dtype=d.numpy))
-    return made.requires_grad_() if requires_grad else made
+    return placed(made.requires_grad_() if requires_grad else made, device)
 
 
 for name, maker in (("empty", empty), ("zeros", zeros), ("ones", ones)):
     setattr(
-        Tensor, "new_" + name, lambda self, *size, dtype=None, f=maker, **o: f(*size, dtype=dtype or self.dtype, **o)
+        Tensor,
+        "new_" + name,
+        lambda self, *size, dtype=None, device=None, f=maker, **o: f(
+            *size, dtype=dtype or self.dtype, device=self.device if device is None else device, **o
+        ),
     )
-Tensor.new_full = lambda self, size, value, dtype=None, **o: full(size, value, dtype=dtype or self.dtype, **o)
-Tensor.new_tensor = lambda self, data, dtype=None, **o: tensor(data, dtype=dtype or self.dtype, **o)
+Tensor.new_full = lambda self, size, value, dtype=None, device=None, **o: full(
+    size, value, dtype=dtype or self.dtype, device=self.device if device is None else device, **o
+)
+Tensor.new_tensor = lambda self, data, dtype=None, device=None, **o: tensor(
+    data, dtype=dtype or self.dtype, device=self.device if device is None else device, **o
+)

@@ -36,7 +36,7 @@ from numbatensor.random_in_place import (
     probabilities,
     spread,
 )
-from numbatensor.tensor import Tensor, as_sizes, new
+from numbatensor.tensor import Tensor, as_sizes, new, placed
 
 ROOMS = 64  # most pieces of a multinomial; each has scratch of its own
 
@@ -95,12 +95,12 @@ def real(op, sizes, size, generator, out, dtype, requires_grad, a=0.0, b=1.0):
 
 def rand(*sizes, size=None, generator=None, out=None, dtype=None, requires_grad=False, device=None):
     """Numbers from 0 up to, without, 1, each as likely."""
-    return real(ops.uniform, sizes, size, generator, out, dtype, requires_grad)
+    return placed(real(ops.uniform, sizes, size, generator, out, dtype, requires_grad), device)
 
 
 def randn(*sizes, size=None, generator=None, out=None, dtype=None, requires_grad=False, device=None):
     """Numbers of the normal distribution of mean 0 and variance 1."""
-    return real(ops.normal, sizes, size, generator, out, dtype, requires_grad)
+    return placed(real(ops.normal, sizes, size, generator, out, dtype, requires_grad), device)
 
 
 def randint(
@@ -126,7 +126,7 @@ def randint(
     d = chosen(dtype, out, dtypes.int64)
     low = 0 if low is None else integer(low, "low", "randint")
     low, count = integer_range(d, low, integer(high, "high", "randint"))
-    return drawn(ops.random, tuple(size), d, low, count, generator, requires_grad, out)
+    return placed(drawn(ops.random, tuple(size), d, low, count, generator, requires_grad, out), device)
 
 
 def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, device=None):
@@ -141,7 +141,7 @@ def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, de
     if out is None:
         made = new((n,), d, requires_grad)
         write_permutation(ops.randperm.address, made, address)
-        return made
+        return placed(made, device)
     return checked_out(out, (n,), dtype, "randperm").copy_(randperm(n, generator=generator, dtype=d))
 
 
@@ -179,7 +179,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     if out is not None:
         return checked_out(out, input.shape, None, "bernoulli").bernoulli_(p, generator=generator)
     probabilities(p)
-    made = new_trials(ops.bernoulli.address, p.detach().contiguous(), address_of(generator))
+    made = new_trials(ops.bernoulli.address, p.detach().cpu().contiguous(), address_of(generator)).to(p.device)
     return ops.bernoulli.record(made, {"p": p}, {})
 
 
@@ -217,7 +217,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     if out is not None and out.dtype is not dtypes.int64:
         raise RuntimeError(f"multinomial expects Long tensor out, got: {long_name(out.dtype.code)}")
-    weights = input.detach().contiguous()
+    weights = input.detach().cpu().contiguous()
     shape = (*input.shape[:-1], n)
     if out is not None:
         checked_out(out, shape, None, "multinomial")
@@ -232,7 +232,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     if rows:
         rooms = new((min(rows, ROOMS), input.shape[-1]), dtypes.float64)
         write_multinomial(row, made, weights, rooms, int(bool(replacement)), address)
-    return made if out is None else out.copy_(made)
+    return made.to(input.device) if out is None else out.copy_(made)
 
 
 def like(maker):
@@ -240,7 +240,10 @@ def like(maker):
 
     def made_like(input, *args, dtype=None, requires_grad=False, device=None, generator=None, **named):
         shape, dtype = tuple(input.shape), dtype or input.dtype
-        return maker(*args, size=shape, dtype=dtype, requires_grad=requires_grad, generator=generator, **named)
+        device = input.device if device is None else device
+        return maker(
+            *args, size=shape, dtype=dtype, requires_grad=requires_grad, generator=generator, device=device, **named
+        )
 
     made_like.__name__ = made_like.__qualname__ = maker.__name__ + "_like"
     made_like.__doc__ = maker.__doc__
@@ -256,6 +259,8 @@ def dropout_mask(input, p, generator=None):
         again = functools.partial(dropout_mask, p=p, generator=generator)
         return running.levels[-1].redraw(again, input, values=False)
     scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    if input.is_cuda:
+        return dropout_mask(new(input.shape, input.dtype), p, generator).to(input.device)
     return new_dropout_mask(ops.bernoulli.address, input, address_of(generator), 1.0 - p, scale)
 
 

@@ -13,7 +13,7 @@ from numbatensor.generator import address_of
 from numbatensor.hollow import Hollow, anywhere, running
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
-from numbatensor.tensor import Tensor
+from numbatensor.tensor import Tensor, new
 
 C_NAMES = {
     "bool": "bool",
@@ -32,6 +32,10 @@ def overwrite(op, x, generator, a, b, p=None):
     if anywhere and running.levels:
         again = functools.partial(overwrite, op, generator=generator, a=a, b=b)
         return running.levels[-1].overwrite(again, x, p=p)
+    if x.is_cuda:
+        made = new(x.shape, x.dtype)
+        overwrite(op, made, generator, a, b, None if p is None else p.cpu())
+        return x.copy_(made)
     return write_random(op.address, x, address_of(generator), a, b, None if p is None else packed(p, x), p)
 
 

@@ -16,8 +16,11 @@ from numbatensor.core.promotion import CODES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
+from numbatensor.devices import device as Device
+from numbatensor.devices import device_of, number_of
 from numbatensor.hollow import EmptyBox, hollow
 from numbatensor.messages import long_name
+from numbatensor.op import OPS
 from numbatensor.ops import views
 
 
@@ -93,7 +96,8 @@ class Tensor(TensorBase):
     ndim = property(reader("get_field", entries.NDIM), doc="The number of dimensions.")
     dtype = property(lambda self: dtypes.ALL[entries.get(self, entries.DTYPE)], doc="The type of the elements.")
     itemsize = property(lambda self: self.dtype.itemsize, doc="Bytes of an element.")
-    device = property(lambda self: "cpu", doc="Where the elements are.")
+    device = property(device_of, doc="Where the elements are.")
+    is_cuda = property(lambda self: entries.get(self, entries.DEVICE) != 0, doc="Whether the elements are on a CUDA device.")
     is_leaf = property(
         lambda self: not self.requires_grad or self.grad_fn is None, doc="Whether no recorded op made this tensor."
     )
@@ -247,8 +251,8 @@ class Tensor(TensorBase):
     # memory shared with NumPy
 
     def array(self):
-        """A NumPy array over the memory, for the library's own use: it is not counted as an alias."""
-        return array_over(self, 0)
+        """A NumPy array over the memory, for the library's own use: it is not counted as an alias. Of a device's memory, a copy."""
+        return array_over(self.detach().cpu() if self.is_cuda else self, 0)
 
     def numpy(self):
         """A NumPy array that shares the memory.
@@ -258,6 +262,10 @@ class Tensor(TensorBase):
         """
         if self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.is_cuda:
+            raise TypeError(
+                f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            )
         return array_over(self, 1)
 
     def __array__(self, dtype=None, copy=None):
@@ -346,15 +354,46 @@ class Tensor(TensorBase):
 
     # dtypes
 
-    def to(self, *args, dtype=None):
-        """The tensor in another dtype; itself where it has it."""
+    def to(self, *args, dtype=None, device=None, copy=False):
+        """The tensor in another dtype, on another device, or as another tensor is; itself where it has both.
+
+        Parameters
+        ----------
+        *args : dtype, device or Tensor
+        dtype : dtype, optional
+        device : device or str or int, optional
+        copy : bool
+            Give a new tensor in any case.
+        """
         for a in args:
             if isinstance(a, TensorBase):
-                dtype = a.dtype
-            elif a != "cpu":
+                dtype, device = a.dtype, a.device
+            elif isinstance(a, Device) or (isinstance(a, str) and a.partition(":")[0] in ("cpu", "cuda")):
+                device = a
+            elif isinstance(a, builtins.int) and not isinstance(a, builtins.bool):
+                device = a
+            else:
                 dtype = a
-        target = self.dtype if dtype is None else dtypes.as_dtype(dtype)
-        return self if target is self.dtype else entries.to_dtype(self, target.code)
+        made = self
+        if dtype is not None and dtypes.as_dtype(dtype) is not self.dtype:
+            made = entries.to_dtype(self, dtypes.as_dtype(dtype).code)
+        if device is not None:
+            source, target = entries.get(self, entries.DEVICE), number_of(device)
+            if source != target:
+                made = OPS["moved"](made, target, source)
+        return made.clone() if copy and made is self else made
+
+    def cpu(self):
+        """The tensor on the CPU; itself where it is there."""
+        return self.to("cpu")
+
+    def cuda(self, device=None):
+        """The tensor on a CUDA device; itself where it is there."""
+        return self.to("cuda" if device is None else device)
+
+    def get_device(self):
+        """The number of the CUDA device, -1 on the CPU."""
+        return entries.get(self, entries.DEVICE) - 1
 
     def type_as(self, other):
         """The tensor in the dtype of another."""
@@ -471,16 +510,23 @@ def moved(ndim, source, destination):
 # creation
 
 
-def new(shape, dtype, requires_grad=False, zeros=False):
+def new(shape, dtype, requires_grad=False, zeros=False, device=None):
     """A tensor of a shape, uninitialised or zero."""
     d = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     shape = as_sizes(shape)
     if builtins.any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
-    made = (entries.new_zeros if zeros else entries.new_empty)(shape, d.code)
+    made = (entries.new_zeros if zeros else entries.new_empty)(shape, d.code, number_of(device))
     if requires_grad:
         made.requires_grad_()
     return made
+
+
+def placed(made, device):
+    """A new leaf on a device."""
+    if device is None:
+        return made
+    return made.detach().to(device).requires_grad_(made.requires_grad)
 
 
 def as_array(data, dtype):
@@ -511,8 +557,10 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
     d = dtypes.as_dtype(array.dtype)
     if requires_grad and not d.is_floating_point:
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
-    made = entries.new_empty(array.shape, d.code)
+    made = entries.new_empty(array.shape, d.code, 0)
     made.array()[...] = array
+    if device is not None:
+        made = made.to(device)
     if requires_grad:
         made.requires_grad_()
     return made

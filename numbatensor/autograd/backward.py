@@ -13,7 +13,8 @@ def seed_of(root, gradient, k):
     if gradient is None:
         if root.numel() != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
-        return tensor(1, dtype=root.dtype).expand(root.shape).clone()
+        seed = tensor(1, dtype=root.dtype).expand(root.shape).clone()
+        return seed.to(root.device) if root.is_cuda else seed
     if not isinstance(gradient, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     if tuple(gradient.shape) != tuple(root.shape):
@@ -152,7 +153,7 @@ def grad(
             )
     if materialize_grads:
         return tuple(
-            entries.new_zeros(tuple(x.shape), x.dtype.code) if g is None else g
+            entries.new_zeros(tuple(x.shape), x.dtype.code, entries.get(x, entries.DEVICE)) if g is None else g
             for x, g in zip(inputs, found, strict=True)
         )
     return found

@@ -73,7 +73,7 @@ class State:
         self.saved = (
             saved  # for each saved value, its slot, the tensor itself where it has a history of its own, or None
         )
-        self.outputs = outputs  # shape and dtype of each output
+        self.outputs = outputs  # shape, dtype and device of each output
         self.node = 0
 
     def unpack(self):
@@ -93,8 +93,8 @@ class State:
         self.node = node
         if self.ctx.materialize_grads:
             grads = tuple(
-                entries.new_zeros(shape, dtype) if g is None and shape is not None else g
-                for g, (shape, dtype) in zip(grads, self.outputs, strict=True)
+                entries.new_zeros(shape, dtype, device) if g is None and shape is not None else g
+                for g, (shape, dtype, device) in zip(grads, self.outputs, strict=True)
             )
         made = self.function.backward(self.ctx, *grads)
         made = tuple(made) if isinstance(made, (tuple, list)) else (made,)
@@ -293,7 +293,10 @@ def record(cls, ctx, args, outputs, made):
     for t in slots:
         if entries.get(t, entries.INFERENCE):
             inference_save(0, 0, 0)
-    described = [(tuple(t.shape), t.dtype.code) if isinstance(t, Tensor) else (None, 0) for t in made]
+    described = [
+        (tuple(t.shape), t.dtype.code, entries.get(t, entries.DEVICE)) if isinstance(t, Tensor) else (None, 0, 0)
+        for t in made
+    ]
     shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
     state = State(cls, ctx, shapes, saved, described)
     for out, kind in zip(made, kinds, strict=True):

@@ -3,23 +3,24 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
+from numbatensor.core.conversions import empty_on
+from numbatensor.core.devices import STRAY, on
 from numbatensor.core.dispatch import launch, perform, pointwise
 from numbatensor.core.graph import (
     LOCK,
 )
 from numbatensor.core.memory import claim, decref, exchange, incref, load
-from numbatensor.core.python import LATE, gil_held, late, restore_thread, save_thread
+from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
 from numbatensor.core.records import (
     arguments_at,
     block_at,
     new_arguments,
-    new_frame,
     output_at,
     state_at,
     tensor_at,
 )
 from numbatensor.core.table import kernel_of
-from numbatensor.core.tensors import empty, same_shape, shape_of
+from numbatensor.core.tensors import same_shape
 from numbatensor.core.write_log import SAVE
 from numbatensor.core.writes import bump
 
@@ -51,23 +52,33 @@ def put_pair(a, x, y):
 @native
 def add_in_place(x, y):
     """x += y for tensors of one shape and dtype, unrecorded."""
-    a = new_arguments()
+    a, dtype = new_arguments(), tensor_at(x).dtype
     put_pair(a, x, y)
-    return launch(symbol("op_add"), kernel_of(symbol("op_add"), tensor_at(x).dtype), a, x, tensor_at(x).dtype)
+    kernel = 0 if tensor_at(x).device else kernel_of(symbol("op_add"), dtype)
+    return launch(symbol("op_add"), kernel, a, x, dtype)
 
 
 @native
-def add_tensors(x, y):
-    """x + y, recorded where it is wanted."""
+def added(x, y, unused):
+    """x + y where this thread makes its tensors."""
     a = new_arguments()
     put_pair(a, x, y)
     return pointwise(symbol("op_add"), a, 0)
 
 
 @native
+def add_tensors(x, y):
+    """x + y, recorded where it is wanted."""
+    return on(tensor_at(x).device, symbol("added"), x, y, 0)
+
+
+@native
 def fitted(output, grad):
     """A gradient with the shape and dtype of a node's output: summed over what was broadcast. Takes and gives a reference."""
     o, g = output_at(output), tensor_at(grad)
+    if o.device != g.device:
+        decref(grad)
+        call_python("driver_failed", STRAY, o.device, g.device)
     if not same_shape(o, g):
         summed = attempt(late(SUM_TO), grad, output)
         decref(grad)
@@ -112,9 +123,7 @@ def add_grad(old, grad, recorded):
             r = arguments_at(a)
             r.count, r.room, r.tensors[0], r.kinds[0] = 1, 0, grad, 0
             return perform(symbol("op_clone"), a)
-        f = new_frame()
-        shape_of(f, tensor_at(grad))
-        made = empty(f, tensor_at(grad).dtype)
+        made = empty_on(tensor_at(grad).device, grad, tensor_at(grad).dtype)
         if attempt(symbol("copy_into"), made, grad) == -1:
             decref(made)
             fail()

@@ -18,7 +18,7 @@ def describe_output(output, x):
     """Note the shape and dtype of an output."""
     o = output_at(output)
     o.retains = o.grad = 0
-    o.dtype, o.itemsize, o.ndim = x.dtype, x.itemsize, x.ndim
+    o.dtype, o.itemsize, o.device, o.ndim = x.dtype, x.itemsize, x.device, x.ndim
     for i in range(x.ndim):
         o.shape[i] = x.shape[i]
 

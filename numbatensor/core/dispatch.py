@@ -5,9 +5,10 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import broadcast, convert, copy_into
+from numbatensor.core.devices import LAUNCH_THERE, PERFORM_ON, RUN_THERE, there
 from numbatensor.core.graph import attach, needs_grad, node_of
 from numbatensor.core.iterate import POINTERS, VARIANT, begin, operand, scalar_operand, sweep
-from numbatensor.core.memory import decref, incref, load
+from numbatensor.core.memory import decref, incref, load, local
 from numbatensor.core.modes import grad_enabled, inference_used
 from numbatensor.core.promotion import category, common_dtype, put_number
 from numbatensor.core.python import call_python
@@ -16,9 +17,11 @@ from numbatensor.core.recording import reads, record_node, settle_all, wants_rec
 from numbatensor.core.records import (
     POINTWISE,
     STRUCTURED,
+    VIEW,
     Frame,
     arguments_at,
     frame_at,
+    local_at,
     new_frame,
     on_stack,
     op_at,
@@ -50,6 +53,8 @@ new_shorts = on_stack(np.dtype([("words", "i8", SHORT * SHORTS)]))
 def launch(op, kernel, arguments, out, dtype):
     """Run a kernel over the arguments, all of dtype `dtype` but masks, broadcast to the shape of `out`."""
     o, a, x = op_at(op), arguments_at(arguments), tensor_at(out)
+    if x.device:
+        return call(there(LAUNCH_THERE), op, arguments, out, dtype)
     frame = new_frame()
     f = frame_at(frame)
     even, numbers = x.contiguous, False
@@ -133,7 +138,7 @@ def pointwise(op, arguments, out):
             mixed |= (x.dtype != dtype and o.masks >> k & 1 == 0) << k
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
-    kernel = kernel_of(op, dtype)
+    kernel = kernel_of(op, dtype) if local_at(local()).device == 0 else 0
     if out:
         y = tensor_at(out)
         if not same_shape(y, frame_at(frame)):
@@ -202,19 +207,49 @@ def pointwise(op, arguments, out):
     return final
 
 
+@njit
+def run(op, arguments, out):
+    """Run an op's own code, or what takes its place on a device. Views are geometry, wherever the elements are."""
+    if local_at(local()).device and op_at(op).kind != VIEW:
+        return call(there(RUN_THERE), op, arguments, out)
+    return call(runner(op), op, arguments, out)
+
+
+@njit
+def device_of(a, tensors, out):
+    """The device of an op's tensors: the greatest number among them; -1 where there is no tensor."""
+    device = tensor_at(out).device if out else -1
+    for k in range(tensors):
+        if a.tensors[k]:
+            device = max(device, tensor_at(a.tensors[k]).device)
+    return device
+
+
+@native
+def performed(op, arguments):
+    """Run an op where this thread makes its tensors, and record it."""
+    o, a = op_at(op), arguments_at(arguments)
+    if o.kind == POINTWISE:
+        return pointwise(op, arguments, 0)
+    check_dtype(op, a)
+    out = run(op, arguments, 0)
+    if wants_record(o, a, out) and attempt(symbol("record_call"), op, out, arguments) == -1:
+        decref(out)
+        fail()
+    return out
+
+
 @native
 def perform(op, arguments):
     """Run an op on its arguments and record it; gives a new reference to the result."""
     o, a = op_at(op), arguments_at(arguments)
     if o.kind == POINTWISE:
         made = quick(op, arguments)
-        return made if made else pointwise(op, arguments, 0)
-    check_dtype(op, a)
-    out = call(runner(op), op, arguments, 0)
-    if wants_record(o, a, out) and attempt(symbol("record_call"), op, out, arguments) == -1:
-        decref(out)
-        fail()
-    return out
+        if made:
+            return made
+    if device_of(a, o.tensors, 0) > 0 or local_at(local()).device:
+        return call(there(PERFORM_ON), op, arguments, 0, 0)
+    return performed(op, arguments)
 
 
 @njit
@@ -237,7 +272,7 @@ def write_structured(op, arguments, out):
             call_python("complain", OVERLAP, op, out, a.tensors[k])
     if wanted:
         settle_all(op, arguments)
-    decref(call(runner(op), op, arguments, out))
+    decref(run(op, arguments, out))
     bump(op, out)
     if wanted:
         rebase(out, record_node(op, out, arguments))
@@ -248,6 +283,14 @@ def write_structured(op, arguments, out):
 @native
 def perform_into(op, arguments, out, in_place):
     """Run an op and write the result into a tensor: its first argument (`in_place`), or one that must not need a gradient."""
+    if device_of(arguments_at(arguments), op_at(op).tensors, out) > 0 or local_at(local()).device:
+        return call(there(PERFORM_ON), op, arguments, out, in_place)
+    return performed_into(op, arguments, out, in_place)
+
+
+@native
+def performed_into(op, arguments, out, in_place):
+    """The same, where this thread makes its tensors."""
     o, a = op_at(op), arguments_at(arguments)
     if in_place == 0 and o.result == 0 and grad_enabled():
         wanted = tensor_at(out).requires_grad
@@ -261,7 +304,7 @@ def perform_into(op, arguments, out, in_place):
     if in_place and o.kind == STRUCTURED and (o.trait == 2 or (o.trait and tensor_at(out).contiguous)):
         return write_structured(op, arguments, out)
     if in_place:
-        made = perform(op, arguments)
+        made = performed(op, arguments)
         failed = attempt(symbol("write"), out, made, op) == -1
         decref(made)
         if failed:
@@ -269,7 +312,7 @@ def perform_into(op, arguments, out, in_place):
         incref(out)
         return out
     check_write(op, out, 0)
-    made = call(runner(op), op, arguments, 0)
+    made = run(op, arguments, 0)
     y, x = tensor_at(out), tensor_at(made)
     if not same_shape(x, y) or category(x.dtype) > category(y.dtype):
         f = new_frame()

@@ -6,8 +6,10 @@ What a pass gives to leaves, it gives at its end: a failure before leaves every 
 from numba import njit
 
 from numbatensor.core.accumulation import accumulate, fitted, only_owner
-from numbatensor.core.compiler import attempt, external, fail, native, symbol
+from numbatensor.core.compiler import attempt, call, external, fail, native, symbol
+from numbatensor.core.conversions import empty_on
 from numbatensor.core.custom_ops import custom_gradients
+from numbatensor.core.devices import FILL_THERE, there
 from numbatensor.core.graph import (
     ACCUMULATED,
     EDGE,
@@ -52,7 +54,7 @@ from numbatensor.core.rules import (
     split_part,
 )
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN
-from numbatensor.core.tensors import empty, same_shape, shape_of
+from numbatensor.core.tensors import same_shape
 from numbatensor.core.visits import discover, find_visit, leave, pop_ready, prune, push_ready, start_call
 
 sched_yield = external("sched_yield", 0, small=True)
@@ -67,7 +69,7 @@ def deliver(call_address, node, output_nr, grad):
         decref(grad)
         return 0
     output, g = output_at(output_of(node, output_nr)), tensor_at(grad)
-    if output.dtype != g.dtype or not same_shape(output, g):
+    if output.dtype != g.dtype or output.device != g.device or not same_shape(output, g):
         grad = fitted(output_of(node, output_nr), grad)
     slot = visit_at(v).grads + 8 * output_nr
     old = load(slot)
@@ -371,11 +373,14 @@ def backward_many(call_address, roots, seeds, count, captured, asked):
 @native
 def backward_from(root):
     """Add the gradients of a tensor of one element to the `.grad` of the leaves that it depends on."""
-    x, frame = tensor_at(root), new_frame()
-    shape_of(frame, x)
-    seed = empty(frame, x.dtype)
-    put_number(tensor_at(seed).data, x.dtype, 2, 1)
+    x = tensor_at(root)
     call_record, words = new_call(), new_frame()
+    put_number(words, x.dtype, 2, 1)
+    seed = empty_on(x.device, root, x.dtype)
+    if x.device:
+        call(there(FILL_THERE), seed, load(words))
+    else:
+        store(tensor_at(seed).data, load(words))
     start_call(call_record, 0, 0, 1, 0, anomaly())
     store(words, root)
     store(words + 8, seed)

@@ -5,6 +5,7 @@ from numba import njit
 from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import native, symbol
 from numbatensor.core.conversions import convert
+from numbatensor.core.devices import on
 from numbatensor.core.graph import (
     is_ambiguous,
     needs_grad,
@@ -62,22 +63,37 @@ def read_shape(obj, frame):
         f.shape[i] = as_long(tuple_item(obj, i))
 
 
+@native
+def new_zero(frame, dtype, unused):
+    """A new tensor with the shape of a frame, of zeros."""
+    t = empty(frame, dtype)
+    zero(t)
+    return t
+
+
+@native
+def new_blank(frame, dtype, unused):
+    """A new tensor with the shape of a frame."""
+    return empty(frame, dtype)
+
+
 @entry
 def new_empty(self, args, count):
-    """(shape, dtype code) -> Tensor"""
+    """(shape, dtype code, device) -> Tensor"""
     f = new_frame()
     read_shape(argument(args, 0), f)
-    return box(empty(f, as_long(argument(args, 1))))
+    return box(on(as_long(argument(args, 2)), symbol("new_blank"), f, as_long(argument(args, 1)), 0))
 
 
 @entry
 def new_zeros(self, args, count):
-    """(shape, dtype code) -> Tensor of zeros"""
+    """(shape, dtype code, device) -> Tensor of zeros"""
     f = new_frame()
     read_shape(argument(args, 0), f)
-    t = empty(f, as_long(argument(args, 1)))
-    zero(t)
-    return box(t)
+    return box(on(as_long(argument(args, 2)), symbol("new_zero"), f, as_long(argument(args, 1)), 0))
+
+
+assert new_zero and new_blank  # reached through their symbols
 
 
 @njit
@@ -227,6 +243,8 @@ def field(x, which):
         return t.restriction
     if which == 12:
         return t.seen
+    if which == 14:
+        return t.device
     return 1 if storage_at(t.storage).inference else 0
 
 
@@ -245,7 +263,8 @@ def field(x, which):
     RESTRICTION,
     SEEN,
     INFERENCE,
-) = range(14)
+    DEVICE,
+) = range(15)
 
 
 @entry

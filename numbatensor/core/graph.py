@@ -136,7 +136,7 @@ def new_node(kind, op, inputs, saved, words, t):
     n.attributes = n.saves + saved * SAVED if words else 0
     n.grad = n.retains = n.lock = n.visit = n.next_free = n.state = n.extras = n.slow = n.box = n.code = n.at = 0
     n.more = n.variable = n.found = 0
-    n.dtype, n.itemsize, n.ndim = x.dtype, x.itemsize, x.ndim
+    n.dtype, n.itemsize, n.device, n.ndim = x.dtype, x.itemsize, x.device, x.ndim
     for i in range(x.ndim):
         n.shape[i] = x.shape[i]
     for i in range(inputs):

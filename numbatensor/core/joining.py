@@ -5,6 +5,7 @@ from numba import njit
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import copy_run
+from numbatensor.core.devices import MOVE, there
 from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
 from numbatensor.core.memory import free, load, malloc, memcpy, store
@@ -73,7 +74,7 @@ def copy_part(out, data, x, dim, new):
     if t.numel == 0:
         return
     frame = new_frame()
-    if t.dtype == o.dtype and t.contiguous:
+    if t.device == 0 and t.dtype == o.dtype and t.contiguous:
         rows = 1
         for i in range(dim):
             rows *= t.shape[i]
@@ -98,7 +99,10 @@ def copy_part(out, data, x, dim, new):
     f.pointers[0], f.itemsizes[0] = data, o.itemsize
     for i in range(f.ndim):
         f.strides[0, i] = o.strides[i + 1 if new and i >= dim else i]
-    sweep(frame, 1)
+    if t.device:
+        call(there(MOVE), frame, o.dtype, t.dtype, t.device)
+    else:
+        sweep(frame, 1)
 
 
 @njit

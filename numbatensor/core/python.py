@@ -32,9 +32,9 @@ from numbatensor.core.compiler import (
     symbol,
     word,
 )
-from numbatensor.core.memory import decref, incref, load, malloc, store
+from numbatensor.core.memory import decref, incref, load, local, malloc, store
 from numbatensor.core.private import PAYLOAD, TYPE
-from numbatensor.core.records import node_at, tensor_at
+from numbatensor.core.records import local_at, node_at, tensor_at
 from numbatensor.core.thread_words import get_specific, new_key, set_specific
 
 NATIVE, ROW, WRAPPED = 24, 32, 40  # offsets in a NativeFunction
@@ -127,6 +127,8 @@ CALLBACKS = (
     "leave_loop",
     "find_row",
     "c_function_failed",
+    "resolve_there",
+    "driver_failed",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)
@@ -161,9 +163,21 @@ def store_error():
     return words
 
 
+@native
+def set_device(device):
+    """Say where this thread's new tensors are made; where they were made before."""
+    m = local_at(local())
+    before = m.device
+    m.device = device
+    return before
+
+
 @intrinsic(prefer_literal=True)
 def call_python(typingctx, name, *args):
-    """The int returned by one of CALLBACKS; its exception becomes the caller's failure. Takes the GIL."""
+    """The int returned by one of CALLBACKS; its exception becomes the caller's failure. Takes the GIL.
+
+    Python makes its tensors on the CPU, whatever the op that calls it works on.
+    """
     text = name.literal_value
 
     def codegen(context, builder, signature, values):
@@ -174,6 +188,7 @@ def call_python(typingctx, name, *args):
         state = ir.IntType(32)
         seen = c("PyGILState_GetThisThreadState", [])
         gil = c("PyGILState_Ensure", [], state)
+        device = invoke(context, builder, address_of(builder, "set_device"), [word(0)])
         numbers = [c("PyLong_FromLongLong", [v]) for v in cgutils.unpack_tuple(builder, values[1])]
         room = on_stack(builder, ir.ArrayType(word, len(numbers)))
         for k, one in enumerate(numbers):
@@ -183,6 +198,7 @@ def call_python(typingctx, name, *args):
         result = c("PyObject_Vectorcall", [callee, builder.ptrtoint(room, word), word(len(numbers)), word(0)])
         for one in numbers:
             c("Py_DecRef", [one], ir.VoidType())
+        invoke(context, builder, address_of(builder, "set_device"), [device])
         with cgutils.if_unlikely(builder, builder.icmp_signed("==", result, word(0))):
             with builder.if_then(
                 builder.icmp_signed("==", seen, word(0))

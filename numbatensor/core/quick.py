@@ -9,11 +9,11 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, fail, symbol
 from numbatensor.core.copies import copy_run
 from numbatensor.core.graph import attach
-from numbatensor.core.memory import decref, store
+from numbatensor.core.memory import decref, local, store
 from numbatensor.core.modes import grad_enabled, inference_used
 from numbatensor.core.promotion import put_number
-from numbatensor.core.records import arguments_at, on_stack, op_at, storage_at, tensor_at
-from numbatensor.core.tensors import FLOAT32, itemsize_of, like, same_shape
+from numbatensor.core.records import arguments_at, local_at, on_stack, op_at, storage_at, tensor_at
+from numbatensor.core.tensors import FLOAT32, itemsize_of, new_contiguous, same_shape
 
 FEW = 4096  # elements for which a kernel is called once, on this thread
 SHORT = 256  # elements for which a number is written out as often as there are elements
@@ -37,8 +37,8 @@ def current(x):
 
 @njit
 def fits(y, x):
-    """Whether two tensors have one dtype, and their elements lie in the same way."""
-    return y.dtype == x.dtype and y.contiguous != 0 and same_shape(y, x) and current(y)
+    """Whether two tensors have one dtype, and their elements lie in the same way, on the CPU."""
+    return y.dtype == x.dtype and y.device == 0 and y.contiguous != 0 and same_shape(y, x) and current(y)
 
 
 @njit
@@ -52,7 +52,8 @@ def quick(op, arguments):
     x = tensor_at(t)
     dtype = x.dtype
     kernel = o.kernel[dtype]
-    if dtype < FLOAT32 or x.contiguous == 0 or x.numel > FEW or kernel == 0 or not current(x):
+    here = local()
+    if x.device | local_at(here).device or dtype < FLOAT32 or x.contiguous == 0 or x.numel > FEW or kernel == 0 or not current(x):
         return 0
     wanted = x.requires_grad
     pointers = new_pointers()
@@ -72,7 +73,7 @@ def quick(op, arguments):
             write_out(room, dtype, a.kinds[k], a.numbers[k], x.numel)
             store(pointers + 8 + 8 * k, room)
             store(pointers + 16 - 8 * k, x.data)
-    made = like(x, o.result - 1 if o.result else dtype)
+    made = new_contiguous(here, x, x.numel, o.result - 1 if o.result else dtype)
     if made == 0:
         return 0
     store(pointers, tensor_at(made).data)

@@ -16,7 +16,7 @@ from kernels_cpu import pointers
 RANK = 12  # most dimensions a tensor can have
 OPERANDS = 8  # most operands of one kernel, the output included
 INPUTS = 6  # most inputs of a native op that have a rule
-LAYOUT = 1  # the version of this file: compiled code of another layout must not link
+LAYOUT = 2  # the version of this file: compiled code of another layout must not link
 
 # The first six words of every counted block are numba's MemInfo, so that compiled user code can own a Tensor.
 header = [(name, "i8") for name in ("refcount", "destructor", "info", "payload", "size", "allocator")]
@@ -32,15 +32,16 @@ Block = np.dtype(header)
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory now;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
 # something was saved (see write_log.py), or 0. `inference`: made in inference mode. `meminfo`: numba's block whose memory this is, or 0.
+# `device`: where the memory is (0 the CPU, k + 1 the CUDA device k), and the `stream` of that device in whose order it is given back.
 Storage = np.dtype(
     header
     + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
-    + words("inference", "meminfo")
+    + words("inference", "meminfo", "stream")
 )
 
 # `node` and `output_nr`: where this tensor's gradient comes from; a leaf's node holds its `.grad`.
 # `base`: the tensor this is a view of. `seen`: the storage's version for which a view's node is right.
-# `restriction`: why a view must not be written in place (0: it may).
+# `restriction`: why a view must not be written in place (0: it may). `device`: the storage's.
 Tensor = np.dtype(
     header
     + words(
@@ -58,12 +59,13 @@ Tensor = np.dtype(
         "seen",
         "restriction",
         "box",
+        "device",
     )
     + [("shape", "i8", RANK), ("strides", "i8", RANK)]
 )
 
 # What a node knows of one of its outputs. `grad`: the gradient that is kept, of a leaf or where the output `retains` it.
-Output = np.dtype(words("retains", "grad", "dtype", "itemsize", "ndim") + [("shape", "i8", RANK)])
+Output = np.dtype(words("retains", "grad", "dtype", "itemsize", "device", "ndim") + [("shape", "i8", RANK)])
 
 # `kind`: LEAF, NATIVE, FREED. `edges`, `saves`, `attributes`, `more`: addresses of what follows in the same block; `more` has the
 # outputs after the first, which ends this record. `visit`: this node's place in the backward pass that runs now. `box`: the
@@ -225,12 +227,30 @@ State = np.dtype(
 
 # What one thread has for itself, so that threads do not wait for each other. `mode`: see modes.py. `tensors`, `nodes`, `bytes`: what it adds to the counts
 # of `State`; `sequence`: the next number for a node, and `end` of the numbers it may give. `arena`, `heap`: memory for the next pass.
-# `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all.
+# `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all. `device`: where new tensors
+# are made; `context`: the device whose CUDA context is this thread's now; `stream`: what the thread chose for device `streamed` (see devices.py).
 CLASSES = 24
 Local = np.dtype(
     words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
+    + words("device", "context", "stream", "streamed")
     + [("blocks", "i8", CLASSES)]
 )
+
+# The driver of CUDA devices: addresses of its C functions, and for each device, by its number, handles and counts of bytes. `forks`: how
+# many forks lay behind the process that opened it.
+DEVICES = 17
+Driver = np.dtype(
+    words("launch", "allocate", "free", "copy", "fill", "synchronize", "set_context", "trim", "forks", "count")
+    + [(name, "i8", DEVICES) for name in ("contexts", "pools", "streams", "units", "live", "peak", "allocations")]
+)
+
+# What one launch hands over: addresses of the parameters' words, and the words.
+PARAMETERS = 64
+Launch = np.dtype(words("count") + [("addresses", "i8", PARAMETERS), ("words", "i8", PARAMETERS)])
+
+# The kernels of an op for CUDA devices: addresses of what runs it natively (0: it runs on the CPU), and kernels by form and dtype.
+FORMS = 8  # of one kernel: 0 contiguous, d over d dimensions
+DeviceOp = np.dtype(words("run") + [("kernels", "i8", ((INPUTS + 1) * FORMS, 16))])
 
 
 def at(dtype):
@@ -264,6 +284,9 @@ def at(dtype):
     state_at,
     local_at,
     custom_at,
+    driver_at,
+    launch_at,
+    device_op_at,
 ) = map(
     at,
     (
@@ -283,6 +306,9 @@ def at(dtype):
         State,
         Local,
         Custom,
+        Driver,
+        Launch,
+        DeviceOp,
     ),
 )
 
@@ -301,7 +327,7 @@ def on_stack(dtype):
     return place
 
 
-new_frame, new_arguments, new_call, new_view = map(on_stack, (Frame, Arguments, Call, Tensor))
+new_frame, new_arguments, new_call, new_view, new_launch = map(on_stack, (Frame, Arguments, Call, Tensor, Launch))
 
 
 def view_record(address, dtype):

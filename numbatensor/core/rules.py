@@ -10,6 +10,7 @@ from numbatensor.core.arguments import arguments_room
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.copies import copy_run
+from numbatensor.core.devices import ADD_EACH, KERNEL_RULE, on, there
 from numbatensor.core.dispatch import perform
 from numbatensor.core.graph import ATTRIBUTE, SAVED, unpack
 from numbatensor.core.iterate import POINTERS, advance, begin, operand, scalar_operand, sweep
@@ -43,7 +44,7 @@ def gather(n, reads, g, pointers, room):
 
     `room`: of the caller's, for a number, written out.
     """
-    if g.contiguous == 0 or g.numel > FEW:
+    if g.device or g.contiguous == 0 or g.numel > FEW:
         return False
     store(pointers + 8, g.data)
     place = pointers + 16
@@ -70,6 +71,8 @@ def run_kernel_rule(node, i, grad):
     """The gradient of input i by the op's fused rule: one kernel over the gradient and the saved values."""
     n = node_at(node)
     o, g = op_at(n.op), tensor_at(grad)
+    if g.device:
+        return on(g.device, there(KERNEL_RULE), node, i, grad)
     rule = o.rule[i, g.dtype]
     if rule == 0:
         rule = call_python("resolve", n.op, i + 1, g.dtype)
@@ -148,7 +151,7 @@ def fill(node, place, grad, results, a):
 def written_out(t):
     """A tensor of one value everywhere, such as a sum's gradient: as contiguous memory where that is short. Takes and gives a reference."""
     x = tensor_at(t)
-    if x.contiguous or x.requires_grad or x.numel > SHORT:
+    if x.device or x.contiguous or x.requires_grad or x.numel > SHORT:
         return t
     for i in range(x.ndim):
         if x.shape[i] != 1 and x.strides[i]:
@@ -189,7 +192,7 @@ def run_program(node, program, grad):
 
 
 @native
-def add_each(y, x):
+def add_each_in_order(y, x):
     """y += x, element by element in order: elements of y may name one place. Unrecorded; x is expanded to y's shape."""
     a, f = tensor_at(y), new_frame()
     begin(f, kernel_of(symbol("op_add"), a.dtype))
@@ -207,6 +210,12 @@ def add_each(y, x):
         if not advance(g, g.ndim):
             break
     return 0
+
+
+@native
+def add_each(y, x):
+    """y += x, element by element in order: elements of y may name one place. Unrecorded; x is expanded to y's shape."""
+    return call(there(ADD_EACH), y, x) if tensor_at(y).device else add_each_in_order(y, x)
 
 
 @native
@@ -235,6 +244,12 @@ def viewed(node, dtype):
 @native
 def undo_view(node, grad):
     """Zeros in the shape of what was viewed, with the gradient at the places that the view shows."""
+    return on(tensor_at(grad).device, symbol("unviewed"), node, grad, 0)
+
+
+@native
+def unviewed(node, grad, unused):
+    """The same, where this thread makes its tensors."""
     view = viewed(node, tensor_at(grad).dtype)
     whole = tensor_at(view).base
     zero(whole)

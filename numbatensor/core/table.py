@@ -20,6 +20,7 @@ RESERVED = (
     "copy_slices",
     "as_strided_view",
     "copy",
+    "moved",
 )  # ops that the core itself runs
 for k, name in enumerate(RESERVED):
     publish("op_" + name, TABLE.ctypes.data + k * Op.itemsize)

@@ -3,7 +3,8 @@
 from numba import njit
 
 from numbatensor.core.collection import forget_variable
-from numbatensor.core.compiler import c_function, native, symbol
+from numbatensor.core.compiler import c_function, call, native, symbol
+from numbatensor.core.devices import FILL_BYTES, FREE, NEW_STORAGE, allocate_there, free_there, stream_of, there
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
     STORAGE_COUNT,
@@ -36,6 +37,8 @@ def end_storage(here, storage):
         free(s.log)
     if s.owner:
         release_handle(s.owner)
+    elif s.device:
+        call(there(FREE), s.device, s.data, s.nbytes, s.stream)
     else:
         note_bytes(here, -s.nbytes)
         if s.meminfo:
@@ -72,9 +75,27 @@ def free_tensor(payload, size, info):
     return 0
 
 
+@native
+def new_storage_there(here, nbytes):
+    """A storage with memory of the device on which this thread makes its tensors."""
+    device = local_at(here).device
+    data = allocate_there(device, nbytes)
+    s = counted(here, STORAGE, symbol("free_storage"))
+    if s == 0:
+        free_there(device, data, nbytes, stream_of(device))
+        return 0
+    r = storage_at(s)
+    r.data, r.nbytes, r.inference, r.device, r.stream = data, nbytes, inference_bit(), device, stream_of(device)
+    r.version = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = 0
+    local_at(here).tensors += STORAGE_COUNT
+    return s
+
+
 @njit
 def new_storage(here, nbytes):
     """A storage with memory of its own, aligned to 64 bytes; 0 where there is none. `here`: this thread's record."""
+    if local_at(here).device:
+        return call(there(NEW_STORAGE), here, nbytes)
     small = nbytes < LARGE
     s = counted(here, STORAGE + (nbytes + 64 if small else 0), symbol("free_storage"))
     if s == 0:
@@ -87,7 +108,7 @@ def new_storage(here, nbytes):
             give_back(here, s)
             return 0
     r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
-    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = 0
+    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = r.stream = 0
     note_bytes(here, nbytes)
     local_at(here).tensors += STORAGE_COUNT
     return s
@@ -111,6 +132,7 @@ def new_tensor(here, storage, data):
     t = counted(here, TENSOR, symbol("free_tensor"))
     local_at(here).tensors += 1
     x = tensor_at(t)
+    x.device = storage_at(storage).device
     x.storage, x.data, x.node, x.output_nr, x.requires_grad, x.base, x.seen, x.restriction, x.box = (
         storage,
         data,
@@ -230,5 +252,7 @@ def alias(t):
 def zero(t):
     """Clear a new contiguous tensor."""
     x = tensor_at(t)
-    if x.numel:
+    if x.device:
+        call(there(FILL_BYTES), x.data, 0, x.numel * x.itemsize, x.device)
+    elif x.numel:
         memset(x.data, 0, x.numel * x.itemsize)

@@ -8,8 +8,9 @@ from numba import njit
 from numba.extending import register_jitable
 
 from numbatensor.core.arguments import arguments_room, item, list_argument, number_argument
-from numbatensor.core.compiler import attempt, fail, native, symbol
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
+from numbatensor.core.devices import FILL_BYTES, there
 from numbatensor.core.graph import CHAINED, INFERENCE_VIEW, KIND, NO_GRAD_VIEW, OP, is_ambiguous
 from numbatensor.core.memory import decref, incref, local, memset
 from numbatensor.core.modes import grad_enabled, inference_bit
@@ -284,7 +285,10 @@ def laid_out(x, shape, strides, clear):
     tensor_at(made).dtype, tensor_at(made).itemsize = t.dtype, t.itemsize
     set_parts(made, shape, strides)
     if clear:
-        memset(storage_at(s).data, 0, nbytes)
+        if tensor_at(made).device:
+            call(there(FILL_BYTES), storage_at(s).data, 0, nbytes, tensor_at(made).device)
+        else:
+            memset(storage_at(s).data, 0, nbytes)
     else:
         copy_into(made, x)
     return made

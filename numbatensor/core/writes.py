@@ -3,10 +3,11 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.conversions import broadcast, copy_into
+from numbatensor.core.conversions import broadcast, copy_into, empty_on
 from numbatensor.core.copies import copy_run
+from numbatensor.core.devices import FILL_THERE, there
 from numbatensor.core.graph import LEAF, NATIVE, attach, link, needs_grad, new_node, settle
-from numbatensor.core.memory import atomic_add, decref
+from numbatensor.core.memory import atomic_add, decref, load
 from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
@@ -147,8 +148,7 @@ def write(out, source, writer):
         settle(out)
         settle(source)
     if overlaps(y, x):
-        shape_of(frame, x)
-        apart = empty(frame, x.dtype)
+        apart = empty_on(x.device, source, x.dtype)
         copy_into(apart, source)
         copy_into(out, apart)
         decref(apart)
@@ -166,7 +166,13 @@ def write(out, source, writer):
 def write_number(out, kind, value, writer):
     """out[...] = a Python number."""
     y, frame = tensor_at(out), new_frame()
-    if y.contiguous and y.numel <= FEW and not needs_grad(y):
+    if y.device and not needs_grad(y):
+        check_write(symbol("op_copy"), out, 0)
+        put_number(frame, y.dtype, kind, value)
+        call(there(FILL_THERE), out, load(frame))
+        bump(writer, out)
+        return 0
+    if y.device == 0 and y.contiguous and y.numel <= FEW and not needs_grad(y):
         check_write(symbol("op_copy"), out, 0)
         put_number(frame, y.dtype, kind, value)
         copy_run(y.data, y.itemsize, frame, 0, y.numel, y.itemsize)

@@ -1,8 +1,8 @@
 """Products of matrices, and copies into tensors."""
 
 from kernels_cpu.matmul import combination, product
-from numbatensor.core import products
-from numbatensor.op import EXACT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
+from numbatensor.core import device_moves, products
+from numbatensor.op import EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
 
@@ -59,5 +59,11 @@ def copy(source: TENSOR):
 
 
 copy.backward(source=same)
-for op in (matmul, linear, addmm, copy):
+@structured(run=device_moves.moved, samples="between devices: see tests/test_cuda.py")
+def moved(x: TENSOR, device: INT, source: INT):
+    """The tensor on another device, by the core's numbers of devices."""
+
+
+moved.backward(x=lambda grad, device, source: moved(grad, source, device))
+for op in (matmul, linear, addmm, copy, moved):
     op.internal()

@@ -1,0 +1,230 @@
+"""Ops on the tensors of a device: how they get there, and what runs them.
+
+An op that has no code for devices takes a detour: the CPU does the work, on copies of the tensors. Slow, and always right.
+"""
+
+import numpy as np
+from numba import njit
+
+from numbatensor.core.compiler import attempt, call, fail, native, publish, symbol
+from numbatensor.core.conversions import copy_into
+from numbatensor.core.device_moves import copy_on
+from numbatensor.core.devices import MIXED, replace_device
+from numbatensor.core.dispatch import device_of, perform, performed, performed_into
+from numbatensor.core.graph import SAVED
+from numbatensor.core.iterate import begin, operand, scalar_operand
+from numbatensor.core.memory import atomic_add, decref, incref, local, memcpy, store
+from numbatensor.core.promotion import put_number
+from numbatensor.core.python import call_python
+from numbatensor.core.records import (
+    OPERANDS,
+    Arguments,
+    Frame,
+    arguments_at,
+    device_op_at,
+    frame_at,
+    local_at,
+    new_arguments,
+    new_frame,
+    node_at,
+    op_at,
+    saved_at,
+    tensor_at,
+)
+from numbatensor.core.rules import add_each_in_order
+from numbatensor.core.table import ROWS, runner
+from numbatensor.core.tensors import alias, empty, itemsize_of, shape_of
+from numbatensor.core.there import HOST, SAME, device_op, sweep_there
+
+ARGUMENTS = Arguments.itemsize
+NUMBERS = Frame.fields["numbers"][1]
+detours = np.zeros(ROWS, np.int64)  # how often each op took one
+publish("detours", detours.ctypes.data)
+
+
+@native
+def run_as_on_cpu(op, arguments, out):
+    """Run an op's code for the CPU."""
+    return call(runner(op), op, arguments, out)
+
+
+@native
+def run_detour(op, arguments, out):
+    """Run an op on the CPU; the result is on the device where this thread makes its tensors."""
+    device, o = local_at(local()).device, op_at(op)
+    atomic_add(symbol("detours") + 8 * o.index, 1)
+    here, a = new_arguments(), arguments_at(arguments)
+    memcpy(here, arguments, ARGUMENTS)
+    h = arguments_at(here)
+    mine, failed, made, result = 0, False, -1, -1
+    for k in range(o.tensors):
+        if a.tensors[k] and not failed:
+            t = attempt(symbol("copy_on"), 0, a.tensors[k])
+            failed = t == -1
+            if not failed:
+                h.tensors[k] = t
+                mine |= 1 << k
+    target = 0
+    if out and not failed:
+        target = attempt(symbol("copy_on"), 0, out)
+        failed = target == -1
+        if a.tensors[0] == out and not failed:
+            decref(h.tensors[0])
+            h.tensors[0] = target
+            incref(target)
+    if not failed:
+        replace_device(0)
+        made = attempt(symbol("run_as_on_cpu"), op, here, target)
+        replace_device(device)
+    if made != -1:
+        if out:
+            result = -1 if attempt(symbol("copy_into"), out, made) == -1 else out
+            if result == out:
+                incref(out)
+        else:
+            result = attempt(symbol("copy_on"), device, made)
+        decref(made)
+    if target and target != -1:
+        decref(target)
+    for k in range(o.tensors):
+        if mine >> k & 1:
+            decref(h.tensors[k])
+    if result == -1:
+        fail()
+    return result
+
+
+@native
+def run_there(op, arguments, out):
+    """Run an op whose tensors are on the device where this thread makes its tensors."""
+    run = device_op_at(device_op(op)).run
+    if run == HOST:
+        return run_detour(op, arguments, out)
+    return call(runner(op) if run == SAME else run, op, arguments, out)
+
+
+@native
+def add_each_there(y, x):
+    """The same, of tensors of a device: on copies, of what y is a view of, too."""
+    a = tensor_at(y)
+    base = attempt(symbol("copy_on"), 0, a.base)
+    if base == -1:
+        fail()
+    source = attempt(symbol("copy_on"), 0, x)
+    failed = source == -1
+    if not failed:
+        view = alias(base)
+        v, b = tensor_at(view), tensor_at(base)
+        v.data, v.ndim, v.numel, v.contiguous = b.data + a.data - tensor_at(a.base).data, a.ndim, a.numel, 0
+        for i in range(a.ndim):
+            v.shape[i], v.strides[i] = a.shape[i], a.strides[i]
+        failed = attempt(symbol("add_each_in_order"), view, source) == -1
+        failed = failed or attempt(symbol("copy_into"), a.base, base) == -1
+        decref(view)
+        decref(source)
+    decref(base)
+    if failed:
+        fail()
+    return 0
+
+
+@native
+def launch_there(op, arguments, out, dtype):
+    """The same as `launch`, for a device."""
+    o, a, x, frame = op_at(op), arguments_at(arguments), tensor_at(out), new_frame()
+    begin(frame, 0)
+    shape_of(frame, x)
+    operand(frame, x)
+    for k in range(o.operands):
+        if a.tensors[k]:
+            operand(frame, tensor_at(a.tensors[k]))
+        else:
+            put_number(frame + NUMBERS + 8 * k, dtype, a.kinds[k], a.numbers[k])
+            scalar_operand(frame, 0, itemsize_of(dtype))
+    return sweep_there(frame, op, 0, dtype, 0, x.device)
+
+
+@njit
+def moved_to(t, device):
+    """A tensor's elements on a device, recorded where that is wanted; a new reference, or -1."""
+    arguments = new_arguments()
+    a = arguments_at(arguments)
+    a.count, a.room, a.tensors[0], a.kinds[0], a.tensors[1], a.tensors[2] = 3, 0, t, 0, 0, 0
+    a.kinds[1], a.numbers[1], a.kinds[2], a.numbers[2] = 2, device, 2, tensor_at(t).device
+    return attempt(symbol("perform"), symbol("op_moved"), arguments)
+
+
+@njit
+def give_back(a, moved):
+    """Let go of the arguments that were moved."""
+    for k in range(OPERANDS):
+        if moved >> k & 1:
+            decref(a.tensors[k])
+
+
+@native
+def gather_on(op, arguments, device):
+    """Bring the arguments to a device: single elements of the CPU are moved. Gives a bit mask of what is to be given back."""
+    o, a = op_at(op), arguments_at(arguments)
+    for k in range(o.tensors):
+        if a.tensors[k]:
+            x = tensor_at(a.tensors[k])
+            if x.device != device and (x.device or x.ndim):
+                call_python("driver_failed", MIXED, op, arguments)
+    moved = 0
+    for k in range(o.tensors):
+        if a.tensors[k] and tensor_at(a.tensors[k]).device != device:
+            t = moved_to(a.tensors[k], device)
+            if t == -1:
+                give_back(a, moved)
+                fail()
+            a.tensors[k] = t
+            moved |= 1 << k
+    return moved
+
+
+@native
+def perform_on(op, arguments, out, in_place):
+    """Run an op on the device of its tensors, into `out` where that is not 0."""
+    o, a = op_at(op), arguments_at(arguments)
+    device = device_of(a, o.tensors, out)
+    moved = 0
+    if device > 0:
+        moved = gather_on(op, arguments, device)
+    before = replace_device(device if device >= 0 else local_at(local()).device)
+    if out:
+        made = attempt(symbol("performed_into"), op, arguments, out, in_place)
+    else:
+        made = attempt(symbol("performed"), op, arguments)
+    replace_device(before)
+    give_back(a, moved)
+    if made == -1:
+        fail()
+    return made
+
+
+@native
+def run_kernel_rule_there(node, i, grad):
+    """The same as `run_kernel_rule`, for a gradient on the device where this thread makes its tensors."""
+    n, f = node_at(node), new_frame()
+    o, g = op_at(n.op), tensor_at(grad)
+    begin(f, 0)
+    shape_of(f, n)
+    out = empty(f, g.dtype)
+    operand(f, tensor_at(out))
+    operand(f, g)
+    for k in range(n.saved):
+        s = saved_at(n.saves + k * SAVED)
+        if o.saves[i] >> s.which & 1:
+            if s.storage:
+                operand(f, s)
+            else:
+                store(f + NUMBERS + 8 * (frame_at(f).operands - 1), s.number)
+                scalar_operand(f, 0, s.itemsize)
+    if attempt(symbol("sweep_there"), f, n.op, 1 + i, g.dtype, 0, g.device) == -1:
+        decref(out)
+        fail()
+    return out
+
+
+assert copy_into and copy_on and perform and performed and performed_into and sweep_there and add_each_in_order and run_as_on_cpu  # reached through their symbols

@@ -1,0 +1,234 @@
+"""Memory of CUDA devices, and launches of kernels on them, through the driver's own C functions.
+
+The driver is a table of addresses (`records.py: Driver`): libcuda's functions, or those of a stand-in, which runs kernels in the block
+emulator. Nothing here needs Python. Work is ordered by streams: a call of ours comes back as soon as the device knows of the work.
+
+Where new tensors are made is a word of the thread, `Local.device`, so that what ops are made of need not be told. It is the CPU's, 0,
+whenever Python runs; an op whose arguments are on a device runs inside of :func:`on`.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numbatensor.core.compiler import address, attempt, fail, i64, native, publish, symbol, word
+from numbatensor.core.memory import atomic_add, load, local, store
+from numbatensor.core.python import call_python, fetch_error, gil_held, restore_error, restore_thread, save_thread
+from numbatensor.core.records import Driver, Launch, driver_at, launch_at, local_at, on_stack, state_at
+
+driver = np.zeros(1, Driver)
+publish("driver", driver.ctypes.data)
+new_word = on_stack(np.dtype([("word", "i8")]))
+new_error = on_stack(np.dtype([("words", "i8", 3)]))
+LIVE, ALLOCATIONS = Driver.fields["live"][1], Driver.fields["allocations"][1]
+ADDRESSES, WORDS = (Launch.fields[name][1] for name in ("addresses", "words"))
+
+# What only devices need is loaded when one is first used, and reached through these slots.
+THERE = (
+    "new_storage_there",
+    "free_there",
+    "fill_bytes",
+    "copy_between",
+    "fill_there",
+    "launch_there",
+    "run_there",
+    "perform_on",
+    "run_kernel_rule_there",
+    "add_each_there",
+    "move_there",
+)
+there_slots = np.zeros(len(THERE), np.int64)
+publish("there_slots", there_slots.ctypes.data)
+(NEW_STORAGE, FREE, FILL_BYTES, COPY_BETWEEN, FILL_THERE, LAUNCH_THERE, RUN_THERE, PERFORM_ON, KERNEL_RULE, ADD_EACH, MOVE) = range(len(THERE))
+
+
+@njit
+def there(k):
+    """The address of one of THERE."""
+    return load(symbol("there_slots") + 8 * k)
+
+
+def load_devices():
+    """Load what devices need."""
+    for k, name in enumerate(THERE):
+        there_slots[k] = address(name)
+
+
+# What the driver was asked for, where it failed: what `driver_failed` is told.
+LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY = range(9)
+
+
+@intrinsic
+def ask(typingctx, function, *args):
+    """Call a C function by address with words for arguments; the int that it returns."""
+
+    def codegen(context, builder, signature, values):
+        kind = ir.FunctionType(ir.IntType(32), [word] * len(args))
+        function = builder.inttoptr(values[0], kind.as_pointer())
+        return builder.sext(builder.call(function, cgutils.unpack_tuple(builder, values[1])), word)
+
+    return i64(i64, types.UniTuple(i64, len(args))), codegen
+
+
+@njit
+def replace_device(device):
+    """New tensors of this thread are made on a device from now on; where they were made before."""
+    m = local_at(local())
+    before = m.device
+    m.device = device
+    return before
+
+
+@njit
+def on(device, function, a, b, c):
+    """The word that native code gives, its new tensors being made on a device; its failure becomes the caller's."""
+    before = replace_device(device)
+    made = attempt(function, a, b, c)
+    replace_device(before)
+    if made == -1:
+        fail()
+    return made
+
+
+@native
+def enter_context(device):
+    """Make a device's context this thread's."""
+    d = driver_at(symbol("driver"))
+    if d.forks != state_at(symbol("state")).forks:
+        call_python("driver_failed", FORKED, 0, device)
+    failed = ask(d.set_context, d.contexts[device])
+    if failed:
+        call_python("driver_failed", CONTEXT, failed, device)
+    local_at(local()).context = device
+    return 0
+
+
+@njit
+def stream_of(device):
+    """The stream that this thread's work on a device goes to; its context is this thread's from now on."""
+    m, d = local_at(local()), driver_at(symbol("driver"))
+    if m.context != device or d.forks != state_at(symbol("state")).forks:
+        enter_context(device)
+    return m.stream if m.streamed == device else d.streams[device]
+
+
+@native
+def allocate_there(device, nbytes):
+    """Address of memory of a device, in the order of this thread's stream; 0 where there is none."""
+    if nbytes == 0:
+        return 0
+    stream, d, place = stream_of(device), driver_at(symbol("driver")), new_word()
+    failed = ask(d.allocate, place, nbytes, d.pools[device], stream)
+    if failed:
+        ask(d.synchronize, stream)
+        ask(d.trim, d.pools[device], 0)
+        failed = ask(d.allocate, place, nbytes, d.pools[device], stream)
+    if failed:
+        call_python("driver_failed", ALLOCATE, failed, nbytes)
+    atomic_add(symbol("driver") + ALLOCATIONS + 8 * device, 1)
+    live = atomic_add(symbol("driver") + LIVE + 8 * device, nbytes) + nbytes
+    if live > d.peak[device]:
+        d.peak[device] = live
+    return load(place)
+
+
+@native
+def free_there(device, data, nbytes, stream):
+    """Give memory of a device back, once the stream has passed. After a fork it is the parent's."""
+    d = driver_at(symbol("driver"))
+    if data and d.forks == state_at(symbol("state")).forks:
+        m = local_at(local())
+        if m.context != device and ask(d.set_context, d.contexts[device]) == 0:
+            m.context = device
+        if gil_held():  # a stand-in's function is Python, which an error that is set would confuse
+            here = new_error()
+            fetch_error(here, here + 8, here + 16)
+            ask(d.free, data, stream)
+            restore_error(load(here), load(here + 8), load(here + 16))
+        else:
+            ask(d.free, data, stream)
+        atomic_add(symbol("driver") + LIVE + 8 * device, -nbytes)
+    return 0
+
+
+@njit
+def without_gil(function, a, b, c, stream):
+    """Call a function of the driver that may wait; other threads of Python go on."""
+    if gil_held() == 0:
+        return ask(function, a, b, c, stream)
+    thread = save_thread()
+    failed = ask(function, a, b, c, stream)
+    restore_thread(thread)
+    return failed
+
+
+@native
+def copy_bytes(target, source, nbytes, device):
+    """Copy bytes between the memories of the CPU and of devices, in the order of `device`'s stream."""
+    if nbytes:
+        stream = stream_of(device)
+        failed = without_gil(driver_at(symbol("driver")).copy, target, source, nbytes, stream)
+        if failed:
+            call_python("driver_failed", COPY, failed, nbytes)
+    return 0
+
+
+@native
+def fill_bytes(target, value, nbytes, device):
+    """Set bytes of a device's memory."""
+    if nbytes:
+        stream = stream_of(device)
+        failed = ask(driver_at(symbol("driver")).fill, target, value, nbytes, stream)
+        if failed:
+            call_python("driver_failed", FILL, failed, nbytes)
+    return 0
+
+
+@native
+def synchronize(device):
+    """Wait until this thread's stream of a device has no work left."""
+    stream, d = stream_of(device), driver_at(symbol("driver"))
+    if gil_held():
+        thread = save_thread()
+        failed = ask(d.synchronize, stream)
+        restore_thread(thread)
+    else:
+        failed = ask(d.synchronize, stream)
+    if failed:
+        call_python("driver_failed", SYNCHRONIZE, failed, device)
+    return 0
+
+
+@njit
+def parameter(launch, value):
+    """Add a word to what a kernel is given."""
+    g = launch_at(launch)
+    place = launch + WORDS + 8 * g.count
+    store(place, value)
+    store(launch + ADDRESSES + 8 * g.count, place)
+    g.count += 1
+
+
+@native
+def start(op, kernel, blocks, rows, threads, shared, launch, device):
+    """Launch a kernel over blocks x rows blocks of so many threads. `op` names it where the driver fails."""
+    stream = stream_of(device)
+    failed = ask(
+        driver_at(symbol("driver")).launch,
+        kernel,
+        blocks,
+        rows,
+        1,
+        threads,
+        1,
+        1,
+        shared,
+        stream,
+        launch + ADDRESSES,
+        0,
+    )
+    if failed:
+        call_python("driver_failed", LAUNCH, failed, op)
+    return 0

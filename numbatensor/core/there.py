@@ -1,0 +1,225 @@
+"""Loops over the elements of tensors of a device: what :mod:`iterate` is for the CPU.
+
+A pointwise kernel takes the output's address, for each input an address and a number (which is meant where the address is 0), the
+number of elements, and, unless all are contiguous and aligned to vectors (form 0), the sizes of d dimensions and each operand's strides
+in bytes (form d): see `kernels_cuda/pointwise.py`.
+"""
+
+import numpy as np
+from numba import njit
+
+from numbatensor.core.compiler import attempt, fail, native, publish, symbol
+from numbatensor.core.conversions import copy_into, empty_on
+from numbatensor.core.copies import advance
+from numbatensor.core.devices import copy_bytes, on, parameter, start, synchronize
+from numbatensor.core.iterate import begin, coalesce, operand, scalar_operand
+from numbatensor.core.memory import decref, load
+from numbatensor.core.python import call_python
+from numbatensor.core.records import (
+    FORMS,
+    DeviceOp,
+    Frame,
+    frame_at,
+    launch_at,
+    new_frame,
+    new_launch,
+    op_at,
+    tensor_at,
+)
+from numbatensor.core.table import ROWS
+from numbatensor.core.tensors import itemsize_of, same_shape, shape_of
+
+DEVICE_TABLE = np.zeros(ROWS, DeviceOp)
+publish("device_table", DEVICE_TABLE.ctypes.data)
+CONVERSIONS_THERE = np.zeros((16, 16, FORMS), np.int64)  # kernels out = x, by target and source dtype
+publish("conversions_there", CONVERSIONS_THERE.ctypes.data)
+ROW = DeviceOp.itemsize
+KERNELS = DeviceOp.fields["kernels"][1]
+NUMBERS = Frame.fields["numbers"][1]
+DIMENSIONS = 4  # most dimensions of one launch
+MOST = 1 << 31  # elements of one launch, and bytes that its sizes count
+THREADS = 256
+VECTOR = 16  # bytes of the widest access
+EACH = 4  # elements that a thread works on in the strided forms
+HOST, SAME = 0, 1  # what runs an op there: a detour by the CPU; the code that runs it on the CPU, whose parts know devices
+
+
+@njit
+def device_op(op):
+    """The address of an op's row of kernels for devices."""
+    return symbol("device_table") + op_at(op).index * ROW
+
+
+@njit
+def kernel_there(op, what, form, dtype):
+    """A kernel of an op for devices, compiled or loaded if this is its first use: 0 the op's own, 1 + i the rule of input i."""
+    slot = what * FORMS + form
+    kernel = load(device_op(op) + KERNELS + 8 * (16 * slot + dtype))
+    return kernel if kernel else call_python("resolve_there", op, slot, dtype)
+
+
+@njit
+def conversion_there(target, source, form):
+    """The kernel that converts elements on devices."""
+    kernel = load(symbol("conversions_there") + 8 * (FORMS * (16 * target + source) + form))
+    return kernel if kernel else call_python("resolve_there", 0, target * FORMS + form, source)
+
+
+@njit
+def is_number(f, k):
+    """Whether operand k of a frame is a number."""
+    return k > 0 and f.pointers[k] == 0
+
+
+@njit
+def even(f):
+    """Whether all operands of a coalesced frame are contiguous and aligned to vectors."""
+    if f.ndim > 1:
+        return False
+    for k in range(f.operands):
+        if not is_number(f, k) and (f.strides[k, 0] != f.itemsizes[k] or f.pointers[k] % VECTOR):
+            return False
+    return True
+
+
+@native
+def send(frame, op, kernel, form, first, size, device):
+    """Launch a kernel over the dimensions of a frame from `first` on, of which that one has `size` indices."""
+    f, launch = frame_at(frame), new_launch()
+    launch_at(launch).count = 0
+    n = size
+    for i in range(first + 1, f.ndim):
+        n *= f.shape[i]
+    parameter(launch, f.pointers[0])
+    for k in range(1, f.operands):
+        parameter(launch, f.pointers[k])
+        parameter(launch, load(frame + NUMBERS + 8 * (k - 1)))
+    parameter(launch, n)
+    if form:
+        parameter(launch, size)
+        for i in range(first + 1, f.ndim):
+            parameter(launch, f.shape[i])
+        for k in range(f.operands):
+            for i in range(first, f.ndim):
+                parameter(launch, 0 if is_number(f, k) else f.strides[k, i])
+    per = THREADS * EACH
+    if form == 0:
+        widest = 1
+        for k in range(f.operands):
+            widest = max(widest, f.itemsizes[k])
+        per = THREADS * 2 * (VECTOR // widest)
+    return start(op, kernel, (n + per - 1) // per, 1, THREADS, 0, launch, device)
+
+
+@njit
+def leading(f):
+    """How many dimensions of a frame are walked here, since one launch does not take them all."""
+    lead, rest = max(0, f.ndim - DIMENSIONS), 1
+    for i in range(f.ndim - 1, lead, -1):
+        rest *= f.shape[i]
+        if rest >= MOST:
+            return i
+    return lead
+
+
+@native
+def sweep_there(frame, op, what, dtype, target, device):
+    """Run a kernel over the elements of a frame: of an op, or, where that is 0, what converts dtype to `target`.
+
+    A number among the operands is one whose address is 0.
+    """
+    coalesce(frame)
+    f = frame_at(frame)
+    if f.numel == 0:
+        return 0
+    lead, form = leading(f), 0
+    if not even(f):
+        form = f.ndim - lead
+    kernel = kernel_there(op, what, form, dtype) if op else conversion_there(target, dtype, form)
+    rest = 1
+    for i in range(lead + 1, f.ndim):
+        rest *= f.shape[i]
+    most = max(1, (MOST - 1) // rest // VECTOR * VECTOR)
+    for i in range(lead):
+        f.index[i] = 0
+    while True:
+        n, done = f.shape[lead], 0
+        while done < n:
+            m = min(most, n - done)
+            send(frame, op, kernel, form, lead, m, device)
+            for k in range(f.operands):
+                if not is_number(f, k):
+                    f.pointers[k] += f.strides[k, lead] * m
+            done += m
+        for k in range(f.operands):
+            if not is_number(f, k):
+                f.pointers[k] -= f.strides[k, lead] * n
+        if not advance(f, lead):
+            break
+    return 0
+
+
+@native
+def move_there(frame, target, source, device):
+    """Copy a frame's second operand into its first, converted."""
+    if target == source:  # elements are moved as they are
+        item = frame_at(frame).itemsizes[0]
+        target = source = 1 if item == 1 else 3 if item == 2 else 4 if item == 4 else 5
+    return sweep_there(frame, 0, 0, source, target, device)
+
+
+@native
+def copy_there(out, x):
+    """out[...] = x, converted and broadcast, of two tensors of one device."""
+    a, b, f = tensor_at(out), tensor_at(x), new_frame()
+    if a.dtype == b.dtype and a.contiguous and b.contiguous and a.numel == b.numel:
+        return copy_bytes(a.data, b.data, a.numel * a.itemsize, a.device)
+    begin(f, 0)
+    shape_of(f, a)
+    operand(f, a)
+    operand(f, b)
+    return move_there(f, a.dtype, b.dtype, a.device)
+
+
+@native
+def fill_there(out, number):
+    """Set all elements of a tensor to the one whose bits these are."""
+    a, frame = tensor_at(out), new_frame()
+    begin(frame, 0)
+    shape_of(frame, a)
+    operand(frame, a)
+    scalar_operand(frame, 0, itemsize_of(a.dtype))
+    frame_at(frame).numbers[0] = number
+    return sweep_there(frame, 0, 0, a.dtype, a.dtype, a.device)
+
+
+@native
+def copy_between(out, x):
+    """out[...] = x, converted and broadcast, where one of them is not the CPU's: bytes travel in the dtype of `out`, contiguous."""
+    a, b = tensor_at(out), tensor_at(x)
+    if a.device == b.device:
+        return copy_there(out, x)
+    device = a.device if a.device else b.device
+    source, target, failed = x, out, False
+    if b.contiguous == 0 or b.dtype != a.dtype:
+        source = on(b.device, symbol("packed_in"), x, a.dtype, 0)
+    if a.contiguous == 0 or not same_shape(a, b):
+        target = attempt(symbol("empty_on"), a.device, x, a.dtype)
+        failed = target == -1
+    if not failed:
+        s, t = tensor_at(source), tensor_at(target)
+        failed = attempt(symbol("copy_bytes"), t.data, s.data, s.numel * s.itemsize, device) == -1
+        # what comes to the CPU is read there, and what leaves it may be overwritten
+        failed = failed or attempt(symbol("synchronize"), device) == -1
+    if not failed and target != out:
+        failed = attempt(symbol("copy_there") if a.device else symbol("copy_into"), out, target) == -1
+    if source != x:
+        decref(source)
+    if target != out and target != -1:
+        decref(target)
+    if failed:
+        fail()
+    return 0
+
+
+assert copy_bytes and synchronize and copy_into and empty_on  # reached through their symbols

@@ -1,0 +1,38 @@
+"""The kernels of ops for devices: made of the same declarations as those of the CPU, loaded when an op is first used there."""
+
+
+from kernels_cuda import mathematics, pointwise
+from numbatensor import cuda
+from numbatensor.core import python
+from numbatensor.core.records import FORMS
+from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
+from numbatensor.op import BY_ADDRESS, DTYPES, NUMBA, Pointwise, itself, name_of, scalar
+
+
+def pointwise_parts(op, what, dtype):
+    """The formula and the numba types of a pointwise op (0), or of the rule of an input (1 + i), the result's first."""
+    if what == 0:
+        out = NUMBA[op.row["result"] - 1] if op.row["result"] else NUMBA[dtype]
+        return op.function, [out] + [op.operand(n, dtype) for n in op.inputs]
+    needs = op.needs[what - 1]
+    return op.rules[op.inputs[what - 1]], [NUMBA[dtype], NUMBA[dtype]] + [op.operand(n, dtype) for n in needs]
+
+
+@python.callback
+def resolve_there(op, slot, dtype):
+    """Load a kernel for devices: of an op (see `core/there.py`), or, where that is 0, what converts elements."""
+    what, form = divmod(slot, FORMS)
+    if op == 0:
+        kernel, arguments = pointwise.elementwise(itself, [NUMBA[what], NUMBA[dtype]], form)
+        handle = cuda.runtime.load(kernel, arguments, f"to.{name_of(what)}.{name_of(dtype)}.{form}")
+        CONVERSIONS_THERE[what, dtype, form] = handle
+        return handle
+    declared = BY_ADDRESS[op]
+    if isinstance(declared, Pointwise):
+        function, kinds = pointwise_parts(declared, what, dtype)
+        kernel, arguments = pointwise.elementwise(scalar(function, DTYPES[dtype], mathematics), kinds, form)
+    else:
+        kernel, arguments = declared.kernel_there(what, form, dtype)
+    handle = cuda.runtime.load(kernel, arguments, f"{declared.name}.{what}.{name_of(dtype)}.{form}")
+    DEVICE_TABLE[int(declared.row["index"])]["kernels"][slot, dtype] = handle
+    return handle

@@ -1,0 +1,170 @@
+"""Opening devices: the driver that the core calls, the kernels that it launches, and the errors of both."""
+
+import threading
+
+from numbatensor import devices as names
+from numbatensor.core import device_ops, devices, python
+from numbatensor.core.devices import driver
+from numbatensor.core.memory import state
+from numbatensor.core.python import argument, as_long, entry, none
+from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE, SAME
+from numbatensor.cuda import kernels
+from numbatensor.op import BY_ADDRESS, OPS, decoded
+
+assert device_ops and kernels  # what the core asks for by name
+lock = threading.RLock()
+backend = None  # what has been opened: the driver of a machine, or a stand-in
+# Ops whose code for the CPU is made of parts that know devices.
+SAME_CODE = ("moved", "clone", "region", "placed", "cat", "stack")
+
+
+def open_backend(made):
+    """Make a driver the core's.
+
+    `made` has `functions`, a dict of addresses by their names in the driver's table; `units`, for each device how many multiprocessors it
+    has; and methods ``context(k)``, ``pool(k)``, ``stream(k)``, ``load(kernel, types, name)`` and ``failure()``.
+    """
+    global backend
+    devices.load_devices()
+    table = driver[0]
+    for name, place in made.functions.items():
+        table[name] = place
+    table["forks"], table["count"] = state[0]["forks"], len(made.units)
+    for field in ("contexts", "pools", "streams"):
+        table[field][:] = 0
+    CONVERSIONS_THERE[...] = 0
+    DEVICE_TABLE["kernels"][...] = 0
+    for name in SAME_CODE:
+        DEVICE_TABLE[int(OPS[name].row["index"])]["run"] = SAME
+    backend = made
+
+
+def find_backend():
+    """The driver, opened when it is first asked for."""
+    with lock:
+        if backend is None:
+            from numbatensor.cuda.driver import Cuda  # needs the packages of the extra `cuda`
+
+            open_backend(Cuda())
+        return backend
+
+
+def load(kernel, kinds, name):
+    """The handle of a kernel, which is compiled or loaded."""
+    return backend.load(kernel, kinds, name)
+
+
+def open_device(index):
+    """The core's number for a CUDA device, once it has been opened. `index`: None for the current one."""
+    found = find_backend()
+    k = current_device() if index is None else index
+    if not 0 <= k < len(found.units):
+        raise RuntimeError(f"there is no CUDA device {k}: there are {len(found.units)}")
+    table = driver[0]
+    with lock:
+        if table["contexts"][k + 1] == 0:
+            table["units"][k + 1] = found.units[k]
+            table["pools"][k + 1], table["streams"][k + 1] = found.pool(k), found.stream(k)
+            table["contexts"][k + 1] = found.context(k)
+    return k + 1
+
+
+def why_not():
+    """What is missing for CUDA, in one line; None where nothing is."""
+    try:
+        found = find_backend()
+    except (ImportError, RuntimeError, OSError) as error:
+        return str(error)
+    return None if found.units else "there is no CUDA device"
+
+
+def is_available():
+    """Whether there is a CUDA device that can be used."""
+    return why_not() is None
+
+
+def device_count():
+    """How many CUDA devices there are."""
+    return 0 if why_not() else len(backend.units)
+
+
+chosen = threading.local()
+
+
+def current_device():
+    """The number of the device that "cuda" means on this thread."""
+    return getattr(chosen, "device", 0)
+
+
+@entry
+def wait_for(self, args, count):
+    """(device): wait until this thread's stream of a device has no work left"""
+    devices.synchronize(as_long(argument(args, 0)))
+    return none()
+
+
+def number(device):
+    """The core's number of a device of any form; of the current one for None."""
+    found = names.number_of("cuda" if device is None else device)
+    if found == 0:
+        raise ValueError(f"expected a CUDA device, not {device}")
+    return found
+
+
+def synchronize(device=None):
+    """Wait until a device has done all that this thread's stream was given."""
+    wait_for(number(device))
+
+
+def memory_allocated(device=None):
+    """Bytes that tensors take on a device now."""
+    return int(driver[0]["live"][number(device)])
+
+
+def emulate(devices=1, order="forward"):
+    """Make devices of the block emulator the CUDA devices of this process: every kernel runs in Python, checked, and slowly.
+
+    For tests of kernels and programs on machines that have no GPU. What the emulator reports of a kernel (a race, an access out of
+    bounds, a divergent barrier) is raised by the op that launched it.
+
+    Parameters
+    ----------
+    devices : int
+        How many devices there are.
+    order : str or int
+        The order in which a block's threads take turns: "forward", "reverse", or a seed.
+    """
+    from numbatensor.cuda.standin import Standin  # needs greenlet
+
+    with lock:
+        if backend is None:
+            open_backend(Standin(devices, order))
+        elif isinstance(backend, Standin):
+            backend.order = order
+        else:
+            raise RuntimeError("a CUDA device is in use already")
+
+
+DEEDS = ("launch a kernel", "allocate memory", "copy", "fill memory", "wait", "use the device")
+
+
+@python.callback
+def driver_failed(what, code, extra):
+    """Raise the error of a call of the driver's that failed."""
+    if what == devices.FORKED:
+        raise RuntimeError("CUDA cannot be used in a process that was forked after it was opened; start processes by `spawn`")
+    if what == devices.STRAY:
+        wanted, found = (names.known.get(n) or names.device("cuda", n - 1) for n in (code, extra))
+        raise RuntimeError(f"a gradient on {found} reached a tensor on {wanted}")
+    if what == devices.MIXED:
+        values = [v for v in decoded(BY_ADDRESS[code], extra) if isinstance(v, python.TensorBase)]
+        found = ", ".join(str(d) for d in dict.fromkeys(v.device for v in values))
+        raise RuntimeError(f"Expected all tensors to be on the same device, but {BY_ADDRESS[code].name} got tensors on {found}")
+    cause = backend.failure()
+    doing = DEEDS[what]
+    if what == devices.LAUNCH and extra in BY_ADDRESS:
+        doing = f"launch a kernel of {BY_ADDRESS[extra].name}"
+    if what == devices.ALLOCATE:
+        live = int(driver[0]["live"].sum())
+        raise MemoryError(f"CUDA out of memory: {extra} bytes were asked for, and tensors take {live} ({code})") from cause
+    raise RuntimeError(f"CUDA failed to {doing}: {cause or backend.message(code)}") from cause

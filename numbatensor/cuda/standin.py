@@ -1,0 +1,162 @@
+"""A driver that has no device: memory is the host's, and kernels run in the block emulator.
+
+The memory is mapped twice: at the addresses that the core knows it may not be touched, so that code of the CPU which reads or writes
+a device's memory fails here as it would with a GPU; the emulator works at the other addresses. All is done at once: there is one
+order, and nothing is left to wait for.
+"""
+
+import bisect
+import ctypes
+import mmap
+import os
+
+import numpy as np
+from numba import types
+
+from numbatensor.cuda import emulator
+
+ROOM = 1 << 34  # bytes of addresses; pages come when they are written
+GAP = 256  # bytes after each block that belong to none
+FREED = 0xDD  # what freed memory is filled with
+INVALID, OUT_OF_MEMORY, LAUNCH_FAILED = 1, 2, 719  # the driver's numbers of errors
+
+library = ctypes.CDLL(None, use_errno=True)
+library.mmap.restype = ctypes.c_void_p
+library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+WORDS = [ctypes.c_int64] * 12
+
+
+def flat(kinds):
+    """The types of a kernel's arguments as a launch gives them: tuples by their members."""
+    for kind in kinds:
+        if isinstance(kind, types.BaseTuple):
+            yield from flat(kind.types)
+        else:
+            yield kind
+
+
+def read(kind, address):
+    """An argument of a kernel, from where the launch points."""
+    if isinstance(kind, types.CPointer):
+        return ctypes.c_int64.from_address(address).value
+    dtype = np.dtype(str(kind)) if kind != types.boolean else np.dtype(np.uint8)
+    return np.frombuffer((ctypes.c_char * dtype.itemsize).from_address(address), dtype)[0].item()
+
+
+class Standin:
+    """The driver, its memory and its kernels."""
+
+    def __init__(self, devices, order):
+        self.units, self.order, self.error = [4] * devices, order, None
+        file = os.memfd_create("numbatensor-device")
+        os.ftruncate(file, ROOM)
+        self.map = mmap.mmap(file, ROOM)
+        self.view = np.frombuffer(self.map, np.uint8)
+        self.shadow = self.view.ctypes.data
+        self.base = library.mmap(None, ROOM, 0, mmap.MAP_SHARED, file, 0)
+        os.close(file)
+        if self.base in (None, 2**64 - 1):
+            raise OSError(ctypes.get_errno(), "no addresses for the memory of an emulated device")
+        self.top, self.starts, self.blocks, self.spare = self.base, [], {}, {}
+        self.kernels, self.limit = [], None
+        made = {
+            "launch": (11, self.launch),
+            "allocate": (4, self.allocate),
+            "free": (2, self.free),
+            "copy": (4, self.copy),
+            "fill": (4, self.fill),
+            "synchronize": (1, self.nothing),
+            "set_context": (1, self.nothing),
+            "trim": (2, self.nothing),
+        }
+        self.held = {
+            name: ctypes.CFUNCTYPE(ctypes.c_int, *WORDS[:n])(self.guarded(method)) for name, (n, method) in made.items()
+        }
+        self.functions = {name: ctypes.cast(f, ctypes.c_void_p).value for name, f in self.held.items()}
+
+    def guarded(self, method):
+        def call(*args):
+            try:
+                return method(*args) or 0
+            except BaseException as error:
+                self.error = error
+                return LAUNCH_FAILED
+
+        return call
+
+    def context(self, k):
+        return k + 1
+
+    pool = stream = context
+
+    def load(self, kernel, kinds, name):
+        """The handle of a kernel."""
+        self.kernels.append((kernel, kinds, list(flat(kinds)), name))
+        return len(self.kernels)
+
+    # memory
+
+    def allocate(self, place, nbytes, pool, stream):
+        size = -(-nbytes // GAP) * GAP
+        if self.limit is not None and sum(self.blocks.values()) + nbytes > self.limit:
+            return OUT_OF_MEMORY
+        if self.spare.get(size):
+            start = self.spare[size].pop()
+        elif self.top + size + GAP > self.base + ROOM:
+            return OUT_OF_MEMORY
+        else:
+            start, self.top = self.top, self.top + size + GAP
+        self.blocks[start] = nbytes
+        bisect.insort(self.starts, start)
+        self.bytes(start, nbytes)[:] = FREED
+        ctypes.c_int64.from_address(place).value = start
+
+    def free(self, address, stream):
+        nbytes = self.blocks.pop(address)
+        self.starts.remove(address)
+        self.bytes(address, nbytes)[:] = FREED
+        self.spare.setdefault(-(-nbytes // GAP) * GAP, []).append(address)
+
+    def bytes(self, start, nbytes):
+        return self.view[start - self.base : start - self.base + nbytes]
+
+    def find(self, address):
+        """The bytes of the block that an address lies in, and the offset in it; for the emulator."""
+        k = bisect.bisect_right(self.starts, address) - 1
+        if k < 0 or address > self.starts[k] + self.blocks[self.starts[k]]:
+            raise emulator.KernelError(f"address {address:#x} is in no block of the device's memory")
+        start = self.starts[k]
+        return self.bytes(start, self.blocks[start]), address - start
+
+    def seen(self, address, nbytes):
+        """The address at which bytes can be touched."""
+        if not self.base <= address < self.base + ROOM:
+            return address
+        data, offset = self.find(address)
+        if offset + nbytes > len(data):
+            raise emulator.KernelError(f"a copy of {nbytes} bytes at {offset} of a block of {len(data)}")
+        return data.ctypes.data + offset
+
+    def copy(self, target, source, nbytes, stream):
+        ctypes.memmove(self.seen(target, nbytes), self.seen(source, nbytes), nbytes)
+
+    def fill(self, target, value, nbytes, stream):
+        ctypes.memset(self.seen(target, nbytes), value, nbytes)
+
+    def nothing(self, *args):
+        return 0
+
+    # work
+
+    def launch(self, kernel, x, y, z, threads, ty, tz, shared, stream, addresses, extra):
+        function, kinds, parts, name = self.kernels[kernel - 1]
+        places = (ctypes.c_int64 * len(parts)).from_address(addresses)
+        values = [read(kind, place) for kind, place in zip(parts, places, strict=True)]
+        emulator.launch(function, (x, y, z), (threads, ty, tz), values, kinds, shared, self.order, self)
+
+    def failure(self):
+        """What went wrong, and what is known of it no longer."""
+        error, self.error = self.error, None
+        return error
+
+
