@@ -44,6 +44,7 @@ from numbatensor.creation import (
     zeros_like,
 )
 from numbatensor.custom_op import custom_op
+from numbatensor.devices import device
 from numbatensor.dtypes import (
     bool,
     double,
@@ -151,6 +152,7 @@ LAZY = {
     "vmap": "numbatensor.func",
     "pointwise": "numbatensor.scalars.ops",
     "cfunc": "numbatensor.c_functions",
+    "cuda": "numbatensor.cuda",
 }  # time that most programs need not spend
 
 

@@ -9,7 +9,7 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.device_moves import copy_on
-from numbatensor.core.devices import MIXED, replace_device
+from numbatensor.core.devices import MIXED, copy_bytes, replace_device, synchronize
 from numbatensor.core.dispatch import device_of, perform, performed, performed_into
 from numbatensor.core.graph import SAVED
 from numbatensor.core.iterate import begin, operand, scalar_operand
@@ -29,6 +29,7 @@ from numbatensor.core.records import (
     node_at,
     op_at,
     saved_at,
+    storage_at,
     tensor_at,
 )
 from numbatensor.core.rules import add_each_in_order
@@ -36,6 +37,7 @@ from numbatensor.core.table import ROWS, runner
 from numbatensor.core.tensors import alias, empty, itemsize_of, shape_of
 from numbatensor.core.there import HOST, SAME, device_op, sweep_there
 
+UINT8 = 1
 ARGUMENTS = Arguments.itemsize
 NUMBERS = Frame.fields["numbers"][1]
 detours = np.zeros(ROWS, np.int64)  # how often each op took one
@@ -105,24 +107,32 @@ def run_there(op, arguments, out):
 
 @native
 def add_each_there(y, x):
-    """The same, of tensors of a device: on copies, of what y is a view of, too."""
+    """The same, of tensors of a device: on a copy of the storage of y."""
     a = tensor_at(y)
-    base = attempt(symbol("copy_on"), 0, a.base)
-    if base == -1:
-        fail()
-    source = attempt(symbol("copy_on"), 0, x)
-    failed = source == -1
+    device, storage = a.device, storage_at(a.storage)
+    source, before, f = copy_on(0, x), replace_device(0), new_frame()
+    frame_at(f).ndim, frame_at(f).shape[0] = 1, storage.nbytes
+    memory = attempt(symbol("empty"), f, UINT8)
+    replace_device(before)
+    failed = memory == -1
     if not failed:
-        view = alias(base)
-        v, b = tensor_at(view), tensor_at(base)
-        v.data, v.ndim, v.numel, v.contiguous = b.data + a.data - tensor_at(a.base).data, a.ndim, a.numel, 0
+        data = tensor_at(memory).data
+        failed = attempt(symbol("copy_bytes"), data, storage.data, storage.nbytes, device) == -1
+        failed = failed or attempt(symbol("synchronize"), device) == -1
+    if not failed:
+        view = alias(memory)
+        v = tensor_at(view)
+        v.data, v.dtype, v.itemsize = data + a.data - storage.data, a.dtype, a.itemsize
+        v.ndim, v.numel, v.contiguous = a.ndim, a.numel, 0
         for i in range(a.ndim):
             v.shape[i], v.strides[i] = a.shape[i], a.strides[i]
         failed = attempt(symbol("add_each_in_order"), view, source) == -1
-        failed = failed or attempt(symbol("copy_into"), a.base, base) == -1
+        failed = failed or attempt(symbol("copy_bytes"), storage.data, data, storage.nbytes, device) == -1
+        failed = failed or attempt(symbol("synchronize"), device) == -1
         decref(view)
-        decref(source)
-    decref(base)
+    decref(source)
+    if memory != -1:
+        decref(memory)
     if failed:
         fail()
     return 0
@@ -227,4 +237,4 @@ def run_kernel_rule_there(node, i, grad):
     return out
 
 
-assert copy_into and copy_on and perform and performed and performed_into and sweep_there and add_each_in_order and run_as_on_cpu  # reached through their symbols
+assert copy_bytes and synchronize and copy_into and copy_on and perform and performed and performed_into and sweep_there and add_each_in_order and run_as_on_cpu  # reached through their symbols

@@ -5,14 +5,14 @@ from numba import njit
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import copy_run
-from numbatensor.core.devices import MOVE, there
+from numbatensor.core.devices import MIXED, MOVE, replace_device, there
 from numbatensor.core.graph import NATIVE, attach, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
 from numbatensor.core.memory import free, load, malloc, memcpy, store
 from numbatensor.core.modes import grad_enabled
 from numbatensor.core.packing import op_result, run_long
 from numbatensor.core.promotion import promote
-from numbatensor.core.python import PAYLOAD, argument, as_long, box, entry, tuple_item, tuple_size, unboxed
+from numbatensor.core.python import PAYLOAD, argument, as_long, box, call_python, entry, tuple_item, tuple_size, unboxed
 from numbatensor.core.records import (
     RANK,
     arguments_at,
@@ -164,7 +164,15 @@ def joined(op, parts, count, dim, out):
     if wanted:
         for k in range(count):
             settle(load(parts + 8 * k))
-    made = call(runner(op), op, arguments, out)
+    device = tensor_at(load(parts)).device if count else 0
+    for k in range(count):
+        if tensor_at(load(parts + 8 * k)).device != device:
+            call_python("driver_failed", MIXED, op, 0)
+    before = replace_device(device)
+    made = attempt(runner(op), op, arguments, out)
+    replace_device(before)
+    if made == -1:
+        fail()
     x, new = tensor_at(made), op_at(op).trait
     if not wanted or x.dtype < FLOAT32:
         return made

@@ -157,9 +157,12 @@ def driver_failed(what, code, extra):
         wanted, found = (names.known.get(n) or names.device("cuda", n - 1) for n in (code, extra))
         raise RuntimeError(f"a gradient on {found} reached a tensor on {wanted}")
     if what == devices.MIXED:
-        values = [v for v in decoded(BY_ADDRESS[code], extra) if isinstance(v, python.TensorBase)]
-        found = ", ".join(str(d) for d in dict.fromkeys(v.device for v in values))
-        raise RuntimeError(f"Expected all tensors to be on the same device, but {BY_ADDRESS[code].name} got tensors on {found}")
+        values = decoded(BY_ADDRESS[code], extra) if extra else []
+        found = dict.fromkeys(str(v.device) for v in values if isinstance(v, python.TensorBase))
+        where = f": {', '.join(found)}" if found else ""
+        raise RuntimeError(
+            f"{BY_ADDRESS[code].name}: expected all tensors to be on the same device, but found at least two devices{where}"
+        )
     cause = backend.failure()
     doing = DEEDS[what]
     if what == devices.LAUNCH and extra in BY_ADDRESS:

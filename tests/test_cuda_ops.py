@@ -1,0 +1,45 @@
+"""Every op on a device: the block emulator's, where an access of the CPU to the device's memory ends the process."""
+
+import numpy as np
+import pytest
+
+import numbatensor as nt
+from tests.sampled import CASES
+
+pytest.importorskip("greenlet")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def emulated():
+    nt.cuda.emulate()
+
+
+def close(x, y):
+    """Compare with what the CPU gives: the functions of libdevice round differently from ours."""
+    tight = 1e-5 if y.dtype is nt.float32 else 1e-9
+    np.testing.assert_allclose(x.detach().numpy(), y.detach().numpy(), rtol=tight, atol=tight)
+
+
+def there(tensors):
+    """The same leaves on the device."""
+    return [t.detach().to("cuda").requires_grad_(t.requires_grad) for t in tensors]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_an_op_and_its_gradients(case):
+    here = case.tensors()
+    far = there(here)
+    expected, found = case(*here), case(*far)
+    assert found.device == "cuda:0" and found.dtype is expected.dtype
+    close(found.cpu(), expected)
+    if not expected.requires_grad:
+        return
+    seed = nt.rand(expected.shape, dtype=expected.dtype)
+    wanted = [t for t in here if t.requires_grad]
+    slopes = nt.autograd.grad(expected, wanted, seed, allow_unused=True)
+    slopes_there = nt.autograd.grad(found, [t for t in far if t.requires_grad], seed.to("cuda"), allow_unused=True)
+    for a, b in zip(slopes_there, slopes, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.device == "cuda:0"
+            close(a.cpu(), b)
