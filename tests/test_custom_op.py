@@ -389,6 +389,84 @@ def test_errors_arrive_as_themselves():
         backs(x)
 
 
+STASHES = """
+import numpy as np
+import numbatensor as nt
+from numba import njit, objmode
+
+stash = []
+
+@njit
+def keep(x):
+    with objmode():
+        stash.append(x)
+    if x[0] < 0:
+        raise ValueError("negative")
+
+@nt.custom_op
+def op(x):
+    keep(x)
+    return -x
+
+@op.backward
+def _(grad, x):
+    keep(x)
+    keep(-x)
+    return grad.copy()
+
+def attempt(x):
+    try:
+        op(x).sum().backward()
+    except ValueError:
+        return len(stash)
+
+for sign in (-1.0, 1.0):
+    x = nt.full((100_000,), sign, requires_grad=True)
+    attempt(x)
+    del x
+    others = [nt.zeros(100_000) for _ in range(8)]  # would take the memory of what is freed
+    print([float(s[-1]) for s in stash], nt.memory_stats()["bytes"] >= 9 * 400_000)
+    del others
+stash.clear()
+print(nt.memory_stats()["tensors"])
+"""
+
+
+def test_what_a_failing_function_keeps_stays(tmp_path):
+    """Python may hold the array that a function was given, so it is leaked where Numba's frames leak it, and never freed."""
+    path = tmp_path / "stashes.py"
+    path.write_text(STASHES)
+    done = subprocess.run([sys.executable, "-W", "ignore", str(path)], capture_output=True, text=True)
+    first, second, leaked = done.stdout.splitlines()
+    assert (first, second) == ("[-1.0] True", "[-1.0, 1.0, 1.0, -1.0] True"), done.stderr
+    assert int(leaked) > 0
+
+
+def test_a_function_that_raises_leaks_nothing():
+    """Where it raises itself, Numba lets go of what it holds (the fixture counts)."""
+
+    @nt.custom_op
+    def raising(x, y):
+        z = x * 2.0
+        for k in range(z.size):
+            if z[k] > y[k]:
+                raise ValueError(k)
+        return z
+
+    @raising.backward
+    def _(grad, x, out):
+        if grad[0] > 0.0:
+            raise ValueError("backward")
+        return grad * x
+
+    x = doubles(4)
+    for _ in range(3):
+        with pytest.raises(ValueError):
+            raising(x, x)
+        with pytest.raises(ValueError, match="backward"):
+            raising(x, 3.0 * x).sum().backward()
+
+
 def op_of(forward, backward):
     op = nt.custom_op(forward, backward)
     op.__name__ = "op"

@@ -108,20 +108,11 @@ def release(words, n):
 
 
 @njit
-def take_back(t, failed):
-    """Give back a tensor that was lent, or 0. What a user's function that failed still holds of it is leaked by its frames."""
-    if t:
-        if failed:
-            block_at(t).refcount = 1
-        decref(t)
-
-
-@njit
-def take_inputs_back(o, words, failed):
-    """The same of what stands for the arguments."""
+def take_inputs_back(o, words):
+    """Give back the tensors that were lent for the arguments, or zeros."""
     for i in range(o.parameters):
         if kind_of(o, i) == TENSOR:
-            take_back(load(words + 8 * i), failed)
+            decref(load(words + 8 * i))
 
 
 @njit
@@ -313,7 +304,7 @@ def custom_call(op, words):
             bump(op, target)
         incref(target)
         store(outs, target)
-    take_inputs_back(o, inner, code == -1)
+    take_inputs_back(o, inner)
     if code == 0 and recorded:
         code = attempt(symbol("record_custom"), op, words, outs)
     if code:
@@ -441,9 +432,8 @@ def custom_gradients(node, grads, needs, results):
     code = attempt(symbol("fill_words"), node, grads, words)
     if code == 0:
         code = run_user(o, o.backward, words, results)
-    take_inputs_back(o, words, code != 0)
-    for k in range(2 * q):
-        take_back(load(words + 8 * (p + k)), code != 0)
+    take_inputs_back(o, words)
+    release(words + 8 * p, 2 * q)
     free(words)
     if code == 0:
         code = attempt(symbol("check_gradients"), node, results)

@@ -93,16 +93,6 @@ def given(context, builder, kind, source, words):
     return context.get_dummy_value() if kind == types.none else value
 
 
-def reader(kinds, sources):
-    whole = types.BaseTuple.from_types(tuple(kinds))
-
-    @intrinsic
-    def read(typingctx, words):
-        return whole(i64), lambda context, builder, sig, args: given(context, builder, whole, sources, args[0])
-
-    return read
-
-
 # tensors of what it returns
 
 
@@ -133,56 +123,58 @@ def give(context, builder, kind, value, words, code):
         builder.store(found, code)
 
 
-def writer(row, wanted):
-    """`wanted`: the dtype of each result, or None for what is dropped; 1 + the output is the code of one that shows an argument."""
+def put_results(context, builder, kind, value, wanted, row, words, results):
+    """Put tensors of what a user's function returned at their places; 0, -1, or 1 + the output that shows an argument."""
+    several = isinstance(kind, types.BaseTuple)
+    parts = cgutils.unpack_tuple(builder, value) if several else [value]
+    code = cgutils.alloca_once_value(builder, word(0))
+    for k, (part, dtype) in enumerate(zip(kind if several else [kind], wanted, strict=True)):
+        if dtype is not None:
+            place = builder.add(results, word(8 * k))
+            one = cgutils.alloca_once_value(builder, word(0))
+            give(context, builder, part, parts[k], [word(row), words, place, dtype], one)
+            found = builder.load(one)
+            found = builder.select(builder.icmp_signed(">", found, word(0)), word(k + 1), found)
+            first = builder.icmp_signed("==", builder.load(code), word(0))
+            builder.store(builder.select(first, found, builder.load(code)), code)
+    return builder.load(code)
+
+
+def native_code(function, kinds, sources, row, wanted):
+    """The address of code ``(words, results)`` around a user's function; its errors become Python's.
+
+    `wanted`: the dtype of each result, or None for what is dropped. `row`: of a forward, whose results must not show arguments.
+    """
 
     @intrinsic
-    def write(typingctx, words, results, value):
+    def run(typingctx, words, results):
+        call = types.Dispatcher(function).get_call_type(typingctx, tuple(kinds), {})
+        found = function.overloads[call.args]
+
         def codegen(context, builder, sig, args):
-            words, results, value = args
-            several = isinstance(sig.args[2], types.BaseTuple)
-            parts = cgutils.unpack_tuple(builder, value) if several else [value]
-            code = cgutils.alloca_once_value(builder, word(0))
-            for k, (kind, dtype) in enumerate(zip(sig.args[2] if several else [sig.args[2]], wanted, strict=True)):
-                if dtype is not None:
-                    place = builder.add(results, word(8 * k))
-                    one = cgutils.alloca_once_value(builder, word(0))
-                    give(context, builder, kind, parts[k], [word(row), words, place, dtype], one)
-                    found = builder.load(one)
-                    found = builder.select(builder.icmp_signed(">", found, word(0)), word(k + 1), found)
-                    first = builder.icmp_signed("==", builder.load(code), word(0))
-                    builder.store(builder.select(first, found, builder.load(code)), code)
+            words, results = args
+            values = [given(context, builder, k, s, words) for k, s in zip(kinds, sources, strict=True)]
+            cast = [context.cast(builder, v, k, to) for v, k, to in zip(values, kinds, call.args, strict=True)]
+            callee = context.declare_function(builder.module, found.fndesc)
+            status, value = context.call_conv.call_function(builder, callee, call.return_type, call.args, cast)
+            context.add_linking_libs([found.library])
+            code = cgutils.alloca_once_value(builder, word(-1))
+            with builder.if_else(status.is_error) as (failed, done):
+                with failed:
+                    state = with_gil(builder)
+                    context.call_conv.raise_error(builder, context.get_python_api(builder), status)
+                    without_gil(builder, state)
+                with done:
+                    put = put_results(context, builder, call.return_type, value, wanted, row, words, results)
+                    builder.store(put, code)
+                    context.nrt.decref(builder, call.return_type, value)
+            for kind, value in zip(kinds, values, strict=True):
+                context.nrt.decref(builder, kind, value)
             return builder.load(code)
-
-        return i64(i64, i64, value), codegen
-
-    return write
-
-
-def native_code(function, read, write):
-    """The address of code ``(words, results)`` around a user's function; its errors become Python's."""
-
-    def run(words, results):
-        return write(words, results, function(*read(words)))
-
-    inside = compiled(run)
-
-    @intrinsic
-    def guarded(typingctx, words, results):
-        def codegen(context, builder, sig, args):
-            status, code = call_native(context, builder, word(inside), args)
-            with cgutils.if_unlikely(builder, status.is_error):
-                state = with_gil(builder)
-                context.call_conv.raise_error(builder, context.get_python_api(builder), status)
-                without_gil(builder, state)
-            return builder.select(status.is_error, word(-1), code)
 
         return i64(i64, i64), codegen
 
-    def guard(words, results):
-        return guarded(words, results)
-
-    return compiled(guard)
+    return compiled(lambda words, results: run(words, results))
 
 
 def compiled(function):
@@ -201,22 +193,22 @@ def compile_forward(variant):
         raise TypeError(
             f"{op.__name__} writes into an array, and a Tensor of no dimensions comes as a number: give it x.reshape(1)"
         )
-    read = reader(seen, [(kind >= 0, i) for i, kind in enumerate(kinds)])
+    sources = [(kind >= 0, i) for i, kind in enumerate(kinds)]
     parts, several = returned(op.function, seen, op.__name__)
     if op.in_place:
         if parts != [types.none]:
             raise TypeError(
                 f"{op.__name__} writes its first argument in place, so its function must return nothing, not {parts}"
             )
-        return native_code(op.function, read, writer(variant.address, [None])), [kinds[0]], False
+        return native_code(op.function, seen, sources, variant.address, [None]), [kinds[0]], False
     results = [kind_of_result(kind) for kind in parts]
     for kind, result in zip(parts, results, strict=True):
         if result is None:
             raise TypeError(
                 f"{op.__name__} must return arrays or numbers of the dtypes that Tensors have, or a tuple of them, not {kind}"
             )
-    write = writer(variant.address, [result & 255 for result in results])
-    return native_code(op.function, read, write), results, several
+    wanted = [result & 255 for result in results]
+    return native_code(op.function, seen, sources, variant.address, wanted), results, several
 
 
 def sources_of(variant):
@@ -261,7 +253,7 @@ def compile_backward(variant):
                 f"the backward of {op.__name__} returned {kind} as the gradient of `{name}`, a {tensor_type(input)}: give an array "
                 "(or of a Tensor of no dimensions a number) of its dtype and rank"
             )
-    return native_code(function, reader(kinds, sources), writer(0, wanted))
+    return native_code(function, kinds, sources, 0, wanted)
 
 
 # calls in users' compiled code
