@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -800,7 +801,30 @@ def test_cached_code_for_another_op_is_refused(tmp_path):
     assert run(path, tmp_path / "cache").returncode == 0
     (tmp_path / "ops_of_a_user.py").write_text(op.replace("return x ** n\n", "return np.sum(x ** n)\n"))
     done = run(path, tmp_path / "cache")
-    assert "RuntimeError: power is no custom op that returns the types it did when" in done.stderr
+    assert "cached uses power, which is not defined in this process, or differently: save the file" in done.stderr
+    (tmp_path / "ops_of_a_user.py").write_text(
+        "import numpy as np\nimport numbatensor as nt\nfrom numba import njit\npower = nt.pow"
+    )
+    assert "cached uses power, which is not defined in this process" in run(path, tmp_path / "cache").stderr
+
+
+def test_compiled_code_keeps_the_op_that_it_was_compiled_with(monkeypatch):
+    """Also where another has taken the name before the line that calls it is first reached."""
+    module = ModuleType("redefined_ops")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    source = "import numbatensor as nt\n@nt.custom_op\ndef op(x):\n    return x * {}\n"
+    exec(source.format(2.0), vars(module))
+    op = module.op
+    assert op.has_name()
+
+    @njit
+    def f(x, reached):
+        return op(x) if reached else x * 1.0
+
+    x = doubles(3, grad=False)
+    f(x, False)
+    exec(source.format(3.0), vars(module))
+    assert not op.has_name() and f(x, True).tolist() == (x * 2.0).tolist()
 
 
 def test_ops_without_a_name_are_not_cached(tmp_path):

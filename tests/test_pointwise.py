@@ -541,6 +541,35 @@ def test_callers_that_numba_has_cached(tmp_path):
         assert run(CALLER, str(tmp_path)) == [5 * factor, [2 * factor, 4 * factor], hits]
 
 
+def test_callers_that_numba_has_cached_of_what_is_no_function_of_numbers_now(tmp_path):
+    """Nothing of such functions is loaded then."""
+    (tmp_path / "caller.py").write_text(
+        "from numba import njit\nfrom inner import f\n@njit(cache=True)\ndef outer(x):\n    return f(x).sum()\n"
+    )
+    (tmp_path / "inner.py").write_text("import numbatensor as nt\n@nt.pointwise\ndef f(x):\n    return x * x\n")
+    run(CALLER, str(tmp_path))
+    (tmp_path / "inner.py").write_text("import numbatensor as nt\nf = nt.exp\n")
+    done = subprocess.run([sys.executable, "-c", CALLER, str(tmp_path)], capture_output=True, text=True)
+    assert "cached uses inner.f(1), which is not defined in this process" in done.stderr
+
+
+def test_compiled_code_keeps_the_function_that_it_was_compiled_with():
+    """Also where another has taken the name before the line that calls it is first reached."""
+    source = "import numbatensor as nt\n@nt.pointwise\ndef redefined(x):\n    return {} * x\n"
+    names = {"__name__": __name__}
+    exec(source.format(2.0), names)
+    f = names["redefined"]
+
+    @njit
+    def outer(x, reached):
+        return f(x) if reached else x + 0.0
+
+    x = f64(1.0, 2.0)
+    outer(x, False)
+    exec(source.format(3.0), names)
+    assert names["redefined"](x).tolist() == [3.0, 6.0] and outer(x, True).tolist() == [2.0, 4.0]
+
+
 LEAVES = st.sampled_from(["x", "y", "0.5", "1.7", "2"])
 UNARY = [
     "math.sin({})",

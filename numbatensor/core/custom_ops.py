@@ -358,12 +358,6 @@ def compiled_custom(op, words, site):
     return 0
 
 
-@native
-def compiled_find_custom(text):
-    """The row that a text names: see `custom_op.py`."""
-    return call_python("find_custom", text)
-
-
 # backward
 
 

@@ -121,7 +121,6 @@ CALLBACKS = (
     "mistyped",
     "forget_frames",
     "compile_backward",
-    "find_custom",
     "custom_error",
     "enter_loop",
     "leave_loop",

@@ -19,6 +19,7 @@ from numbatensor.nopython.calls import (
     invoke_cell,
     put_word,
     room_for,
+    row_named,
     site,
     with_gil,
     without_gil,
@@ -324,13 +325,7 @@ def row_of(context, builder, variant):
     """The address of a custom op's row: by name where code that Numba keeps on the disk can find it so in another process."""
     if not variant.op.has_name():
         return builder.ptrtoint(context.add_dynamic_addr(builder, variant.address, info="custom op"), word)
-    module = builder.module
-    cell = cgutils.add_global_variable(module, word, module.get_unique_name("numbatensor_custom"))
-    cell.linkage, cell.initializer = "internal", word(0)
-    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(cell), word(0))):
-        text = builder.ptrtoint(context.insert_const_string(module, variant.text()), word)
-        builder.store(invoke_cell(context, builder, "compiled_find_custom", [text]), cell)
-    return builder.load(cell)
+    return row_named(context, builder, "custom op", variant.address, variant.text())
 
 
 @lower_builtin("numbatensor.custom_op", types.VarArg(types.Any))
