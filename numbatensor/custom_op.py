@@ -138,19 +138,14 @@ class Variant:
             full.append(grad)
         made = op.derivative(*full, *[known[name] for name in self.given])
         made = made if isinstance(made, tuple) else (made,)
-        found = []
+        found = [None] * len(self.inputs)
         for i, grad in enumerate(made):
-            if self.kinds[i] < 0 or self.kinds[i] & 255 < FLOAT32:
-                grad = None
-            elif kind_of(grad) != self.kinds[i]:
-                raise TypeError(
-                    f"the backward of {op.__name__} returned a {grad.dtype.name} Tensor of {grad.ndim} dimensions as the gradient of "
-                    f"`{self.inputs[i]}`, which has another dtype or rank"
-                )
-            elif list(grad.shape) != input_shape(node, i):
-                custom_error(custom_ops.GRAD_SHAPE, node, i, entries.address_of(grad))
-            found.append(grad)
-        return (*found, *[None] * (len(self.inputs) - len(found)))
+            shape = input_shape(node, i)
+            if shape is not None:
+                if list(grad.shape) != shape:
+                    custom_error(custom_ops.GRAD_SHAPE, node, i, entries.address_of(grad))
+                found[i] = grad.to(dtypes.ALL[self.kinds[i] & 255])
+        return tuple(found)
 
 
 def kind_of(x):

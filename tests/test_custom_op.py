@@ -16,6 +16,7 @@ from numba.core.errors import NumbaWarning, TypingError
 
 import numbatensor as nt
 from numbatensor.autograd import VersionError, gradcheck, gradgradcheck
+from numbatensor.utils.checkpoint import checkpoint
 
 
 @nt.custom_op
@@ -486,12 +487,12 @@ def op_of(forward, backward):
             lambda grad: np.zeros((1, 3)),
             r"returned array\(float64, 2d, C\) as the gradient of `x`, a Tensor\(float64, 1-D\)",
         ),
-        (lambda grad: np.zeros(3, np.float32), r"returned array\(float32, 1d, C\) as the gradient of `x`"),
+        (lambda grad: grad * 1j, r"returned array\(complex128, 1d, C\) as the gradient of `x`"),
         (lambda grad: 1.0, "returned float64 as the gradient of `x`"),
         (lambda grad: (grad * 1.0, grad * 1.0, None), "returned 3 gradients for 2 inputs"),
         (
             lambda grad, y: (grad * 1.0, grad * 1.0),
-            "returned array.* as the gradient of `y`, a Tensor.float64, 0-D.: give",
+            "returned array.* as the gradient of `y`, a Tensor.float64, 0-D.: give an array of its rank, or of a Tensor of no",
         ),
     ],
 )
@@ -848,6 +849,76 @@ def test_vmap_runs_it_entry_by_entry():
     assert low.shape == high.shape == where.shape == (3,)
     g = nt.vmap(nt.func.grad(lambda r: cube(r).sum()))(x)
     assert np.allclose(g.detach().numpy(), 3 * x.detach().numpy() ** 2)
+
+
+@nt.custom_op
+def scaled_gradient(grad, x, c):
+    return 2.0 * c * x * grad, np.sum(x * x * grad)
+
+
+scaled_gradient.backward(
+    lambda by_x, by_c, grad, x, c: (
+        2.0 * c * x * by_x + x * x * by_c,
+        2.0 * c * grad * by_x + 2.0 * x * grad * by_c,
+        np.sum(2.0 * x * grad * by_x),
+    )
+)
+scaled = nt.custom_op(lambda x, c: c * x * x, scaled_gradient)
+
+
+@pytest.mark.parametrize("dtype", [nt.float32, nt.float64])
+def test_transforms_keep_dtypes(dtype):
+    """Where float literals make float64 of float32 in a backward, too."""
+    x, c = nt.tensor([[0.5, 1.0, 2.0], [1.5, 0.7, 0.2]], dtype=dtype), nt.tensor(3.0, dtype=dtype)
+    total = lambda r, c: scaled(r, c).sum()
+    by_x, by_c = nt.vmap(nt.func.grad(total, (0, 1)), (0, None))(x, c)
+    one = nt.func.grad(lambda x: nt.vmap(scaled, (0, None))(x, c).sum())(x)
+    jacobian = nt.func.jacrev(scaled, (0, 1))(x[0], c)
+    hessian = nt.func.hessian(total, (0, 1))(x[0], c)
+    pushed = nt.func.jvp(lambda r: scaled(r, c), (x[0],), (x[1],))
+    for made, wanted in (
+        (by_x, 6.0 * x),
+        (by_c, (x * x).sum(1)),
+        (one, 6.0 * x),
+        (jacobian[0], 6.0 * nt.eye(3) * x[0]),
+        (jacobian[1], x[0] * x[0]),
+        (hessian[0][0], 6.0 * nt.eye(3)),
+        (hessian[1][0], 2.0 * x[0]),
+        (hessian[1][1], nt.tensor(0.0)),
+        (pushed[1], 6.0 * x[0] * x[1]),
+    ):
+        assert made.dtype is dtype
+        np.testing.assert_allclose(made.numpy(), wanted.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [nt.float32, nt.float64])
+@pytest.mark.parametrize(
+    "backward", [lambda grad, x: 3.0 * x * x * grad, lambda grad, x: (3 * x * x * grad).astype(np.float32)]
+)
+def test_gradients_take_the_dtype_of_their_input(dtype, backward):
+    op = nt.custom_op(lambda x: x * x * x, backward)
+    x = nt.tensor([1.0, 2.0], dtype=dtype, requires_grad=True)
+    for create in (False, True):
+        (g,) = nt.autograd.grad(op(x).sum(), x, create_graph=create)
+        assert g.dtype is dtype and g.tolist() == [3.0, 12.0]
+    again = checkpoint(op, x, use_reentrant=False)
+    again.register_hook(lambda g: g * 2.0)
+    with nt.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(), nt.tensor):
+        (again + op(x)).sum().backward()
+    assert x.grad.dtype is dtype and x.grad.tolist() == [9.0, 36.0]
+    assert cubed(x, op).dtype is dtype
+
+
+def cubed(x, op):
+    """The gradient that compiled code finds."""
+
+    @njit
+    def run(x):
+        op(x).sum().backward()
+
+    x = x.detach().requires_grad_()
+    run(x)
+    return x.grad
 
 
 def test_inference_mode():

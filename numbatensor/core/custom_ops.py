@@ -129,10 +129,11 @@ def shows_an_argument(op, words, x):
 
 
 @native
-def custom_result(op, words, place, data, dtype, ndim, geometry, meminfo):
+def custom_result(op, words, place, wanted, data, dtype, ndim, geometry, meminfo):
     """Put a new tensor of an array's elements at a place; 1 where the array shows memory of an argument. `op`: 0 in a backward.
 
-    `geometry`: address of the sizes and, after them, the strides. The tensor takes over the memory where nothing else holds it.
+    `wanted`: the tensor's dtype. `geometry`: address of the sizes and, after them, the strides. The tensor takes over the memory where
+    nothing else holds it.
     """
     view, f = new_view(), new_frame()
     x = tensor_at(view)
@@ -142,7 +143,7 @@ def custom_result(op, words, place, data, dtype, ndim, geometry, meminfo):
         x.numel *= x.shape[i]
     if op and x.numel and shows_an_argument(op, words, x):
         return 1
-    if meminfo and x.numel and is_packed(x) and block_at(meminfo).refcount == 1:
+    if dtype == wanted and meminfo and x.numel and is_packed(x) and block_at(meminfo).refcount == 1:
         s = storage_over(local(), data, x.numel * x.itemsize, meminfo)
         if s:
             t = blank(s, data)
@@ -153,8 +154,11 @@ def custom_result(op, words, place, data, dtype, ndim, geometry, meminfo):
             store(place, t)
             return 0
     shape_of(f, x)
-    t = empty(f, dtype)
-    copy_into(t, view)
+    t = empty(f, wanted)
+    failed = attempt(symbol("copy_into"), t, view) == -1
+    if failed:
+        decref(t)
+        fail()
     store(place, t)
     return 0
 

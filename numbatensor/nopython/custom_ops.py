@@ -98,17 +98,18 @@ def given(context, builder, kind, source, words):
 
 
 def give(context, builder, kind, value, words, code):
-    """Put a tensor of an array or number at a place; `words`: the first three arguments of `custom_result`, and the wanted dtype."""
+    """Put a tensor of an array or number at a place; `words`: the first four arguments of `custom_result`."""
     if isinstance(kind, types.Optional):
         inner = context.make_helper(builder, kind, value)
         with builder.if_then(inner.valid):
             give(context, builder, kind.type, inner.data, words, code)
         return
-    *words, dtype = words
+    dtype = words[-1]
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
         sizes = [*cgutils.unpack_tuple(builder, array.shape), *cgutils.unpack_tuple(builder, array.strides)]
         data, meminfo = (builder.ptrtoint(p, word) for p in (array.data, array.meminfo))
+        dtype = NUMBA.index(kind.dtype)
     else:
         value, kind = context.cast(builder, value, kind, NUMBA[dtype]), NUMBA[dtype]
         place = cgutils.alloca_once(builder, context.get_data_type(kind))
@@ -117,7 +118,7 @@ def give(context, builder, kind, value, words, code):
     geometry, ndim = room_for(builder, len(sizes)), len(sizes) // 2
     for k, size in enumerate(sizes):
         put_word(builder, geometry, 8 * k, size)
-    args = [*words, data, word(dtype), word(ndim), geometry, meminfo]
+    args = [*words[:-1], word(words[-1]), data, word(dtype), word(ndim), geometry, meminfo]
     status, found = call_native(context, builder, word(address("custom_result")), args)
     found = builder.select(status.is_error, word(-1), found)
     with builder.if_then(builder.icmp_signed("==", builder.load(code), word(0))):
@@ -246,13 +247,12 @@ def compile_backward(variant):
         wanted.append(dtype)
         if dtype is None:
             continue
-        fits = kind_of_result(kind) == input
-        if tensor_type(input).ndim == 0:
-            fits = isinstance(kind, types.Number) and not isinstance(kind, types.Complex) or fits
-        if not fits:
+        is_number = isinstance(kind, (types.Integer, types.Float))
+        found = TensorType(0, 0).kind if is_number else kind_of_result(kind)
+        if found is None or found >> 8 != input >> 8:
             raise TypeError(
-                f"the backward of {op.__name__} returned {kind} as the gradient of `{name}`, a {tensor_type(input)}: give an array "
-                "(or of a Tensor of no dimensions a number) of its dtype and rank"
+                f"the backward of {op.__name__} returned {kind} as the gradient of `{name}`, a {tensor_type(input)}: give an array of its "
+                "rank, or of a Tensor of no dimensions a number"
             )
     return native_code(function, kinds, sources, 0, wanted)
 
