@@ -360,6 +360,94 @@ def test_transforms():
     np.testing.assert_allclose(hessian.numpy(), np.diag(s * (1 - s) * (2 + x.numpy() * (1 - 2 * s))))
 
 
+@nt.pointwise
+def wave(x, y, z):
+    """Exact code answers where the approximations do not."""
+    return math.sin(x * y) * z + math.exp(-z * z) * x
+
+
+@nt.pointwise
+def blend(x, y, n: int, w):
+    total = x
+    for k in range(n):
+        total = total * w + math.tanh(y) / (k + 1)
+    return total if total > 0 else total * w
+
+
+@nt.pointwise(gradient=lambda grad, x, y: (grad * y * math.exp(x * y), grad * x * math.exp(x * y)))
+def product(x, y):
+    return math.exp(x * y)
+
+
+@nt.pointwise
+def five(a, b, c, d, e):
+    return a * b + math.exp(c * d) * e - a / (2.0 + e * e)
+
+
+@pytest.mark.parametrize("f, count", [(swish, 2), (wave, 3), (blend, 4), (product, 2), (five, 5)], ids=lambda c: str(c))
+@pytest.mark.parametrize("dtype", [nt.float32, nt.float64])
+def test_all_gradients_by_one_kernel(f, count, dtype):
+    """They are those of the rules of each input, over all ways in which operands lie in memory."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: nt.tensor(rng.uniform(0.2, 1.2, shape), dtype=dtype)
+    layouts = [
+        [()],
+        [(4,)],
+        [(3, 4), (4,)],
+        [(4, 3), (4, 1), (3,)],
+        [(0, 3), (3,)],
+        [(700, 3), (3,)],
+        [(300, 40), (300, 1)],
+    ]
+    for shapes in layouts:
+        for turned in (False, True):
+            given = [draw(*shapes[k % len(shapes)]) for k in range(count)]
+            given = [x.T.contiguous().T if turned and x.ndim == 2 else x for x in given]
+            if f is blend:
+                given[2] = 3
+            some = [*given[:-1], 0.5] if count > 2 else given
+            for args in (given, some):
+                xs = [x.detach().requires_grad_() if isinstance(x, nt.Tensor) else x for x in args]
+                tensors = [x for x in xs if isinstance(x, nt.Tensor)]
+                y = f(*xs)
+                seed = nt.tensor(rng.standard_normal(y.shape), dtype=dtype)
+                seed = seed.T.contiguous().T if turned and y.ndim == 2 else seed
+                fused = nt.autograd.grad(y, tensors, seed, retain_graph=True)
+                apart = nt.autograd.grad(y, tensors, seed, create_graph=True)
+                for a, b in zip(fused, apart, strict=True):
+                    assert a.dtype is dtype and a.shape == b.shape
+                    np.testing.assert_allclose(
+                        a.numpy(),
+                        b.detach().numpy(),
+                        rtol=2e-4 if dtype is nt.float32 else 1e-10,
+                        atol=1e-4 if dtype is nt.float32 else 1e-10,
+                    )
+                for x in tensors:
+                    (alone,) = nt.autograd.grad(y, x, seed, retain_graph=True)
+                    assert alone.shape == x.shape
+    assert f.op.fused.any()
+
+
+def test_all_gradients_where_approximations_do_not_reach():
+    x, y = f64(1e20, 2.0, math.nan, 0.5), f64(3.0, 1e25, 1.0, 0.25)
+    z = f64(1.0, 2.0, 3.0, 4.0)
+    made = nt.autograd.grad(wave(x, y, z).sum(), (x, y, z))
+    wanted = nt.autograd.grad(wave(x, y, z).sum(), (x, y, z), create_graph=True)
+    for a, b in zip(made, wanted, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=1e-12)
+    assert not made[0][:2].isnan().any() and made[0][2].isnan()
+
+
+def test_gradients_of_derivatives_by_one_kernel():
+    x, y = f64(0.3, -1.2), f64(0.7, 0.4)
+    for f in (swish, product):
+        (by_x,) = nt.autograd.grad(f(x, y).sum(), x, create_graph=True)
+        made = nt.autograd.grad(by_x.sum(), (x, y), retain_graph=True)
+        wanted = nt.autograd.grad(by_x.sum(), (x, y), create_graph=True)
+        np.testing.assert_allclose([g.tolist() for g in made], [g.tolist() for g in wanted], rtol=1e-12)
+        assert f.op.family.op(0).fused.any()
+
+
 swish_in_place = swish.in_place
 
 
