@@ -12,7 +12,7 @@ from numba.extending import is_jitted, typeof_impl
 from numbatensor import dtypes, nopython
 from numbatensor.autograd.function import differentiated_once
 from numbatensor.autograd.modes import no_grad
-from numbatensor.core import custom_ops, entries, node_entries
+from numbatensor.core import custom_gradients, custom_ops, entries, node_entries
 from numbatensor.core.cells import finders
 from numbatensor.core.graph import UNPACKED
 from numbatensor.core.memory import bits_of_float
@@ -60,7 +60,7 @@ class Variant:
         self.name = op.__name__.removesuffix("_") if op.in_place else op.__name__
         self.rows = np.zeros(1, Custom)
         self.row, self.address = self.rows[0], self.rows.ctypes.data
-        self.forward, self.results, self.several = nopython.loaded("custom_ops").compile_forward(self)
+        self.forward, self.results, self.several = nopython.loaded("custom_code").compile_forward(self)
         if op.derivative is None:
             self.given = []
         else:
@@ -116,7 +116,7 @@ class Variant:
             fill_slots(node)
         try:
             with no_grad():
-                made = custom_ops.custom_rule(node, grads, tuple(map(int, wanted)))
+                made = custom_gradients.custom_rule(node, grads, tuple(map(int, wanted)))
         finally:
             if packed:
                 empty_slots(node)
@@ -297,7 +297,7 @@ def compile_backward(row):
     variant = BY_ADDRESS[row]
     with global_compiler_lock:
         if not variant.row["backward"]:
-            variant.row["backward"] = nopython.loaded("custom_ops").compile_backward(variant)
+            variant.row["backward"] = nopython.loaded("custom_code").compile_backward(variant)
     return 0
 
 

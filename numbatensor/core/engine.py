@@ -7,7 +7,7 @@ from numba import njit
 
 from numbatensor.core.accumulation import accumulate, fitted, only_owner
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.custom_ops import custom_gradients
+from numbatensor.core.custom_gradients import custom_gradients
 from numbatensor.core.graph import (
     ACCUMULATED,
     EDGE,
