@@ -516,6 +516,9 @@ def test_gradients_that_are_none():
     assert y.grad.item() == x.detach().sum().item()
     (g,) = nt.autograd.grad(op(x, y).sum(), y)
     assert g.item() == y.grad.item()
+    alone = nt.custom_op(lambda x, c: x * c, lambda grad, c, needs: grad * c if needs[0] and c > 0.0 else None)
+    assert nt.autograd.grad(alone(x, 2.0).sum(), x)[0].tolist() == [2, 2, 2]
+    assert nt.autograd.grad(alone(x, -2.0).sum(), x, allow_unused=True) == (None,)
     same = nt.custom_op(lambda x: x.copy(), lambda grad: grad)
     same(x).sum().backward()
     assert x.grad.tolist() == [5, 5, 5]

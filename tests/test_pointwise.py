@@ -524,6 +524,18 @@ def test_errors():
     refused(lambda a, b, c, d, e, f, g: a, "7 parameters")
     refused(lambda: 1.0, "0 parameters")
     refused(raising, "return math.nan instead")
+    refused(lambda x: (x, x), "lambda: it gives UniTuple.*, which is no number")
+    refused(lambda x: None, "lambda: Numba cannot compile it|it gives none, which is no number")
+    product, x = lambda x, y: x * y, f64(1.0)
+    with pytest.raises(
+        TypeError, match="the gradient of lambda has 2 parameters; it takes the incoming gradient and the 2 arguments"
+    ):
+        nt.pointwise(product, gradient=lambda grad, x: (grad, grad))(x, x)
+    for gradient in (lambda grad, x, y: grad * y, lambda grad, x, y: (grad, grad, grad)):
+        with pytest.raises(TypeError, match="its gradient gives .*, not 2 numbers, one for each argument"):
+            nt.pointwise(product, gradient=gradient)(x, x).sum().backward()
+    with pytest.raises(TypeError, match="expected a function"):
+        nt.pointwise(product, gradient=3)
     with pytest.raises(TypeError, match="expected a function"):
         nt.pointwise(3)
     with pytest.raises(RuntimeError, match="size of tensor"):

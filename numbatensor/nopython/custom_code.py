@@ -3,6 +3,7 @@
 from llvmlite import ir
 from numba import njit
 from numba.core import cgutils, types
+from numba.core.imputils import fix_returning_optional
 from numba.extending import intrinsic
 
 from numbatensor import dtypes
@@ -145,6 +146,7 @@ def native_code(function, kinds, sources, row, wanted):
                     context.call_conv.raise_error(builder, context.get_python_api(builder), status)
                     without_gil(builder, state)
                 with done:
+                    value = fix_returning_optional(context, builder, call, status, value)
                     put = put_results(context, builder, call.return_type, value, wanted, row, words, results)
                     builder.store(put, code)
                     context.nrt.decref(builder, call.return_type, value)

@@ -13,6 +13,7 @@ from numbatensor.scalars import teaching
 from numbatensor.scalars.kinds import LEVELS, Dual, Real, Scalar, is_number
 from numbatensor.scalars.values import Leaf, Pair, Place, below, constant, float_of, packed, unpacked
 
+MISTAKE = re.compile(r"it gives .+?, which is no number|its gradient gives .+?, one for each argument")
 UNKNOWN = re.compile(r"No implementation of function Function\((.*?)\) found for signature")
 
 
@@ -54,7 +55,9 @@ def evaluating(function, real, directions, casts, parts):
     @intrinsic
     def evaluate(typingctx, values):
         sig = types.Dispatcher(function).get_call_type(typingctx, kinds, {})
-        several = isinstance(sig.return_type, types.BaseTuple) and takes_grad
+        several, floating = isinstance(sig.return_type, types.BaseTuple) and takes_grad, casts.count(None)
+        if takes_grad and (len(sig.return_type) if several else 1) != floating:
+            raise TypingError(f"its gradient gives {sig.return_type}, not {floating} numbers, one for each argument")
         results = [sig.return_type[nth] if several else sig.return_type for nth, _ in parts]
         for result in results:
             if not isinstance(result, Scalar) and not is_number(result):
@@ -132,6 +135,9 @@ def kernel(function, base, directions, inputs, casts, tries, fixed, nths):
 def reason(error):
     """What it is in a scalar function that Numba's error is about."""
     text = str(error)
+    mistake = MISTAKE.search(text)
+    if mistake:
+        return mistake[0]
     found = UNKNOWN.findall(text)
     if found and "of a pointwise function" in text:
         return f"{called(found[-1])} is not known of the numbers of a pointwise function, or has no derivative"

@@ -67,6 +67,12 @@ class Family:
         self.function, self.gradient = function_of(function), gradient and function_of(gradient)
         self.parameters = parameters_of(self.function)
         self.path = path_of(self.function)
+        count = len(inspect.signature(self.gradient).parameters) if self.gradient else 0
+        if self.gradient and count != 1 + len(self.parameters):
+            raise TypeError(
+                f"pointwise: the gradient of {self.name} has {count} parameters; it takes the incoming gradient and the "
+                f"{len(self.parameters)} arguments"
+            )
         self.casts = [CASTS.get(p.annotation) for p in self.parameters]
         self.compiled, self.compiled_gradient = compiled(function), gradient and compiled(gradient)
         self.reached, self.ops = self.look(), {}
@@ -283,8 +289,9 @@ def pointwise(function=None, *, gradient=None):
     """
     if function is None:
         return lambda f: pointwise(f, gradient=gradient)
-    if not callable(function) or not inspect.isfunction(function_of(function)):
-        raise TypeError(f"pointwise: expected a function of numbers, not {function!r}")
+    for one in (function, gradient):
+        if one is not None and not (callable(one) and inspect.isfunction(function_of(one))):
+            raise TypeError(f"pointwise: expected a function of numbers, not {one!r}")
     return pointwise_of(function, gradient)
 
 
