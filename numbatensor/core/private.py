@@ -154,8 +154,8 @@ def keep_loops_in_blocks():
     """
     made = ByteCodePy312.__init__
 
-    def init(self, function):
-        made(self, function)
+    def init(self, func_id):
+        made(self, func_id)
         self.exception_entries = tuple(whole_block(self, entry) for entry in self.exception_entries)
 
     ByteCodePy312.__init__ = init
