@@ -11,6 +11,7 @@ import ctypes
 import gc
 import importlib
 import operator
+import sysconfig
 import warnings
 
 import numba
@@ -84,6 +85,11 @@ def lacks(module, path):
 
 def check():
     """Fail where something vital is missing."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise ImportError(
+            "numbatensor relies on the global interpreter lock and on objects as builds with it lay them out, and this is a "
+            "free-threaded build of Python, which lays them out otherwise even with -X gil=1: use a build with the lock"
+        )
     missing = [f"{module}.{path}" for module, paths in VITAL.items() for path in paths if lacks(module, path)]
     x = 1.5
     words = (ctypes.c_int64 * 2).from_address(id(x))
@@ -92,7 +98,7 @@ def check():
     if missing:
         raise ImportError(
             f"numbatensor leans on what Numba {numba.__version__} or this Python does not have: {', '.join(missing)}. "
-            "It is tested with Numba 0.68 and CPython 3.11 to 3.13"
+            "It is tested with Numba 0.68 and CPython 3.11 to 3.14"
         )
 
 
