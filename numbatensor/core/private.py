@@ -146,11 +146,14 @@ def extend_lowering(extend):
 
 
 def whole_block(code, entry):
-    """An entry of a table of exceptions; that of a `with` block holds the jump back of a loop at its end too."""
-    handler, last = code.table[entry.target], code.table.get(entry.end)
-    if code.table[handler.next].opname != "WITH_EXCEPT_START" or not (last and last.opname.startswith("JUMP_BACKWARD")):
+    """An entry of a table of exceptions; that of a `with` block holds the jump back of a loop at its end too.
+
+    On Python 3.12 Numba makes the words that lengthen the jump of a long loop NOPs.
+    """
+    if code.table[code.table[entry.target].next].opname != "WITH_EXCEPT_START":
         return entry
-    return entry._replace(end=min(k for k, one in code.table.items() if k > entry.end and one.opname != "CACHE"))
+    after = [(k, one.opname) for k, one in code.table.items() if k >= entry.end and one.opname not in ("CACHE", "NOP")]
+    return entry._replace(end=after[1][0]) if after[0][1].startswith("JUMP_BACKWARD") else entry
 
 
 def keep_loops_in_blocks():
