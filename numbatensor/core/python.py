@@ -328,8 +328,11 @@ def is_tensor(obj):
 
 @njit
 def living(obj):
-    """Whether an object, 0 for none, lives: what is about to be freed has a count of 0, or in Python 3.14 a link of the list it waits in."""
-    return obj != 0 and 0 < load(obj) < 1 << 32
+    """Whether an object, 0 for none, lives: what is about to be freed has a count of 0.
+
+    From Python 3.12 on, the count is the lower half of the word; in 3.14 the upper half has flags.
+    """
+    return obj != 0 and load(obj) & 0xFFFFFFFF != 0
 
 
 @native
