@@ -220,6 +220,12 @@ class Pointer:
         self.memory.write(offset, self.kind.size)
         self.view[k] = self.kind(value)
 
+    def fresh(self, i):
+        """An element, read in one step: it does not race with atomic writes."""
+        offset, k = self.place(i, "reads")
+        self.memory.read(offset, self.kind.size, atomic=True)
+        return self.value(k)
+
     def load(self, i, count):
         """Several elements in one access, aligned to its size."""
         offset, k = self.place(i, "reads", count, count * self.kind.size)
