@@ -22,6 +22,9 @@ from kernels_cpu.trigonometry import cos, sin, tan
 
 OF_INTEGERS = ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")  # in `integers`
 BOUNDED = ("sin", "cos", "tan", "fmod", "modulo", "floor_divide", *OF_INTEGERS)
-REPLACED, device = BOUNDED, register_jitable  # what formulas find here under other names, and how one that they call is compiled
+REPLACED, device = (
+    BOUNDED,
+    register_jitable,
+)  # what formulas find here under other names, and how one that they call is compiled
 
 ceil, fabs, floor, round, trunc = map(rounding, ("ceil", "fabs", "floor", "rint", "trunc"))

@@ -34,9 +34,7 @@ def libdevice(name, count=1, meaning=None):
             return None
 
         def codegen(context, builder, signature, args):
-            return call(
-                builder, [context.cast(builder, a, k, kind) for a, k in zip(args, signature.args, strict=True)]
-            )
+            return call(builder, [context.cast(builder, a, k, kind) for a, k in zip(args, signature.args, strict=True)])
 
         return kind(*kinds), codegen
 

@@ -43,6 +43,8 @@ class Converter:
         self.cuda, self.known, self.barriers = cuda, {}, set()
 
     def __call__(self, value):
+        if isinstance(value, python.ModuleType):
+            return self.module(value)
         value = getattr(value, "emulated", value)
         value = getattr(value, "py_func", value)
         if isinstance(value, python.FunctionType):
@@ -50,8 +52,6 @@ class Converter:
             return value if root in ("numpy", "scipy") or value.__module__ == __name__ else self.function(value)
         if isinstance(value, types.Type) and isinstance(value, (types.Number, types.Boolean)):
             return kind_of(value)
-        if isinstance(value, python.ModuleType):
-            return self.module(value)
         if type(value) in (tuple, list):
             return type(value)(map(self, value))
         return value
