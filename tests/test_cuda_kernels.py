@@ -40,7 +40,7 @@ def drawn(op, sample, code, shape, rng):
             array = np.concatenate([np.ravel(value.draw(rng)) for _ in range(count)])[: int(np.prod(shape))].reshape(
                 shape
             )
-            if name in op.masks or DTYPES[code] == bool:
+            if name in op.masks or np.dtype(DTYPES[code]) == bool:
                 array = array > 0
             elif np.dtype(DTYPES[code]).kind in "iu":
                 array = np.rint(array * 3)
