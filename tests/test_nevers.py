@@ -24,6 +24,7 @@ LAYERS = [
     ["numbatensor.hollow"],
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.ops"],
+    ["numbatensor.cuda.check"],
     ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
     [
         "numbatensor.graph",
@@ -123,7 +124,7 @@ def test_kernels_import_numba_numpy_and_themselves():
 
 # Numba's extension interface, as its manual uses it.
 EXTENSION = {"numba", "numba.extending", "numba.core.imputils", "numba.core.typing.templates", "numba.core.typeconv"}
-EXTENSION |= {"numba.core.errors"}
+EXTENSION |= {"numba.core.errors", "numba.cuda.extending"}
 
 
 def test_what_is_private_to_numba_is_named_in_one_file():

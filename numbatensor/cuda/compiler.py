@@ -16,7 +16,7 @@ from numbatensor.core import compiler
 from numbatensor.core.private import global_compiler_lock
 
 INSTALL = 'pip install "numbatensor[cuda]"'
-PACKAGES = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink")
+PACKAGES = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvrtc")
 counts = {"compiled": 0, "loaded": 0}
 target = threading.local()  # `arch`: what the thread compiles for
 
@@ -51,8 +51,12 @@ def parts():
         dispatcher = importlib.import_module("numba.cuda.dispatcher")
         nvjitlink = importlib.import_module("cuda.bindings.nvjitlink")
         nvjitlink.version()
+        importlib.import_module("cuda.bindings.nvvm").version()
+        importlib.import_module(
+            "cuda.bindings.nvrtc"
+        ).nvrtcVersion()  # numba-cuda asks it which architectures there are
     except Exception as error:
-        raise CompilerMissing(f"CUDA kernels cannot be compiled: {error} ({INSTALL})") from error
+        raise CompilerMissing(f"CUDA kernels cannot be compiled: {str(error).splitlines()[0]} ({INSTALL})") from error
     current = dispatcher.get_current_device
 
     def get_current_device():
