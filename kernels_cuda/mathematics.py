@@ -57,7 +57,7 @@ atan2, copysign, fmod, hypot, pow = (libdevice(name, 2) for name in ("atan2", "c
 fma = libdevice("fma", 3)
 
 
-REPLACED = ("power", "magnitude", "rounded_down", "rounded_up", "cut", "rounded", "truncated_quotient")
+REPLACED: tuple = ("power", "magnitude", "rounded_down", "rounded_up", "cut", "rounded", "truncated_quotient")
 REPLACED += ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")
 
 
