@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test bench lint types layout wheel clean
+.PHONY: demo test bench cuda-check lint types layout wheel clean
 
 .venv/.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("numbatensor needs Python 3.11 to 3.14" if not (3, 11) <= sys.version_info[:2] < (3, 15) else 0)'
@@ -18,6 +18,10 @@ test: .venv/.stamp
 
 bench: .venv/.stamp
 	$(BIN)/python asv_benchmarks/ratios.py
+
+cuda-check: .venv/.stamp
+	$(BIN)/python -m pytest tests/test_emulator.py tests/test_cuda_kernels.py
+	$(BIN)/python -m numbatensor.cuda.check
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ sinh by 1.8, sigmoid by 2.4 (tests/test_mathematics.py). Those of BOUNDED answer
 # ruff: noqa: F401
 from math import copysign, e, inf, isfinite, isinf, isnan, nan, pi, sqrt
 
+from numba.extending import register_jitable
+
 from kernels_cpu.arcs import acos, asin, atan, atan2
 from kernels_cpu.error_functions import erf, erfc
 from kernels_cpu.exponentials import exp, exp2, expm1, sigmoid
@@ -20,5 +22,9 @@ from kernels_cpu.trigonometry import cos, sin, tan
 
 OF_INTEGERS = ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")  # in `integers`
 BOUNDED = ("sin", "cos", "tan", "fmod", "modulo", "floor_divide", *OF_INTEGERS)
+REPLACED, device = (
+    BOUNDED,
+    register_jitable,
+)  # what formulas find here under other names, and how one that they call is compiled
 
 ceil, fabs, floor, round, trunc = map(rounding, ("ceil", "fabs", "floor", "rint", "trunc"))

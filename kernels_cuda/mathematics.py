@@ -34,9 +34,7 @@ def libdevice(name, count=1, meaning=None):
             return None
 
         def codegen(context, builder, signature, args):
-            return call(
-                builder, [context.cast(builder, a, k, kind) for a, k in zip(args, signature.args, strict=True)]
-            )
+            return call(builder, [context.cast(builder, a, k, kind) for a, k in zip(args, signature.args, strict=True)])
 
         return kind(*kinds), codegen
 
@@ -59,7 +57,7 @@ atan2, copysign, fmod, hypot, pow = (libdevice(name, 2) for name in ("atan2", "c
 fma = libdevice("fma", 3)
 
 
-REPLACED = ("power", "magnitude", "rounded_down", "rounded_up", "cut", "rounded", "truncated_quotient")
+REPLACED: tuple = ("power", "magnitude", "rounded_down", "rounded_up", "cut", "rounded", "truncated_quotient")
 REPLACED += ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")
 
 

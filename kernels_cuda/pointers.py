@@ -53,22 +53,53 @@ def moved_by(builder, pointer, count):
 
 def load_elements(context, builder, kind, pointer, index, count=1):
     """Elements in one access, which is aligned to its size."""
-    memory = context.get_data_type(kind)
+    memory, size = context.get_data_type(kind), itemsize(kind)
     if count == 1:
-        return [cooked(context, builder, kind, builder.load(place(builder, pointer, index), align=itemsize(kind)))]
-    vector = builder.load(place(builder, pointer, index, ir.VectorType(memory, count)), align=count * itemsize(kind))
+        return [cooked(context, builder, kind, builder.load(place(builder, pointer, index), align=size))]
+    if size < 4:
+        return [cooked(context, builder, kind, v) for v in load_narrow(builder, memory, pointer, index, count, size)]
+    vector = builder.load(place(builder, pointer, index, ir.VectorType(memory, count)), align=count * size)
     return [cooked(context, builder, kind, builder.extract_element(vector, i32(k))) for k in range(count)]
 
 
 def store_elements(context, builder, kind, pointer, index, values):
     """Store elements in one access, which is aligned to its size."""
-    memory, values = context.get_data_type(kind), [raw(context, builder, kind, v) for v in values]
+    memory, size, values = context.get_data_type(kind), itemsize(kind), [raw(context, builder, kind, v) for v in values]
     if len(values) == 1:
-        return builder.store(values[0], place(builder, pointer, index), align=itemsize(kind))
-    vector = ir.Constant(ir.VectorType(memory, len(values)), ir.Undefined)
+        builder.store(values[0], place(builder, pointer, index), align=size)
+    elif size < 4:
+        store_narrow(builder, memory, pointer, index, values, size)
+    else:
+        store_vector(builder, pointer, index, values, len(values) * size)
+
+
+def store_vector(builder, pointer, index, values, alignment):
+    vector = ir.Constant(ir.VectorType(values[0].type, len(values)), ir.Undefined)
     for k, value in enumerate(values):
         vector = builder.insert_element(vector, value, i32(k))
-    return builder.store(vector, place(builder, pointer, index, vector.type), align=len(values) * itemsize(kind))
+    builder.store(vector, place(builder, pointer, index, vector.type), align=alignment)
+
+
+def load_narrow(builder, memory, pointer, index, count, size):
+    """Elements of one or two bytes, cut out of words: LLVM splits vectors of such elements."""
+    word = ir.IntType(min(32, 8 * size * count))
+    per_word = word.width // (8 * size)
+    vector = builder.load(place(builder, pointer, index, ir.VectorType(word, count // per_word)), align=count * size)
+    for k in range(count):
+        one = builder.extract_element(vector, i32(k // per_word))
+        bits = builder.trunc(builder.lshr(one, word(8 * size * (k % per_word))), ir.IntType(8 * size))
+        yield builder.bitcast(bits, memory)
+
+
+def store_narrow(builder, memory, pointer, index, values, size):
+    """Elements of one or two bytes, put together to words."""
+    word = ir.IntType(min(32, 8 * size * len(values)))
+    per_word, words = word.width // (8 * size), []
+    for k, value in enumerate(values):
+        bits = builder.zext(builder.bitcast(value, ir.IntType(8 * size)), word) if word.width > 8 * size else value
+        bits = builder.shl(bits, word(8 * size * (k % per_word)))
+        words[k // per_word :] = [builder.or_(words[-1], bits) if k % per_word else bits]
+    store_vector(builder, pointer, index, words, len(values) * size)
 
 
 def wide_index(builder, value, kind):

@@ -8,7 +8,6 @@ import types as python
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
 from kernels_cpu import exact, mathematics
 from kernels_cpu import pointwise as skeleton
@@ -54,9 +53,10 @@ def globals_read(code):
 
 
 def scalar(function, dtype, functions=mathematics):
-    """A declared formula with its literals in `dtype` and `math`, or `mathematics`, replaced by functions that vectorise.
+    """A declared formula with its literals in `dtype`, and `math`, or `mathematics`, replaced by another module's functions.
 
-    ``1.0 - out * out`` would otherwise compute float32 in float64.
+    ``1.0 - out * out`` would otherwise compute float32 in float64. The module says what it has under other names (`REPLACED`), and how a
+    formula that a formula calls is compiled (`device`).
     """
     code = function.__code__
     kind = np.dtype(dtype).type
@@ -67,8 +67,8 @@ def scalar(function, dtype, functions=mathematics):
         if known.get(name) is math or known.get(name) is mathematics:
             known[name] = functions
         elif isinstance(known.get(name), Op):
-            known[name] = register_jitable(scalar(known[name].function, dtype, functions))
-        elif name in mathematics.BOUNDED:
+            known[name] = functions.device(scalar(known[name].function, dtype, functions))
+        elif name in functions.REPLACED:
             known[name] = getattr(functions, name, known[name])
     return python.FunctionType(code, known, function.__name__, function.__defaults__, function.__closure__)
 

@@ -35,7 +35,8 @@ i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
 PREFIX = f"numbatensor_{LAYOUT}_"
 USED = re.compile(PREFIX.encode() + rb"(\w+)(?=\0)")  # in an object file's table of strings
 ROOT = pathlib.Path(__file__).parents[2]
-IMPORTS = re.compile(r"^from (kernels_cpu[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
+KERNELS = ("kernels_cpu", "kernels_cuda")
+IMPORTS = re.compile(r"^from (kernels_(?:cpu|cuda)[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 held: list = []  # what published addresses point at; alive as long as the process
 lock = threading.RLock()  # taken inside of numba's compiler lock
 published: dict = {}
@@ -98,7 +99,7 @@ def describe(value, seen):
 def sources(name):
     """A hash of the source of a module of ours, and of the kernels' modules that it imports names from."""
     path = getattr(sys.modules.get(name), "__file__", None)
-    if not path or name.split(".")[0] not in ("kernels_cpu", "numbatensor"):
+    if not path or name.split(".")[0] not in (*KERNELS, "numbatensor"):
         return name
     text = pathlib.Path(path).read_text(encoding="utf-8")
     imports = [
@@ -116,7 +117,7 @@ def describe_function(function, seen):
         names.extend(code.co_names)
     known = function.__globals__
     cells = [c.cell_contents for c in function.__closure__ or ()]
-    factory = sources(function.__module__) if function.__module__.startswith("kernels_cpu.") else None
+    factory = sources(function.__module__) if function.__module__.split(".")[0] in KERNELS else None
     return (
         factory,  # a kernel depends on more of its factory than its own code: on how its helpers are compiled
         [(c.co_code, c.co_names, c.co_varnames) for c in codes],
@@ -304,19 +305,26 @@ def link(symbol_name, code):
     return Compiled(engine.get_function_address(symbol_name), engine)
 
 
-def read(path):
-    """Load object code; what it calls by name is loaded first. None where there is no sound file."""
+def contents(path):
+    """The symbol and the code in a file of the cache. None where there is no sound file."""
     try:
         symbol_name, code = path.read_bytes().split(b"\0", 1)
     except (OSError, ValueError):
         return None
     checksum, code = code[:32], code[32:]
-    if hashlib.sha256(code).digest() != checksum:
+    return (symbol_name.decode(), code) if hashlib.sha256(code).digest() == checksum else None
+
+
+def read(path):
+    """Load object code; what it calls by name is loaded first. None where there is no sound file."""
+    found = contents(path)
+    if found is None:
         return None
+    symbol_name, code = found
     for name in set(USED.findall(code)):
         if name.decode() in declared:
             address(name.decode())
-    return link(symbol_name.decode(), code)
+    return link(symbol_name, code)
 
 
 def write(path, symbol_name, code):

@@ -226,7 +226,11 @@ def function_of(value):
     """The Python function in a dispatcher or an intrinsic; anything else as it is."""
     if isinstance(value, Dispatcher):
         return value.py_func
-    return value._defn if isinstance(value, _Intrinsic) else value
+    if isinstance(value, _Intrinsic):
+        return value._defn
+    if type(value).__module__.startswith("numba.cuda."):  # numba-cuda has classes of its own
+        return getattr(value, "py_func", getattr(value, "_defn", value))
+    return value
 
 
 def forget_failures():

@@ -1,0 +1,110 @@
+"""Compile the CUDA kernels for several architectures, without a GPU, and check what the assembler made of them (`make cuda-check`).
+
+No spills, no float64 in kernels of float32 (libdevice's sine, cosine and tangent of large numbers aside), no 64-bit divisions for
+indices, and accesses of 128 bits where contiguous operands promise them.
+"""
+
+import argparse
+import concurrent.futures
+import itertools
+import os
+
+import numpy as np
+from numba import types
+
+import numbatensor.ops  # noqa: F401  (declares the ops)
+from kernels_cuda import mathematics, pointwise
+from kernels_cuda.pointers import itemsize
+from numbatensor.cuda import compiler
+from numbatensor.op import DTYPES, NUMBA, OPS, Pointwise, name_of, scalar
+
+ARCHES = ["sm_80", "sm_90", "sm_100"]
+FORMS = {"vector": 0, "strided": 2}
+REDUCING = {"sin", "cos", "tan"}  # libdevice reduces large arguments in float64
+
+
+def pointwise_cases():
+    """(name, what, dtype, form) of every pointwise kernel: `what` is 0, or one more than the number of the input whose rule it is."""
+    for name, op in OPS.items():
+        if isinstance(op, Pointwise):
+            for code, form in itertools.product(range(len(DTYPES)), FORMS):
+                if op.row["dtypes"] >> code & 1:
+                    yield name, 0, code, form
+                    if np.dtype(DTYPES[code]).kind == "f" and not op.row["result"]:
+                        yield from ((name, 1 + op.inputs.index(i), code, form) for i in op.rules)
+
+
+def pointwise_kernel(name, what, code, form):
+    """The kernel, its argument types, and the types of its operands."""
+    op, dtype = OPS[name], DTYPES[code]
+    if what:
+        formula, names = op.rules[op.inputs[what - 1]], op.needs[what - 1]
+        kinds = [NUMBA[code], NUMBA[code]]
+    else:
+        formula, names = op.function, op.inputs
+        kinds = [NUMBA[op.row["result"] - 1] if op.row["result"] else NUMBA[code]]
+    kinds += [op.operand(n, code) for n in names]
+    kernel, arguments = pointwise.elementwise(scalar(formula, dtype, mathematics), kinds, FORMS[form])
+    return kernel, arguments, kinds
+
+
+def faults(case, kinds, found):
+    """What is wrong with a kernel."""
+    name, what, code, form = case
+    wrong = [f"{found['spilled']} bytes are spilled"] if found["spilled"] else []
+    if kinds[0] == types.float32 or (code == DTYPES.index(np.float32)):
+        reduces = REDUCING & ({name} | set(OPS[name].function.__code__.co_names) | names_read(case))
+        if found["float64"] and not reduces:
+            wrong.append(f"{found['float64']} instructions of float64")
+        if found["wide divisions"]:
+            wrong.append(f"{found['wide divisions']} divisions of 64 bits")
+    if form == "vector":
+        bits = 8 * itemsize(max(kinds, key=itemsize)) * pointwise.vector_size(kinds)
+        widest = max(found["loads"] + found["stores"], default=0)
+        if bits != 128 or widest != 128:
+            wrong.append(f"accesses of {widest} bits")
+    return wrong
+
+
+def names_read(case):
+    name, what, _, _ = case
+    return set(OPS[name].rules[OPS[name].inputs[what - 1]].__code__.co_names) if what else set()
+
+
+def checked(case, arch):
+    """The report on one kernel, with what is wrong."""
+    kernel, arguments, kinds = pointwise_kernel(*case)
+    found = compiler.report(kernel, arguments, arch)
+    return case, arch, found, faults(case, kinds, found)
+
+
+def row(case, arch, found, wrong):
+    name, what, code, form = case
+    shown = f"{name}{f'.{OPS[name].inputs[what - 1]}' if what else ''}"
+    widths = lambda key: "/".join(map(str, found[key])) or "-"
+    return (
+        f"{shown:28} {name_of(code):8} {form:8} {arch:7} {found['registers']:4} {found['shared']:6} "
+        f"{widths('loads'):>12} {widths('stores'):>12}  {'; '.join(wrong) or 'ok'}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", nargs="*", default=ARCHES)
+    parser.add_argument("--dtype", nargs="*", default=[name_of(k) for k in range(len(DTYPES))])
+    parser.add_argument("--op", nargs="*", help="only these")
+    chosen = parser.parse_args()
+    cases = [c for c in pointwise_cases() if name_of(c[2]) in chosen.dtype and (not chosen.op or c[0] in chosen.op)]
+    jobs = [(case, arch) for case in cases for arch in chosen.arch]
+    print(f"{'kernel':28} {'dtype':8} {'form':8} {'arch':7} regs shared {'load bits':>12} {'store bits':>12}")
+    bad = 0
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(checked, *zip(*jobs, strict=True), chunksize=8):
+            print(row(*result), flush=True)
+            bad += bool(result[3])
+    print(f"{len(jobs)} kernels of {len(cases)} cases, {bad} with faults")
+    return bad > 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
