@@ -190,7 +190,8 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
         near = op["isfinite"](other) & (op["abs"](input - other) <= atol + rtol * op["abs"](other))
         near = near | (input == other)
         return near | (op["isnan"](input) & op["isnan"](other)) if equal_nan else near
-    return from_array(np.isclose(as_operand(input).array(), as_operand(other).array(), rtol, atol, equal_nan))
+    x, y = as_operand(input), as_operand(other)
+    return from_array(np.isclose(x.array(), y.array(), rtol, atol, equal_nan)).to(x.device)
 
 
 def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):

@@ -1,6 +1,7 @@
 """The kinds of op, and how one declaration becomes a row of the dispatch table."""
 
 import dis
+import importlib
 import inspect
 import math
 import sys
@@ -105,6 +106,9 @@ class Op:
     kind = STRUCTURED
     shown = None  # the name of the op's gradient, where it does not follow from the op's
     batching = None  # the rule of `vmap`, where it does not follow from the op's kind
+    # What runs the op on CUDA devices: native code, "same" where the CPU's is made of parts that know devices; None: the CPU, on copies.
+    there = None
+    there_kernels: dict = {}  # its kernels there, by number: "module:factory" of kernels_cuda
 
     def __init__(self, function, parameters=None, name=None, samples=None):
         self.samples = samples  # of its arguments (see samples.py); or, in words, why there are none
@@ -121,6 +125,11 @@ class Op:
         BY_ADDRESS[self.address] = BY_INDEX[index] = self
         self.make_known()
         self.describe_parameters()
+
+    def kernel_there(self, what, form, dtype):
+        """A kernel for CUDA devices, and its argument types. `form`: which of its forms, for the factory."""
+        module, _, name = self.there_kernels[what].partition(":")
+        return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(NUMBA[dtype], form)
 
     def make_known(self):
         """Enter the op where it is found by name; `key` is what compiled code knows it by."""
@@ -485,9 +494,10 @@ def view(*, samples, overlaps=False, run=None):
 class Structured(Op):
     """An op with code of its own: a native function, and the kernels that it uses."""
 
-    def __init__(self, function, run, kernels, dtypes, writes, samples):
+    def __init__(self, function, run, kernels, dtypes, writes, samples, there, there_kernels):
         super().__init__(function, samples=samples)
         self.run, self.kernels = run, kernels
+        self.there, self.there_kernels = there, there_kernels
         self.row["dtypes"], self.row["trait"] = dtypes, int(writes)
 
     def compile(self, what, dtype):
@@ -504,13 +514,13 @@ class Structured(Op):
 EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms
 
 
-def structured(*, samples, run=None, kernels=(), dtypes=ALL, writes=0):
+def structured(*, samples, run=None, kernels=(), dtypes=ALL, writes=0, there=None, there_kernels=()):
     """Declare an op that `run`, a native function, computes; without it, one that is only ever recorded.
 
     `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms. `writes`: it can write in place into its
-    first argument, if that is contiguous (1), or it always does (2).
+    first argument, if that is contiguous (1), or it always does (2). `there`, `there_kernels`: the same for CUDA devices (see `Op`).
     """
-    return lambda function: Structured(function, run, kernels, dtypes, writes, samples)
+    return lambda function: Structured(function, run, kernels, dtypes, writes, samples, there, there_kernels)
 
 
 class Joined(Op):
@@ -522,7 +532,7 @@ class Joined(Op):
 
         function.__doc__ = doc
         super().__init__(function, [], name, samples)
-        self.run = run
+        self.run, self.there = run, "same"
         self.row["trait"], self.row["rule_kind"][0] = new, rules.SPLIT
         self.public = False
 

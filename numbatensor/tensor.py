@@ -97,7 +97,9 @@ class Tensor(TensorBase):
     dtype = property(lambda self: dtypes.ALL[entries.get(self, entries.DTYPE)], doc="The type of the elements.")
     itemsize = property(lambda self: self.dtype.itemsize, doc="Bytes of an element.")
     device = property(device_of, doc="Where the elements are.")
-    is_cuda = property(lambda self: entries.get(self, entries.DEVICE) != 0, doc="Whether the elements are on a CUDA device.")
+    is_cuda = property(
+        lambda self: entries.get(self, entries.DEVICE) != 0, doc="Whether the elements are on a CUDA device."
+    )
     is_leaf = property(
         lambda self: not self.requires_grad or self.grad_fn is None, doc="Whether no recorded op made this tensor."
     )

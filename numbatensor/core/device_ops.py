@@ -35,7 +35,7 @@ from numbatensor.core.records import (
 from numbatensor.core.rules import add_each_in_order
 from numbatensor.core.table import ROWS, runner
 from numbatensor.core.tensors import alias, empty, itemsize_of, shape_of
-from numbatensor.core.there import HOST, SAME, device_op, sweep_there
+from numbatensor.core.there import DETOUR, RUNNER, SAME, UNKNOWN, device_op, sweep_there
 
 UINT8 = 1
 ARGUMENTS = Arguments.itemsize
@@ -100,7 +100,9 @@ def run_detour(op, arguments, out):
 def run_there(op, arguments, out):
     """Run an op whose tensors are on the device where this thread makes its tensors."""
     run = device_op_at(device_op(op)).run
-    if run == HOST:
+    if run == UNKNOWN:
+        run = call_python("resolve_there", op, RUNNER, 0)
+    if run == DETOUR:
         return run_detour(op, arguments, out)
     return call(runner(op) if run == SAME else run, op, arguments, out)
 
@@ -237,4 +239,15 @@ def run_kernel_rule_there(node, i, grad):
     return out
 
 
-assert copy_bytes and synchronize and copy_into and copy_on and perform and performed and performed_into and sweep_there and add_each_in_order and run_as_on_cpu  # reached through their symbols
+assert (
+    copy_bytes
+    and synchronize
+    and copy_into
+    and copy_on
+    and perform
+    and performed
+    and performed_into
+    and sweep_there
+    and add_each_in_order
+    and run_as_on_cpu
+)  # reached through their symbols

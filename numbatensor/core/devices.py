@@ -41,7 +41,19 @@ THERE = (
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
-(NEW_STORAGE, FREE, FILL_BYTES, COPY_BETWEEN, FILL_THERE, LAUNCH_THERE, RUN_THERE, PERFORM_ON, KERNEL_RULE, ADD_EACH, MOVE) = range(len(THERE))
+(
+    NEW_STORAGE,
+    FREE,
+    FILL_BYTES,
+    COPY_BETWEEN,
+    FILL_THERE,
+    LAUNCH_THERE,
+    RUN_THERE,
+    PERFORM_ON,
+    KERNEL_RULE,
+    ADD_EACH,
+    MOVE,
+) = range(len(THERE))
 
 
 @njit

@@ -53,7 +53,14 @@ def quick(op, arguments):
     dtype = x.dtype
     kernel = o.kernel[dtype]
     here = local()
-    if x.device | local_at(here).device or dtype < FLOAT32 or x.contiguous == 0 or x.numel > FEW or kernel == 0 or not current(x):
+    if (
+        x.device | local_at(here).device
+        or dtype < FLOAT32
+        or x.contiguous == 0
+        or x.numel > FEW
+        or kernel == 0
+        or not current(x)
+    ):
         return 0
     wanted = x.requires_grad
     pointers = new_pointers()

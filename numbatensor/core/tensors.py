@@ -108,7 +108,9 @@ def new_storage(here, nbytes):
             give_back(here, s)
             return 0
     r.data, r.nbytes, r.inference = data, nbytes, inference_bit()
-    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = r.stream = 0
+    r.version = r.device = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = (
+        r.stream
+    ) = 0
     note_bytes(here, nbytes)
     local_at(here).tensors += STORAGE_COUNT
     return s

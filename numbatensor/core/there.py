@@ -41,7 +41,10 @@ MOST = 1 << 31  # elements of one launch, and bytes that its sizes count
 THREADS = 256
 VECTOR = 16  # bytes of the widest access
 EACH = 4  # elements that a thread works on in the strided forms
-HOST, SAME = 0, 1  # what runs an op there: a detour by the CPU; the code that runs it on the CPU, whose parts know devices
+UNKNOWN, SAME, DETOUR = range(
+    3
+)  # what runs an op there, if it is no code of its own: the code for the CPU, whose parts know devices; the CPU
+RUNNER = -1  # what `resolve_there` is asked for beside kernels
 
 
 @njit

@@ -1,11 +1,11 @@
 """The kernels of ops for devices: made of the same declarations as those of the CPU, loaded when an op is first used there."""
 
-
 from kernels_cuda import mathematics, pointwise
 from numbatensor import cuda
 from numbatensor.core import python
+from numbatensor.core.compiler import native_address
 from numbatensor.core.records import FORMS
-from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
+from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME
 from numbatensor.op import BY_ADDRESS, DTYPES, NUMBA, Pointwise, itself, name_of, scalar
 
 
@@ -18,9 +18,18 @@ def pointwise_parts(op, what, dtype):
     return op.rules[op.inputs[what - 1]], [NUMBA[dtype], NUMBA[dtype]] + [op.operand(n, dtype) for n in needs]
 
 
+def resolve_runner(op):
+    """What runs an op on devices: the address of its code, or SAME or DETOUR."""
+    found = DETOUR if op.there is None else SAME if op.there == "same" else native_address(op.there)
+    DEVICE_TABLE[int(op.row["index"])]["run"] = found
+    return found
+
+
 @python.callback
 def resolve_there(op, slot, dtype):
     """Load a kernel for devices: of an op (see `core/there.py`), or, where that is 0, what converts elements."""
+    if slot == RUNNER:
+        return resolve_runner(BY_ADDRESS[op])
     what, form = divmod(slot, FORMS)
     if op == 0:
         kernel, arguments = pointwise.elementwise(itself, [NUMBA[what], NUMBA[dtype]], form)

@@ -7,15 +7,13 @@ from numbatensor.core import device_ops, devices, python
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
 from numbatensor.core.python import argument, as_long, entry, none
-from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE, SAME
+from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
-from numbatensor.op import BY_ADDRESS, OPS, decoded
+from numbatensor.op import BY_ADDRESS, decoded
 
 assert device_ops and kernels  # what the core asks for by name
 lock = threading.RLock()
 backend = None  # what has been opened: the driver of a machine, or a stand-in
-# Ops whose code for the CPU is made of parts that know devices.
-SAME_CODE = ("moved", "clone", "region", "placed", "cat", "stack")
 
 
 def open_backend(made):
@@ -34,8 +32,6 @@ def open_backend(made):
         table[field][:] = 0
     CONVERSIONS_THERE[...] = 0
     DEVICE_TABLE["kernels"][...] = 0
-    for name in SAME_CODE:
-        DEVICE_TABLE[int(OPS[name].row["index"])]["run"] = SAME
     backend = made
 
 
@@ -152,7 +148,9 @@ DEEDS = ("launch a kernel", "allocate memory", "copy", "fill memory", "wait", "u
 def driver_failed(what, code, extra):
     """Raise the error of a call of the driver's that failed."""
     if what == devices.FORKED:
-        raise RuntimeError("CUDA cannot be used in a process that was forked after it was opened; start processes by `spawn`")
+        raise RuntimeError(
+            "CUDA cannot be used in a process that was forked after it was opened; start processes by `spawn`"
+        )
     if what == devices.STRAY:
         wanted, found = (names.known.get(n) or names.device("cuda", n - 1) for n in (code, extra))
         raise RuntimeError(f"a gradient on {found} reached a tensor on {wanted}")
@@ -169,5 +167,7 @@ def driver_failed(what, code, extra):
         doing = f"launch a kernel of {BY_ADDRESS[extra].name}"
     if what == devices.ALLOCATE:
         live = int(driver[0]["live"].sum())
-        raise MemoryError(f"CUDA out of memory: {extra} bytes were asked for, and tensors take {live} ({code})") from cause
+        raise MemoryError(
+            f"CUDA out of memory: {extra} bytes were asked for, and tensors take {live} ({code})"
+        ) from cause
     raise RuntimeError(f"CUDA failed to {doing}: {cause or backend.message(code)}") from cause

@@ -158,5 +158,3 @@ class Standin:
         """What went wrong, and what is known of it no longer."""
         error, self.error = self.error, None
         return error
-
-

@@ -33,7 +33,9 @@ class Distribution(Recorded):
 
 def zeros_like(grad):
     """The gradient of what decides no output smoothly, or is overwritten."""
-    return entries.new_zeros(entries.shape_tuple(grad), entries.get(grad, entries.DTYPE), entries.get(grad, entries.DEVICE))
+    return entries.new_zeros(
+        entries.shape_tuple(grad), entries.get(grad, entries.DTYPE), entries.get(grad, entries.DEVICE)
+    )
 
 
 def distribution(*makers, dtypes=ALL, cost=2):

@@ -154,7 +154,8 @@ def cumprod_rule(grad, out, x, dim):
             part = part + (grad.narrow(dim, k + 1, n - k - 1) * before * after).sum(dim, True)
         here = np.zeros([n if d == dim % x.ndim else 1 for d in range(x.ndim)], x.dtype.numpy)
         here.reshape(-1)[k] = 1
-        total = part * from_array(here) if total is None else total + part * from_array(here)
+        chosen = part * from_array(here).to(x.device)
+        total = chosen if total is None else total + chosen
     return total
 
 
@@ -172,7 +173,7 @@ def others_by_scans(grad, x, input_shape, dim, keepdim):
     turned = x.permute(order)
     rows = turned.reshape(-1, math.prod(input_shape[d] for d in dims))
     m, n = rows.shape
-    one = from_array(np.ones((m, 1), x.dtype.numpy))
+    one = from_array(np.ones((m, 1), x.dtype.numpy)).to(x.device)
     before = cumprod(cat((one, rows.narrow(1, 0, n - 1)), 1), 1)
     after = flip(cumprod(cat((one, flip(rows.narrow(1, 1, n - 1), 1)), 1), 1), 1)
     alone = unpermute((before * after).reshape(turned.shape), order)

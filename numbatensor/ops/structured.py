@@ -59,7 +59,9 @@ def copy(source: TENSOR):
 
 
 copy.backward(source=same)
-@structured(run=device_moves.moved, samples="between devices: see tests/test_cuda.py")
+
+
+@structured(run=device_moves.moved, there="same", samples="between devices: see tests/test_cuda.py")
 def moved(x: TENSOR, device: INT, source: INT):
     """The tensor on another device, by the core's numbers of devices."""
 
