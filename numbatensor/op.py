@@ -16,7 +16,7 @@ from kernels_cpu import reduction as reductions
 from numbatensor.core import entries, joining, node_entries, reduce, rules, views
 from numbatensor.core import python as native
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
-from numbatensor.core.compiler import compile, held, native_address, publish
+from numbatensor.core.compiler import compile, held, kernel, native_address, publish
 from numbatensor.core.handles import hold
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
@@ -319,9 +319,16 @@ class Pointwise(Op):
 
 
 def elementwise(name, function, kinds, dtype, fixed=0):
-    unbounded = scalar(function, dtype, exact) if np.dtype(dtype).kind == "f" and is_bounded(function) else None
-    kernel = skeleton.elementwise(scalar(function, dtype), kinds, fixed, unbounded)
-    return compile(kernel, name, arguments=2, fastmath={"contract"}).address
+    def make():
+        unbounded = scalar(function, dtype, exact) if np.dtype(dtype).kind == "f" and is_bounded(function) else None
+        return skeleton.elementwise(scalar(function, dtype), kinds, fixed, unbounded)
+
+    return kernel(make, f"{name}.{fixed}", 2, {"contract"}, is_ours(function))
+
+
+def is_ours(function):
+    """Whether a formula stands in our sources."""
+    return function.__module__ == __name__ or function.__module__.startswith("numbatensor.ops.")
 
 
 def same(grad):
@@ -384,32 +391,33 @@ class Reduction(Op):
         if what == RUN:
             self.row["run"] = native_address(self.run)
             return self.row["run"]
+        k = what - 1
+        name = f"{self.name}.{('rows', 'columns', 'merge', 'start', 'fold', 'finish')[k]}.{name_of(dtype)}"
+        words = 3 if k in (reduce.ROWS, reduce.COLUMNS) else 2
+        made = kernel(lambda: self.part(k, dtype), name, words, REASSOCIATED, is_ours(self.function))
+        self.row["rule"][k][dtype] = made
+        return made
+
+    def part(self, k, dtype):
+        """The function of kernel k."""
         codes = [int(self.row[field][dtype]) for field in ("accumulator", "partial")]
         accumulator, partial = (NUMBA[c] for c in codes)
         combine, term = (scalar(f, DTYPES[codes[1]]) for f in (self.function, self.term))
         wide = scalar(self.function, DTYPES[codes[0]])
-        start, k = self.start(codes[0]), what - 1
+        start = self.start(codes[0])
         centred = len(inspect.signature(self.term).parameters) > 1
         kinds = (accumulator, partial, NUMBA[dtype])
         if k == reduce.ROWS:
-            kernel, count = reductions.rows(term, combine, start, kinds, centred), 3
-        elif k == reduce.COLUMNS:
-            kernel, count = reductions.columns(term, combine, start, kinds, centred), 3
-        elif k == reduce.MERGE:
-            kernel, count = reductions.merge(wide, start, accumulator), 2
-        elif k == reduce.START:
-            kernel, count = reductions.fill(start, accumulator), 2
-        elif k == reduce.FOLD:
-            kernel, count = reductions.fold(wide, accumulator, partial), 2
-        else:
-            outcome = NUMBA[int(self.row["outcome"][dtype])]
-            kernel, count = reductions.finish(self.finish, accumulator, outcome), 2
-        word = ("rows", "columns", "merge", "start", "fold", "finish")[k]
-        made = compile(
-            kernel, f"{self.name}.{word}.{name_of(dtype)}", arguments=count, fastmath={"contract", "reassoc", "nsz"}
-        ).address
-        self.row["rule"][k][dtype] = made
-        return made
+            return reductions.rows(term, combine, start, kinds, centred)
+        if k == reduce.COLUMNS:
+            return reductions.columns(term, combine, start, kinds, centred)
+        if k == reduce.MERGE:
+            return reductions.merge(wide, start, accumulator)
+        if k == reduce.START:
+            return reductions.fill(start, accumulator)
+        if k == reduce.FOLD:
+            return reductions.fold(wide, accumulator, partial)
+        return reductions.finish(self.finish, accumulator, NUMBA[int(self.row["outcome"][dtype])])
 
 
 def widened(code):
@@ -507,8 +515,9 @@ class Structured(Op):
             self.row["run"] = native_address(self.run)
             return self.row["run"]
         factory, count, flags = self.kernels[what]
-        name = f"{self.name}.{factory.__name__}.{name_of(dtype)}"
-        return self.put_kernel(what, dtype, compile(factory(NUMBA[dtype]), name, arguments=count, fastmath=flags))
+        name = f"{self.name}.{factory.__name__}.{name_of(dtype)}.{what}"
+        make = lambda: factory(NUMBA[dtype])
+        return self.put_kernel(what, dtype, kernel(make, name, count, flags, is_ours(self.function)))
 
 
 EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms

@@ -7,6 +7,7 @@ What must be there is an error that names it. What there is a slower way round i
 - lowering that does not say where it is (`CAN_NOTE`): errors in users' compiled code name no line and leak what the function holds.
 """
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -43,7 +44,11 @@ VITAL = {
         "Flags.forceinline",
         "Flags.fastmath",
     ],
-    "numba.core.base": ["BaseContext.call_internal_no_propagate", "BaseContext.add_linking_libs"],
+    "numba.core.base": [
+        "BaseContext.call_internal_no_propagate",
+        "BaseContext.add_linking_libs",
+        "BaseContext.mangler",
+    ],
     "numba.core.registry": ["cpu_target.typing_context.refresh", "cpu_target.target_context.refresh"],
     "numba.core.callconv": [
         "CPUCallConv.get_function_type",
@@ -170,6 +175,25 @@ def keep_loops_in_blocks():
     ByteCodePy312.__init__ = init
 
 
+@contextlib.contextmanager
+def called(context, function, symbol):
+    """While a function is compiled, give its code a symbol (None: Numba's own): what finds it by name can then be linked with it."""
+    usual, own = context.mangler, vars(context).get("mangler")  # one compilation may begin inside of another
+    full = f"{function.__module__}.{function.__qualname__}"
+
+    def mangler(name, types, *, abi_tags=(), uid=None):
+        return symbol if symbol and name == full else usual(name, types, abi_tags=abi_tags, uid=uid)
+
+    context.mangler = mangler
+    try:
+        yield
+    finally:
+        if own:
+            context.mangler = own
+        else:
+            del context.mangler
+
+
 def guard_cached(fits):
     """Let Numba load no cached code of users whose object code does not fit: it would link with what is not there, and that aborts."""
     rebuild = CompileResultCacheImpl.rebuild
@@ -259,6 +283,7 @@ __all__ = [
     "Flags",
     "Parfor",
     "build_definitions",
+    "called",
     "compile_extra",
     "cpu",
     "eh",

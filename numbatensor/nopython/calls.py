@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from numbatensor.core.cells import prefix, row_text
-from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
+from numbatensor.core.compiler import c_symbol, i64, symbol_of, word
 from numbatensor.core.private import RETCODE_USEREXC
 from numbatensor.core.records import Arguments
 from numbatensor.nopython.errors import Carried
@@ -14,7 +14,7 @@ from numbatensor.nopython.lowering import current, held
 def published(builder, name):
     """The address of what is published under a name, as a constant."""
     module = builder.module
-    known = module.globals.get(PREFIX + name) or ir.GlobalVariable(module, word, PREFIX + name)
+    known = module.globals.get(symbol_of(name)) or ir.GlobalVariable(module, word, symbol_of(name))
     return known.ptrtoint(word) if isinstance(known, ir.Constant) else builder.ptrtoint(known, word)
 
 
