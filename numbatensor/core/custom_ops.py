@@ -127,7 +127,7 @@ def custom_result(op, words, place, wanted, data, dtype, ndim, geometry, meminfo
     """
     view, f = new_view(), new_frame()
     x = tensor_at(view)
-    x.data, x.dtype, x.itemsize, x.ndim, x.numel = data, dtype, itemsize_of(dtype), ndim, 1
+    x.data, x.dtype, x.itemsize, x.ndim, x.numel, x.device = data, dtype, itemsize_of(dtype), ndim, 1, 0
     for i in range(ndim):
         x.shape[i], x.strides[i] = load(geometry + 8 * i), load(geometry + 8 * (ndim + i))
         x.numel *= x.shape[i]
