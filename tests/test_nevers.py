@@ -43,6 +43,7 @@ LAYERS = [
         "numbatensor.methods",
     ],
     [
+        "numbatensor.array_functions",
         "numbatensor.creation",
         "numbatensor.generator",
         "numbatensor.random",

@@ -11,7 +11,7 @@ import traceback
 
 import numpy as np
 
-from numbatensor.core import compiled, compiled_calls, compiled_parts, custom_ops, loops
+from numbatensor.core import compiled, compiled_calls, compiled_composites, compiled_parts, custom_ops, loops
 from numbatensor.core.compiler import (
     CORE,
     ROOT,
@@ -150,5 +150,13 @@ for name in ("load_cell", "put_away"):
 
 
 assert (
-    compiled and compiled_calls and compiled_parts and custom_ops and loops and alias and box and field
+    compiled
+    and compiled_calls
+    and compiled_composites
+    and compiled_parts
+    and custom_ops
+    and loops
+    and alias
+    and box
+    and field
 )  # reached through their symbols

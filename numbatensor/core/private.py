@@ -31,6 +31,7 @@ from numba.core.rewrites import Rewrite, register_rewrite
 from numba.core.sigutils import normalize_signature
 from numba.core.unsafe import eh
 from numba.extending import _Intrinsic
+from numba.np.ufunc.gufunc import GUFunc
 from numba.parfors.parfor import Parfor
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
@@ -218,6 +219,18 @@ def function_of(value):
     if isinstance(value, Dispatcher):
         return value.py_func
     return value._defn if isinstance(value, _Intrinsic) else value
+
+
+def calls_of_gufuncs(takes):
+    """Let a function answer calls of `@guvectorize` functions, or give NotImplemented: those without signatures look at arguments' types
+    before NumPy does."""
+    usual = GUFunc.__call__
+
+    def call(self, *args, **kwargs):
+        found = takes(self, args, kwargs) if self.is_dynamic else NotImplemented
+        return usual(self, *args, **kwargs) if found is NotImplemented else found
+
+    GUFunc.__call__ = call
 
 
 def forget_failures():

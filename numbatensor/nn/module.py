@@ -40,6 +40,13 @@ class Module:
         object.__setattr__(self, "_transient", set())
         self.training = True
 
+    @property
+    def _numba_type_(self):
+        raise TypeError(
+            f"{type(self).__name__} cannot be an argument of compiled code, which has no type for modules: pass its parameters, as a "
+            "tuple or a named tuple, and call nt.nn.functional there (see docs/numba.md)"
+        )
+
     def __setattr__(self, name, value):
         kinds = (("_parameters", Parameter), ("_modules", Module))
         if "_parameters" not in self.__dict__:

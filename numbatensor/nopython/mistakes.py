@@ -38,6 +38,22 @@ WORDS = (  # what Numba says, and what is said here
     ),
     (r"Cannot unify (.*) and (.*) for '\$.*", r"a value is \1 or \2 here: compiled code needs one type"),
     (
+        r".*cannot call <numba._DUFunc '(\w+)'> with types .*Tensor.*",
+        r"\1() is a @vectorize function: in compiled code it takes arrays, such as x.numpy()",
+    ),
+    (
+        r".*ufunc '(\w+)' called with an explicit output that is not an array",
+        r"\1() is a @guvectorize function: in compiled code it takes arrays, such as x.numpy()",
+    ),
+    (
+        r"unsupported type for input operand: (Tensor.*)",
+        r"a function made by @vectorize or @guvectorize takes arrays in compiled code, such as x.numpy(), not \1",
+    ),
+    (
+        r"Cannot cast (.*) to OptionalType\((Tensor\([^)]*\))\).*",
+        r"\2 or None is expected here, not \1: make a Tensor of it, such as nt.full_like(x, value)",
+    ),
+    (
         r"Cannot unify (.*) and (.*) for '(\w+).*",
         r"`\3` is \1 or \2 here: compiled code needs one type, or two variables",
     ),
@@ -107,6 +123,7 @@ def short(error, function):
 def told(function, kinds, error):
     """The error that users see where a function fails to compile; None where it is Numba's own."""
     lacking = isinstance(error, AttributeError) and str(error).startswith("module 'numbatensor")
+    lacking |= isinstance(error, NotImplementedError) and "Tensor(" in str(error)  # of Numba's, for want of a typing
     if isinstance(error, ForceLiteralArg) or not (lacking or isinstance(error, NumbaError)):
         return None
     inside = function.__code__.co_filename.startswith(INNER)

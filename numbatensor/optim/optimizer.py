@@ -41,6 +41,13 @@ class Optimizer:
         The settings of groups that name none.
     """
 
+    @property
+    def _numba_type_(self):
+        raise TypeError(
+            f"{type(self).__name__} cannot be an argument of compiled code, which has no type for optimizers: call step() outside, or "
+            "update the parameters there, under `with nt.no_grad():` (see docs/numba.md)"
+        )
+
     def __init__(self, params, defaults):
         if isinstance(params, nt.Tensor):
             raise TypeError(
