@@ -30,6 +30,7 @@ from numba.core.lowering import BaseLower, Lower
 from numba.core.rewrites import Rewrite, register_rewrite
 from numba.core.sigutils import normalize_signature
 from numba.core.unsafe import eh
+from numba.cpython.listobj import ListInstance
 from numba.extending import _Intrinsic
 from numba.np.ufunc.gufunc import GUFunc
 from numba.parfors.parfor import Parfor
@@ -249,6 +250,7 @@ def address_of_loop(result):
 
 
 __all__ = [
+    "ListInstance",
     "CAN_KEEP",
     "CAN_NOTE",
     "PASSING_ON",
