@@ -16,8 +16,8 @@ def wide(typingctx):
     return types.none(), codegen
 
 
-def operands(kinds, fixed=0):
-    """Intrinsics over kernel operands of given numba types, the output first.
+def operands(kinds, fixed=0, outputs=1):
+    """Intrinsics over kernel operands of given numba types, the output first; or several `outputs`, of one type, which are put as a tuple.
 
     ``pointers(address)`` loads the typed pointers, ``get(p, i)`` the i-th element of every input, ``put(p, i, value)`` stores the
     output's. Operand `fixed` (0: none) is one value for all i. Stores are declared not to alias loads: elements meet only at equal indices, so in-place kernels vectorise too.
@@ -42,13 +42,13 @@ def operands(kinds, fixed=0):
 
     @intrinsic
     def get(typingctx, p, i):
-        values = types.Tuple(kinds[1:])
+        values = types.Tuple(kinds[outputs:])
 
         def codegen(context, builder, signature, args):
             loaded = []
-            for k, kind in enumerate(kinds[1:]):
-                index = ir.Constant(ir.IntType(64), 0) if k + 1 == fixed else args[1]
-                place = builder.gep(builder.extract_value(args[0], k + 1), [index])
+            for k, kind in enumerate(kinds[outputs:], outputs):
+                index = ir.Constant(ir.IntType(64), 0) if k == fixed else args[1]
+                place = builder.gep(builder.extract_value(args[0], k), [index])
                 one = context.unpack_value(builder, kind, place)
                 if isinstance(one, ir.LoadInstr):
                     one.set_metadata("alias.scope", scope(builder.module))
@@ -60,10 +60,12 @@ def operands(kinds, fixed=0):
     @intrinsic
     def put(typingctx, p, i, value):
         def codegen(context, builder, signature, args):
-            cast = context.cast(builder, args[2], value, kinds[0])
-            place = builder.gep(builder.extract_value(args[0], 0), [args[1]])
-            data = context.data_model_manager[kinds[0]].as_data(builder, cast)
-            builder.store(data, place).set_metadata("noalias", scope(builder.module))
+            for k in range(outputs):
+                one, kind = (builder.extract_value(args[2], k), value[k]) if outputs > 1 else (args[2], value)
+                cast = context.cast(builder, one, kind, kinds[k])
+                place = builder.gep(builder.extract_value(args[0], k), [args[1]])
+                data = context.data_model_manager[kinds[k]].as_data(builder, cast)
+                builder.store(data, place).set_metadata("noalias", scope(builder.module))
             return context.get_dummy_value()
 
         return types.none(p, i, value), codegen

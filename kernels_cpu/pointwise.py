@@ -53,6 +53,43 @@ def elementwise(function, kinds, fixed=0, exact=None):
     return mended_kernel
 
 
+def several(function, kinds, outputs, exact=None):
+    """A kernel of a scalar function that gives a tuple: one loop, several `outputs`, which share memory with nothing.
+
+    `exact`: as above; it is asked for all of them where one is NaN.
+    """
+    f = register_jitable(function)
+    pointers, get, put = operands(kinds, 0, outputs)
+
+    def kernel(addresses, n):
+        wide()
+        p = pointers(addresses)
+        for i in range(n):
+            put(p, i, f(*get(p, i)))
+        return 0
+
+    if exact is None:
+        return kernel
+    g = register_jitable(exact)
+
+    def mended_kernel(addresses, n):
+        wide()
+        p = pointers(addresses)
+        for start in range(0, n, BLOCK):
+            stop, unknown = min(start + BLOCK, n), False
+            for i in range(start, stop):
+                found = f(*get(p, i))
+                put(p, i, found)
+                unknown |= any_nan(found)
+            if unknown:
+                for i in range(start, stop):
+                    if known(get(p, i)) and any_nan(f(*get(p, i))):
+                        put(p, i, g(*get(p, i)))
+        return 0
+
+    return mended_kernel
+
+
 def block_of(kind):
     """An intrinsic that gives a block on the stack."""
 
@@ -65,6 +102,19 @@ def block_of(kind):
         return types.CPointer(kind)(), codegen
 
     return block
+
+
+@intrinsic
+def any_nan(typingctx, values):
+    """Whether any of several floats is NaN."""
+
+    def codegen(context, builder, signature, args):
+        found = ir.Constant(ir.IntType(1), 0)
+        for value in cgutils.unpack_tuple(builder, args[0]):
+            found = builder.or_(found, builder.fcmp_unordered("uno", value, value))
+        return found
+
+    return types.boolean(values), codegen
 
 
 @intrinsic

@@ -1,6 +1,5 @@
 """Custom ops: a user's compiled functions over arrays as an operation on Tensors, with its gradient."""
 
-import ctypes
 import functools
 import importlib
 import inspect
@@ -13,7 +12,8 @@ from numba.extending import is_jitted, typeof_impl
 from numbatensor import dtypes, nopython
 from numbatensor.autograd.function import differentiated_once
 from numbatensor.autograd.modes import no_grad
-from numbatensor.core import custom_ops, entries, node_entries
+from numbatensor.core import custom_gradients, custom_ops, entries, node_entries
+from numbatensor.core.cells import finders
 from numbatensor.core.graph import UNPACKED
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad
@@ -60,7 +60,7 @@ class Variant:
         self.name = op.__name__.removesuffix("_") if op.in_place else op.__name__
         self.rows = np.zeros(1, Custom)
         self.row, self.address = self.rows[0], self.rows.ctypes.data
-        self.forward, self.results, self.several = nopython.loaded("custom_ops").compile_forward(self)
+        self.forward, self.results, self.several = nopython.loaded("custom_code").compile_forward(self)
         if op.derivative is None:
             self.given = []
         else:
@@ -101,10 +101,10 @@ class Variant:
         return "".join(part.capitalize() for part in self.name.split("_")) + "Backward0"
 
     def text(self):
-        """What `find_custom` finds this by in another process, and what compiled code expects of it."""
+        """What `find_row` finds this by in another process, and what compiled code expects of it."""
         numbers = lambda kinds: ",".join(map(str, kinds))
         op = self.op
-        return f"{op.__module__}|{op.__qualname__}|{numbers(self.kinds)}|{numbers(self.results)}|{int(self.several)}"
+        return f"{op.__qualname__}|{op.__module__}|{numbers(self.kinds)}|{numbers(self.results)}|{int(self.several)}"
 
     def gradients(self, node, grads, wanted):
         """The gradients of the inputs, where Python runs the rule: recorded if the backward is a custom op."""
@@ -116,7 +116,7 @@ class Variant:
             fill_slots(node)
         try:
             with no_grad():
-                made = custom_ops.custom_rule(node, grads, tuple(map(int, wanted)))
+                made = custom_gradients.custom_rule(node, grads, tuple(map(int, wanted)))
         finally:
             if packed:
                 empty_slots(node)
@@ -138,19 +138,14 @@ class Variant:
             full.append(grad)
         made = op.derivative(*full, *[known[name] for name in self.given])
         made = made if isinstance(made, tuple) else (made,)
-        found = []
+        found = [None] * len(self.inputs)
         for i, grad in enumerate(made):
-            if self.kinds[i] < 0 or self.kinds[i] & 255 < FLOAT32:
-                grad = None
-            elif kind_of(grad) != self.kinds[i]:
-                raise TypeError(
-                    f"the backward of {op.__name__} returned a {grad.dtype.name} Tensor of {grad.ndim} dimensions as the gradient of "
-                    f"`{self.inputs[i]}`, which has another dtype or rank"
-                )
-            elif list(grad.shape) != input_shape(node, i):
-                custom_error(custom_ops.GRAD_SHAPE, node, i, entries.address_of(grad))
-            found.append(grad)
-        return (*found, *[None] * (len(self.inputs) - len(found)))
+            shape = input_shape(node, i)
+            if shape is not None:
+                if list(grad.shape) != shape:
+                    custom_error(custom_ops.GRAD_SHAPE, node, i, entries.address_of(grad))
+                found[i] = grad.to(dtypes.ALL[self.kinds[i] & 255])
+        return tuple(found)
 
 
 def kind_of(x):
@@ -280,6 +275,19 @@ def type_of_custom_op(value, context):
     return nopython.loaded("custom_ops").CustomOpType(value)
 
 
+def find_row(text):
+    """The row that a text of `Variant.text` names, or 0; the types that it expects must be those of this process."""
+    name, module, kinds, *_ = text.split("|")
+    op = importlib.import_module(module)
+    for part in name.split("."):
+        op = getattr(op, part, None)
+    variant = isinstance(op, CustomOp) and op.variant(tuple(map(int, filter(None, kinds.split(",")))))
+    return variant.address if variant and variant.text() == text else 0
+
+
+finders["custom op"] = find_row
+
+
 # what native code asks of Python
 
 
@@ -289,25 +297,8 @@ def compile_backward(row):
     variant = BY_ADDRESS[row]
     with global_compiler_lock:
         if not variant.row["backward"]:
-            variant.row["backward"] = nopython.loaded("custom_ops").compile_backward(variant)
+            variant.row["backward"] = nopython.loaded("custom_code").compile_backward(variant)
     return 0
-
-
-@callback
-def find_custom(address):
-    """The row that a text of `Variant.text` names; the types that it expects must be those of this process."""
-    text = ctypes.string_at(address).decode()
-    module, name, kinds, *_ = text.split("|")
-    op = importlib.import_module(module)
-    for part in name.split("."):
-        op = getattr(op, part)
-    variant = isinstance(op, CustomOp) and op.variant(tuple(map(int, filter(None, kinds.split(",")))))
-    if not variant or variant.text() != text:
-        raise RuntimeError(
-            f"{name} is no custom op that returns the types it did when the code that calls it was compiled, which Numba has cached: save "
-            "the file of the calling function again, so that it is compiled anew"
-        )
-    return variant.address
 
 
 @callback

@@ -359,6 +359,36 @@ def test_a_box_that_dies_is_not_given_again():
     assert seen == ["MulBackward0"] * 2
 
 
+def test_a_box_that_waits_to_be_freed_is_not_given_again():
+    """Deep in a chain of objects that die, the interpreter puts some aside, and frees them later."""
+    views, seen = [], []
+
+    class Late(int):
+        __slots__ = ()
+
+        def __del__(self):
+            seen.append(views[self]._base.tolist())
+
+    def work():
+        chain = None
+        for k in range(4000):
+            x = nt.tensor([float(k)])
+            views.append(x[:])
+            chain = [Late(k), x, chain]
+            del x
+        del chain
+
+    before = threading.stack_size(1 << 19)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert sorted(seen) == [[float(k)] for k in range(4000)]
+    assert [v._base.tolist() for v in views] == [[float(k)] for k in range(4000)]
+
+
 def test_worker_threads_drop_what_their_graphs_let_go():
     """Though the interpreter would do that in its main thread, which waits."""
     most = []

@@ -1,5 +1,7 @@
 """One graph for Python and compiled code: gradients, modes, hooks, and what writes do to them."""
 
+import inspect
+
 import numba
 import pytest
 from alike import alike
@@ -220,7 +222,14 @@ def in_loops(n):
     return on, nt.is_grad_enabled()
 
 
-@pytest.mark.parametrize("function", [while_last, nested, in_loops])
+def lengthened(function):
+    """The function with so much in its loop that a jump over it takes two words."""
+    made = {"nt": nt}
+    exec(inspect.getsource(function).replace("k += 1", "k += 1" + "; on += 0" * 100), made)
+    return made[function.__name__]
+
+
+@pytest.mark.parametrize("function", [while_last, nested, in_loops, lengthened(while_last)])
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_modes_last_as_long_as_their_blocks(function, n):
     assert njit(function)(n) == function(n)

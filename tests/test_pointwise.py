@@ -360,6 +360,94 @@ def test_transforms():
     np.testing.assert_allclose(hessian.numpy(), np.diag(s * (1 - s) * (2 + x.numpy() * (1 - 2 * s))))
 
 
+@nt.pointwise
+def wave(x, y, z):
+    """Exact code answers where the approximations do not."""
+    return math.sin(x * y) * z + math.exp(-z * z) * x
+
+
+@nt.pointwise
+def blend(x, y, n: int, w):
+    total = x
+    for k in range(n):
+        total = total * w + math.tanh(y) / (k + 1)
+    return total if total > 0 else total * w
+
+
+@nt.pointwise(gradient=lambda grad, x, y: (grad * y * math.exp(x * y), grad * x * math.exp(x * y)))
+def product(x, y):
+    return math.exp(x * y)
+
+
+@nt.pointwise
+def five(a, b, c, d, e):
+    return a * b + math.exp(c * d) * e - a / (2.0 + e * e)
+
+
+@pytest.mark.parametrize("f, count", [(swish, 2), (wave, 3), (blend, 4), (product, 2), (five, 5)], ids=lambda c: str(c))
+@pytest.mark.parametrize("dtype", [nt.float32, nt.float64])
+def test_all_gradients_by_one_kernel(f, count, dtype):
+    """They are those of the rules of each input, over all ways in which operands lie in memory."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: nt.tensor(rng.uniform(0.2, 1.2, shape), dtype=dtype)
+    layouts = [
+        [()],
+        [(4,)],
+        [(3, 4), (4,)],
+        [(4, 3), (4, 1), (3,)],
+        [(0, 3), (3,)],
+        [(700, 3), (3,)],
+        [(300, 40), (300, 1)],
+    ]
+    for shapes in layouts:
+        for turned in (False, True):
+            given = [draw(*shapes[k % len(shapes)]) for k in range(count)]
+            given = [x.T.contiguous().T if turned and x.ndim == 2 else x for x in given]
+            if f is blend:
+                given[2] = 3
+            some = [*given[:-1], 0.5] if count > 2 else given
+            for args in (given, some):
+                xs = [x.detach().requires_grad_() if isinstance(x, nt.Tensor) else x for x in args]
+                tensors = [x for x in xs if isinstance(x, nt.Tensor)]
+                y = f(*xs)
+                seed = nt.tensor(rng.standard_normal(y.shape), dtype=dtype)
+                seed = seed.T.contiguous().T if turned and y.ndim == 2 else seed
+                fused = nt.autograd.grad(y, tensors, seed, retain_graph=True)
+                apart = nt.autograd.grad(y, tensors, seed, create_graph=True)
+                for a, b in zip(fused, apart, strict=True):
+                    assert a.dtype is dtype and a.shape == b.shape
+                    np.testing.assert_allclose(
+                        a.numpy(),
+                        b.detach().numpy(),
+                        rtol=2e-4 if dtype is nt.float32 else 1e-10,
+                        atol=1e-4 if dtype is nt.float32 else 1e-10,
+                    )
+                for x in tensors:
+                    (alone,) = nt.autograd.grad(y, x, seed, retain_graph=True)
+                    assert alone.shape == x.shape
+    assert f.op.fused.any()
+
+
+def test_all_gradients_where_approximations_do_not_reach():
+    x, y = f64(1e20, 2.0, math.nan, 0.5), f64(3.0, 1e25, 1.0, 0.25)
+    z = f64(1.0, 2.0, 3.0, 4.0)
+    made = nt.autograd.grad(wave(x, y, z).sum(), (x, y, z))
+    wanted = nt.autograd.grad(wave(x, y, z).sum(), (x, y, z), create_graph=True)
+    for a, b in zip(made, wanted, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=1e-12)
+    assert not made[0][:2].isnan().any() and made[0][2].isnan()
+
+
+def test_gradients_of_derivatives_by_one_kernel():
+    x, y = f64(0.3, -1.2), f64(0.7, 0.4)
+    for f in (swish, product):
+        (by_x,) = nt.autograd.grad(f(x, y).sum(), x, create_graph=True)
+        made = nt.autograd.grad(by_x.sum(), (x, y), retain_graph=True)
+        wanted = nt.autograd.grad(by_x.sum(), (x, y), create_graph=True)
+        np.testing.assert_allclose([g.tolist() for g in made], [g.tolist() for g in wanted], rtol=1e-12)
+        assert f.op.family.op(0).fused.any()
+
+
 swish_in_place = swish.in_place
 
 
@@ -436,6 +524,18 @@ def test_errors():
     refused(lambda a, b, c, d, e, f, g: a, "7 parameters")
     refused(lambda: 1.0, "0 parameters")
     refused(raising, "return math.nan instead")
+    refused(lambda x: (x, x), "lambda: it gives UniTuple.*, which is no number")
+    refused(lambda x: None, "lambda: Numba cannot compile it|it gives none, which is no number")
+    product, x = lambda x, y: x * y, f64(1.0)
+    with pytest.raises(
+        TypeError, match="the gradient of lambda has 2 parameters; it takes the incoming gradient and the 2 arguments"
+    ):
+        nt.pointwise(product, gradient=lambda grad, x: (grad, grad))(x, x)
+    for gradient in (lambda grad, x, y: grad * y, lambda grad, x, y: (grad, grad, grad)):
+        with pytest.raises(TypeError, match="its gradient gives .*, not 2 numbers, one for each argument"):
+            nt.pointwise(product, gradient=gradient)(x, x).sum().backward()
+    with pytest.raises(TypeError, match="expected a function"):
+        nt.pointwise(product, gradient=3)
     with pytest.raises(TypeError, match="expected a function"):
         nt.pointwise(3)
     with pytest.raises(RuntimeError, match="size of tensor"):
@@ -539,6 +639,35 @@ def test_callers_that_numba_has_cached(tmp_path):
     for factor, hits in ((2.0, 0), (2.0, 1), (3.0, 1)):
         (tmp_path / "inner.py").write_text(source.format(factor) + "# " + "x" * int(factor) + "\n")
         assert run(CALLER, str(tmp_path)) == [5 * factor, [2 * factor, 4 * factor], hits]
+
+
+def test_callers_that_numba_has_cached_of_what_is_no_function_of_numbers_now(tmp_path):
+    """Nothing of such functions is loaded then."""
+    (tmp_path / "caller.py").write_text(
+        "from numba import njit\nfrom inner import f\n@njit(cache=True)\ndef outer(x):\n    return f(x).sum()\n"
+    )
+    (tmp_path / "inner.py").write_text("import numbatensor as nt\n@nt.pointwise\ndef f(x):\n    return x * x\n")
+    run(CALLER, str(tmp_path))
+    (tmp_path / "inner.py").write_text("import numbatensor as nt\nf = nt.exp\n")
+    done = subprocess.run([sys.executable, "-c", CALLER, str(tmp_path)], capture_output=True, text=True)
+    assert "cached uses inner.f(1), which is not defined in this process" in done.stderr
+
+
+def test_compiled_code_keeps_the_function_that_it_was_compiled_with():
+    """Also where another has taken the name before the line that calls it is first reached."""
+    source = "import numbatensor as nt\n@nt.pointwise\ndef redefined(x):\n    return {} * x\n"
+    names = {"__name__": __name__}
+    exec(source.format(2.0), names)
+    f = names["redefined"]
+
+    @njit
+    def outer(x, reached):
+        return f(x) if reached else x + 0.0
+
+    x = f64(1.0, 2.0)
+    outer(x, False)
+    exec(source.format(3.0), names)
+    assert names["redefined"](x).tolist() == [3.0, 6.0] and outer(x, True).tolist() == [2.0, 4.0]
 
 
 LEAVES = st.sampled_from(["x", "y", "0.5", "1.7", "2"])

@@ -20,6 +20,16 @@ def test_what_is_vital_is_named():
     assert "numba.core.compiler.compile_extra" in last
 
 
+def test_a_free_threaded_build_is_refused():
+    done = run("import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\nimport numbatensor")
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("ImportError: numbatensor relies on the global interpreter lock and")
+    )
+
+
 def test_without_object_code_nothing_is_kept_and_all_works():
     code = """
 import warnings

@@ -26,6 +26,7 @@ from numbatensor.core.python import (
     from_long,
     is_subtype,
     is_tensor,
+    living,
     none,
     tuple_item,
     tuple_size,
@@ -252,7 +253,7 @@ def get_grad_box(function, args, count):
     if kept.grad == 0:
         return none() if kept.retains or node_at(x.node).kind == LEAF else 1
     seen = tensor_at(kept.grad).box
-    if seen == 0 or load(seen) <= 0:
+    if not living(seen):
         return 1
     add_reference(seen)
     return seen

@@ -1,11 +1,12 @@
 """Cells: words that users' compiled code finds by name, and that hold the addresses of native functions.
 
 A cell is published when the library is imported and filled when it is first used, so that code which Numba has cached links in a
-process that has not compiled anything yet. Beside them what such code needs of Python: types of arguments, and errors.
+process that has not compiled anything yet. Beside them what such code needs of Python: types of arguments, errors, and users' ops.
 """
 
 import ctypes
 import functools
+import os
 import re
 import traceback
 
@@ -88,6 +89,31 @@ def raise_again(self, args, count):
     for k in range(3):
         store(words + 8 * k, 0)
     return 0
+
+
+PROCESS = os.urandom(16).hex()  # no other has it, but for those that this one forks, which have its rows too
+finders: dict = {}  # of users' ops, by their kind: from a name to the row's address in this process
+
+
+def row_text(kind, row, name):
+    """What compiled code finds the row of a user's op by: by its address, or in another process by its name."""
+    return f"{PROCESS}\n{row}\n{kind}\n{name}"
+
+
+@callback
+def find_row(text):
+    """The row of a user's op that compiled code names."""
+    process, row, kind, name = ctypes.string_at(text).decode().split("\n", 3)
+    if process == PROCESS:
+        return int(row)
+    found = finders[kind](name) if kind in finders else 0
+    if not found:
+        shown = re.split(r"[\n|]", name)[0]
+        raise RuntimeError(
+            f"compiled code that Numba has cached uses {shown}, which is not defined in this process, or differently: save the file of the "
+            "calling function again, so that it is compiled anew"
+        )
+    return found
 
 
 CELLS = (

@@ -83,9 +83,9 @@ def compiled_perform(op, arguments, kind, site):
 
 
 @native
-def compiled_row(name):
-    """The row of the op of a user's function, by the address of its name."""
-    return call_python("find_row", name)
+def compiled_row(text):
+    """The row of a user's op, by the address of a text (see `cells.row_text`)."""
+    return call_python("find_row", text)
 
 
 @native

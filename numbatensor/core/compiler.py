@@ -31,11 +31,6 @@ from numbatensor.core import private
 from numbatensor.core.private import FastMathOptions, Flags, compile_extra, cpu, global_compiler_lock
 from numbatensor.core.records import LAYOUT
 
-if not getattr(sys, "_is_gil_enabled", lambda: True)():
-    raise ImportError(
-        "numbatensor relies on the global interpreter lock, which is off in this process: run python -X gil=1, or another build"
-    )
-
 i64, word, pointer = types.int64, ir.IntType(64), ir.IntType(8).as_pointer()
 PREFIX = f"numbatensor_{LAYOUT}_"
 USED = re.compile(PREFIX.encode() + rb"(\w+)(?=\0)")  # in an object file's table of strings

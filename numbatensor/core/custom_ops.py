@@ -12,18 +12,15 @@ from numbatensor.core.conversions import copy_into
 from numbatensor.core.custom import describe_output
 from numbatensor.core.graph import (
     ATTRIBUTE,
-    EDGE,
     NATIVE,
     SIDE,
     attach,
-    check,
     link,
     needs_grad,
     new_node,
     output_of,
     save,
     settle,
-    unpack,
 )
 from numbatensor.core.memory import decref, free, incref, load, local, malloc, memset, store
 from numbatensor.core.modes import grad_enabled
@@ -34,9 +31,7 @@ from numbatensor.core.python import (
     call_python,
     entry,
     gil_held,
-    is_tensor,
     new_tuple,
-    none,
     restore_thread,
     save_thread,
     set_item,
@@ -48,15 +43,12 @@ from numbatensor.core.records import (
     attribute_at,
     block_at,
     custom_at,
-    edge_at,
     new_frame,
     new_view,
     node_at,
-    output_at,
     storage_at,
     tensor_at,
 )
-from numbatensor.core.rules import saved_slot
 from numbatensor.core.sites import enter_site, leave_site
 from numbatensor.core.table import INFERENCE_SAVE
 from numbatensor.core.tensors import (
@@ -66,10 +58,8 @@ from numbatensor.core.tensors import (
     empty,
     is_packed,
     itemsize_of,
-    same_shape,
     shape_of,
     storage_over,
-    zero,
 )
 from numbatensor.core.writes import bump, check_write, extent, rebase
 
@@ -108,20 +98,11 @@ def release(words, n):
 
 
 @njit
-def take_back(t, failed):
-    """Give back a tensor that was lent, or 0. What a user's function that failed still holds of it is leaked by its frames."""
-    if t:
-        if failed:
-            block_at(t).refcount = 1
-        decref(t)
-
-
-@njit
-def take_inputs_back(o, words, failed):
-    """The same of what stands for the arguments."""
+def take_inputs_back(o, words):
+    """Give back the tensors that were lent for the arguments, or zeros."""
     for i in range(o.parameters):
         if kind_of(o, i) == TENSOR:
-            take_back(load(words + 8 * i), failed)
+            decref(load(words + 8 * i))
 
 
 @njit
@@ -138,10 +119,11 @@ def shows_an_argument(op, words, x):
 
 
 @native
-def custom_result(op, words, place, data, dtype, ndim, geometry, meminfo):
+def custom_result(op, words, place, wanted, data, dtype, ndim, geometry, meminfo):
     """Put a new tensor of an array's elements at a place; 1 where the array shows memory of an argument. `op`: 0 in a backward.
 
-    `geometry`: address of the sizes and, after them, the strides. The tensor takes over the memory where nothing else holds it.
+    `wanted`: the tensor's dtype. `geometry`: address of the sizes and, after them, the strides. The tensor takes over the memory where
+    nothing else holds it.
     """
     view, f = new_view(), new_frame()
     x = tensor_at(view)
@@ -151,7 +133,7 @@ def custom_result(op, words, place, data, dtype, ndim, geometry, meminfo):
         x.numel *= x.shape[i]
     if op and x.numel and shows_an_argument(op, words, x):
         return 1
-    if meminfo and x.numel and is_packed(x) and block_at(meminfo).refcount == 1:
+    if dtype == wanted and meminfo and x.numel and is_packed(x) and block_at(meminfo).refcount == 1:
         s = storage_over(local(), data, x.numel * x.itemsize, meminfo)
         if s:
             t = blank(s, data)
@@ -162,8 +144,11 @@ def custom_result(op, words, place, data, dtype, ndim, geometry, meminfo):
             store(place, t)
             return 0
     shape_of(f, x)
-    t = empty(f, dtype)
-    copy_into(t, view)
+    t = empty(f, wanted)
+    failed = attempt(symbol("copy_into"), t, view) == -1
+    if failed:
+        decref(t)
+        fail()
     store(place, t)
     return 0
 
@@ -313,7 +298,7 @@ def custom_call(op, words):
             bump(op, target)
         incref(target)
         store(outs, target)
-    take_inputs_back(o, inner, code == -1)
+    take_inputs_back(o, inner)
     if code == 0 and recorded:
         code = attempt(symbol("record_custom"), op, words, outs)
     if code:
@@ -365,115 +350,3 @@ def compiled_custom(op, words, site):
     if made == -1:
         fail()
     return 0
-
-
-@native
-def compiled_find_custom(text):
-    """The row that a text names: see `custom_op.py`."""
-    return call_python("find_custom", text)
-
-
-# backward
-
-
-@native
-def lent_value(node, slot):
-    """What a node saved in a slot, as a backward gets it."""
-    t = unpack(node, slot)
-    made = attempt(symbol("lent"), t)
-    decref(t)
-    if made == -1:
-        fail()
-    return made
-
-
-@native
-def fill_words(node, grads, words):
-    """What a backward is given; gradients that are missing are zeros."""
-    n = node_at(node)
-    o = custom_at(n.op)
-    p, q = o.parameters, o.outputs
-    for i in range(p):
-        if kind_of(o, i) != TENSOR:
-            store(words + 8 * i, attribute_at(n.attributes + i * ATTRIBUTE).value)
-        elif saves_input(o, i):
-            store(words + 8 * i, lent_value(node, saved_slot(n, 1 + i)))
-    for k in range(q):
-        if saves_output(o, k):
-            store(words + 8 * (p + k), lent_value(node, saved_slot(n, -k)))
-        if is_float(o, k):
-            grad = load(grads + 8 * k)
-            if grad:
-                store(words + 8 * (p + q + k), lent(grad))
-            else:
-                f, y = new_frame(), output_at(output_of(node, k))
-                shape_of(f, y)
-                made = empty(f, y.dtype)
-                zero(made)
-                store(words + 8 * (p + q + k), made)
-    return 0
-
-
-@native
-def check_gradients(node, results):
-    """Fail where a gradient has not the shape of its input."""
-    n = node_at(node)
-    for i in range(n.inputs):
-        e, grad = edge_at(n.edges + i * EDGE), load(results + 8 * i)
-        if grad and e.node and not same_shape(tensor_at(grad), output_at(output_of(e.node, e.output_nr))):
-            call_python("custom_error", GRAD_SHAPE, node, i, grad)
-    return 0
-
-
-@native
-def custom_gradients(node, grads, needs, results):
-    """Run the backward of a node's custom op: the gradients of its inputs, or 0, as new references; all 0 where it fails."""
-    n = node_at(node)
-    o = custom_at(n.op)
-    p, q = o.parameters, o.outputs
-    memset(results, 0, 8 * p)
-    if o.backward == 0:
-        call_python("compile_backward", n.op)
-    words = malloc(8 * (2 * p + 2 * q))
-    memset(words, 0, 8 * (p + 2 * q))
-    for i in range(p):
-        store(words + 8 * (p + 2 * q + i), load(needs + 8 * i))
-    code = attempt(symbol("fill_words"), node, grads, words)
-    if code == 0:
-        code = run_user(o, o.backward, words, results)
-    take_inputs_back(o, words, code != 0)
-    for k in range(2 * q):
-        take_back(load(words + 8 * (p + k)), code != 0)
-    free(words)
-    if code == 0:
-        code = attempt(symbol("check_gradients"), node, results)
-    if code:
-        release(results, p)
-        fail()
-    return 0
-
-
-@entry
-def custom_rule(self, args, count):
-    """(node, grads, needs) -> the gradients of the inputs, outside of the graph: tensors or None"""
-    node, given, flags = as_long(argument(args, 0)), argument(args, 1), argument(args, 2)
-    n = node_at(node)
-    for k in range(n.saved):
-        check(node, k)
-    p, q = n.inputs, n.outputs
-    words = malloc(8 * (2 * p + q))
-    needs, grads = words + 8 * p, words + 16 * p
-    for i in range(p):
-        store(needs + 8 * i, as_long(tuple_item(flags, i)))
-    for k in range(q):
-        grad = tuple_item(given, k)
-        store(grads + 8 * k, unboxed(grad) if is_tensor(grad) else 0)
-    made = attempt(symbol("custom_gradients"), node, grads, needs, words)
-    if made == 0:
-        made = new_tuple(p)
-        for i in range(p):
-            set_item(made, i, box(load(words + 8 * i)) if load(words + 8 * i) else none())
-    free(words)
-    if made == -1:
-        fail()
-    return made

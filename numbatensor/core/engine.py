@@ -7,7 +7,7 @@ from numba import njit
 
 from numbatensor.core.accumulation import accumulate, fitted, only_owner
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.custom_ops import custom_gradients
+from numbatensor.core.custom_gradients import custom_gradients
 from numbatensor.core.graph import (
     ACCUMULATED,
     EDGE,
@@ -25,12 +25,13 @@ from numbatensor.core.graph import (
     release_saved,
     settle,
 )
-from numbatensor.core.memory import decref, free, incref, load, malloc, store
+from numbatensor.core.memory import decref, free, incref, load, malloc, memset, store
 from numbatensor.core.modes import anomaly, switch_grad
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import (
     INPUTS,
+    OPERANDS,
     call_at,
     edge_at,
     new_call,
@@ -43,10 +44,12 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.rules import (
     CUSTOM,
+    KERNEL,
     NONE,
     PYTHON,
     SPLIT,
     recordable,
+    run_fused_rule,
     run_rule_natively,
     run_rule_recorded,
     split_part,
@@ -145,6 +148,35 @@ def run_custom_rule(call_address, v):
 
 
 @native
+def run_fused(call_address, v):
+    """Send on the gradients that one kernel finds together, where several are wanted; gives which inputs' they are, as bits."""
+    c, visit = call_at(call_address), visit_at(v)
+    n = node_at(visit.node)
+    o, which, count, k = op_at(n.op), 0, 0, 0
+    for i in range(n.inputs):
+        fits = o.rule_kind[i] == KERNEL and count + 1 + n.saved < OPERANDS
+        if fits and wanted(c, call_address, edge_at(n.edges + i * EDGE).node):
+            which |= 1 << i
+            count += 1
+    if count < 2:
+        return 0
+    results = new_frame()
+    memset(results, 0, 8 * count)
+    failed = attempt(symbol("run_fused_rule"), visit.node, which, visit.grad, results) == -1
+    for i in range(n.inputs):
+        if which >> i & 1:
+            e, grad = edge_at(n.edges + i * EDGE), load(results + 8 * k)
+            k += 1
+            if failed:
+                decref(grad)
+            else:
+                failed = attempt(symbol("deliver"), call_address, e.node, e.output_nr, grad) == -1
+    if failed:
+        fail()
+    return which
+
+
+@native
 def step(call_address, v):
     """Send a node's gradient on to its inputs."""
     c, visit = call_at(call_address), visit_at(v)
@@ -190,9 +222,10 @@ def step(call_address, v):
     elif custom:
         run_custom_rule(call_address, v)
     else:
+        done = run_fused(call_address, v) if o.fused and c.create_graph == 0 else 0
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
-            if o.rule_kind[i] != NONE and wanted(c, call_address, e.node):
+            if o.rule_kind[i] != NONE and done >> i & 1 == 0 and wanted(c, call_address, e.node):
                 if c.create_graph:
                     grad = run_rule_recorded(node, i, visit.grad)
                 else:
@@ -389,4 +422,4 @@ def backward_from(root):
     return 0
 
 
-assert run_pass and root_node and custom_gradients and deliver  # reached through their symbols
+assert run_fused_rule and run_pass and root_node and custom_gradients and deliver  # reached through their symbols

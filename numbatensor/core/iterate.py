@@ -39,7 +39,7 @@ def scratch(typingctx):
 def begin(frame, kernel):
     """An empty frame for a kernel; 0 means to copy the second operand into the first."""
     f = frame_at(frame)
-    f.operands, f.ndim, f.kernel, f.op, f.fixed = 0, 0, kernel, 0, 0
+    f.operands, f.outputs, f.ndim, f.kernel, f.op, f.fixed = 0, 1, 0, kernel, 0, 0
 
 
 @njit
@@ -163,10 +163,10 @@ def rows_in_blocks(f, room, here, n, inner):
     more = True
     while more:
         m = 0
-        first = f.pointers[0]
-        f.scratch[0] = first
+        for k in range(f.outputs):
+            f.scratch[k] = f.pointers[k]
         while more and m < per:
-            for k in range(1, f.operands):
+            for k in range(f.outputs, f.operands):
                 copy_run(
                     room + 8 * BLOCK * k + m * n * f.itemsizes[k],
                     f.itemsizes[k],
@@ -183,8 +183,11 @@ def rows_in_blocks(f, room, here, n, inner):
         store(here, out)
         for k in range(1, f.operands):
             store(here + 8 * k, room + 8 * BLOCK * k)
+        if f.outputs > 1:  # their rows follow each other
+            for k in range(f.outputs):
+                store(here + 8 * k, f.scratch[k])
         call(f.kernel, here, m * n)
-        for j in range(m):
+        for j in range(m if f.outputs == 1 else 0):
             copy_run(
                 load(room + 8 * j), f.strides[0, inner], out + j * n * f.itemsizes[0], f.itemsizes[0], n, f.itemsizes[0]
             )

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import importlib
 import operator
+import sysconfig
 import warnings
 
 import numba
@@ -86,6 +87,11 @@ def lacks(module, path):
 
 def check():
     """Fail where something vital is missing."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise ImportError(
+            "numbatensor relies on the global interpreter lock and on objects as builds with it lay them out, and this is a "
+            "free-threaded build of Python, which lays them out otherwise even with -X gil=1: use a build with the lock"
+        )
     missing = [f"{module}.{path}" for module, paths in VITAL.items() for path in paths if lacks(module, path)]
     x = 1.5
     words = (ctypes.c_int64 * 2).from_address(id(x))
@@ -94,7 +100,7 @@ def check():
     if missing:
         raise ImportError(
             f"numbatensor leans on what Numba {numba.__version__} or this Python does not have: {', '.join(missing)}. "
-            "It is tested with Numba 0.68 and CPython 3.11 to 3.13"
+            "It is tested with Numba 0.68 and CPython 3.11 to 3.14"
         )
 
 
@@ -142,11 +148,14 @@ def extend_lowering(extend):
 
 
 def whole_block(code, entry):
-    """An entry of a table of exceptions; that of a `with` block holds the jump back of a loop at its end too."""
-    handler, last = code.table[entry.target], code.table.get(entry.end)
-    if code.table[handler.next].opname != "WITH_EXCEPT_START" or not (last and last.opname.startswith("JUMP_BACKWARD")):
+    """An entry of a table of exceptions; that of a `with` block holds the jump back of a loop at its end too.
+
+    On Python 3.12 Numba makes the words that lengthen the jump of a long loop NOPs.
+    """
+    if code.table[code.table[entry.target].next].opname != "WITH_EXCEPT_START":
         return entry
-    return entry._replace(end=min(k for k, one in code.table.items() if k > entry.end and one.opname != "CACHE"))
+    after = [(k, one.opname) for k, one in code.table.items() if k >= entry.end and one.opname not in ("CACHE", "NOP")]
+    return entry._replace(end=after[1][0]) if after[0][1].startswith("JUMP_BACKWARD") else entry
 
 
 def keep_loops_in_blocks():
@@ -156,8 +165,8 @@ def keep_loops_in_blocks():
     """
     made = ByteCodePy312.__init__
 
-    def init(self, function):
-        made(self, function)
+    def init(self, func_id):
+        made(self, func_id)
         self.exception_entries = tuple(whole_block(self, entry) for entry in self.exception_entries)
 
     ByteCodePy312.__init__ = init

@@ -121,7 +121,6 @@ CALLBACKS = (
     "mistyped",
     "forget_frames",
     "compile_backward",
-    "find_custom",
     "custom_error",
     "enter_loop",
     "leave_loop",
@@ -326,11 +325,20 @@ def is_tensor(obj):
     return known and load(obj + PAYLOAD) != 0
 
 
+@njit
+def living(obj):
+    """Whether an object, 0 for none, lives: what is about to be freed has a count of 0.
+
+    From Python 3.12 on, the count is the lower half of the word; in 3.14 the upper half has flags.
+    """
+    return obj != 0 and load(obj) & 0xFFFFFFFF != 0
+
+
 @native
 def box(tensor):
     """The box of a tensor, whose reference it takes: the living one, or a new one."""
     t = tensor_at(tensor)
-    if t.box and load(t.box) > 0:
+    if living(t.box):
         add_reference(t.box)
         decref(tensor)
         return t.box
@@ -345,7 +353,7 @@ def box(tensor):
 def box_node(node):
     """The box of a node, of which the caller keeps its own reference: the living one, or a new one."""
     n = node_at(node)
-    if n.box and load(n.box) > 0:
+    if living(n.box):
         add_reference(n.box)
         return n.box
     obj = alloc_object(load(symbol("node_class")), 0)

@@ -122,6 +122,7 @@ Attribute = np.dtype(words("kind", "value", "length"))
 # `fixed_kernel[k]`: of a pointwise op of two operands, the kernels whose operand k is one value for all elements.
 # `rule_kind[i]`: how the gradient of input i is found; `rule[i]`: kernels, by dtype; `program[i]`: address of a program; `again[i]`:
 # of the program that is run where its result is part of a graph (0: not written down yet, -1: Python runs the rule).
+# `fused`: address of kernels, by the inputs (as bits) whose gradients they find together, and by dtype; 0 where there are none.
 # `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.
 # `saves[i]`: what the rule of input i reads: bit 0 the output, bit k argument k, bits SIZE and COUNT the first input's shape
 # and how many of its elements make one of the output's.
@@ -129,7 +130,7 @@ Attribute = np.dtype(words("kind", "value", "length"))
 Op = np.dtype(
     header
     + words("index", "kind", "run", "operands", "tensors", "required", "result", "promotes", "masks", "dtypes", "cost")
-    + words("trait")
+    + words("trait", "fused")
     + [
         ("kernel", "i8", 16),
         ("fixed_kernel", "i8", (3, 16)),
@@ -159,10 +160,11 @@ Custom = np.dtype(
 Source = np.dtype(words("origin", "value", "kind"))
 Instruction = np.dtype(words("op", "count") + [("sources", Source, OPERANDS)])
 
-# One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape. `op` and `dtype`: where a
+# One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape. `outputs`: how many of them are
+# written; where several are, they are new and contiguous. `op` and `dtype`: where a
 # variant of the kernel can be had (0: nowhere) whose operand `fixed` is one value for a row.
 Frame = np.dtype(
-    words("ndim", "operands", "numel", "kernel", "op", "dtype", "fixed")
+    words("ndim", "operands", "outputs", "numel", "kernel", "op", "dtype", "fixed")
     + [
         ("shape", "i8", RANK),
         ("pointers", "i8", OPERANDS),

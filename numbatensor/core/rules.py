@@ -28,12 +28,13 @@ from numbatensor.core.records import (
     saved_at,
     tensor_at,
 )
-from numbatensor.core.table import kernel_of, runner
+from numbatensor.core.table import FUSED, kernel_of, runner
 from numbatensor.core.tensors import alias, empty, is_packed, like, same_shape, shape_of, zero
 
 NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT, CUSTOM = range(8)  # kinds of rule
 GRAD, SAVED_VALUE, KEPT, RESULT, CONSTANT = range(5)  # origins of an instruction's argument
 INSTRUCTION, SOURCE, SOURCES = Instruction.itemsize, 24, 16
+ALL = -1  # saved values, as bits
 MOST = 24  # instructions of one program
 
 
@@ -65,6 +66,18 @@ def gather(n, reads, g, pointers, room):
     return True
 
 
+@njit
+def saved_operands(f, n, reads):
+    """Add what a node saved, and a rule reads, as the next operands."""
+    for k in range(n.saved):
+        s = saved_at(n.saves + k * SAVED)
+        if reads >> s.which & 1:
+            if s.storage:
+                operand(f, s)
+            else:
+                scalar_operand(f, s.data, s.itemsize)
+
+
 @native
 def run_kernel_rule(node, i, grad):
     """The gradient of input i by the op's fused rule: one kernel over the gradient and the saved values."""
@@ -86,15 +99,38 @@ def run_kernel_rule(node, i, grad):
     out = empty(f, g.dtype)
     operand(f, tensor_at(out))
     operand(f, g)
-    for k in range(n.saved):
-        s = saved_at(n.saves + k * SAVED)
-        if o.saves[i] >> s.which & 1:
-            if s.storage:
-                operand(f, s)
-            else:
-                scalar_operand(f, s.data, s.itemsize)
+    saved_operands(f, n, o.saves[i])
     sweep(f, o.cost)
     return out
+
+
+@native
+def run_fused_rule(node, which, grad, results):
+    """The gradients of several inputs, the bits of `which`, by one kernel over the gradient and all that is saved: new references, in order."""
+    n, g, f = node_at(node), tensor_at(grad), new_frame()
+    o, count = op_at(n.op), 0
+    kernel = load(o.fused + 8 * (16 * which + g.dtype))
+    if kernel == 0:
+        kernel = call_python("resolve", n.op, FUSED + which, g.dtype)
+    begin(f, kernel)
+    shape_of(f, n)
+    for i in range(n.inputs):
+        if which >> i & 1:
+            out = empty(f, g.dtype)
+            store(results + 8 * count, out)
+            operand(f, tensor_at(out))
+            count += 1
+    pointers = new_pointers()
+    if gather(n, ALL, g, pointers + 8 * (count - 1), new_short()):
+        for k in range(count):
+            store(pointers + 8 * k, tensor_at(load(results + 8 * k)).data)
+        call(kernel, pointers, g.numel)
+        return 0
+    frame_at(f).outputs = count
+    operand(f, g)
+    saved_operands(f, n, ALL)
+    sweep(f, o.cost * count)
+    return 0
 
 
 @njit

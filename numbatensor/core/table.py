@@ -34,6 +34,7 @@ TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION, NEGATIVE_PO
 INFERENCE_WRITE, INFERENCE_SAVE, AMBIGUOUS, INFERENCE_VERSION = range(16, 20)
 DIVIDES, RAISES = 1, 2  # traits of pointwise ops: what their second operand must not be, of integers
 FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
+FUSED = 64  # and for FUSED + bits of inputs: the kernel of all their gradients
 RUN = -1  # what resolve() is asked for beside kernels: the code of `Op.run`
 
 

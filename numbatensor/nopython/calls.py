@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from numbatensor.core.cells import prefix
+from numbatensor.core.cells import prefix, row_text
 from numbatensor.core.compiler import PREFIX, c_symbol, i64, word
 from numbatensor.core.private import RETCODE_USEREXC
 from numbatensor.core.records import Arguments
@@ -85,6 +85,17 @@ def refuse(context, builder, kind, text):
 def put_away(context, builder):
     """Put the error that is set away, on this thread; one that is put away already stays."""
     call_native(context, builder, published(builder, "put_away"), [word(0)])
+
+
+def row_named(context, builder, kind, row, name):
+    """The address of the row of a user's op, which is looked up when the code first runs: code outlives the process."""
+    module = builder.module
+    kept = cgutils.add_global_variable(module, word, module.get_unique_name("numbatensor_row"))
+    kept.linkage, kept.initializer = "internal", word(0)
+    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(kept), word(0))):
+        text = builder.ptrtoint(context.insert_const_string(module, row_text(kind, row, name)), word)
+        builder.store(invoke_cell(context, builder, "compiled_row", [text]), kept)
+    return builder.load(kept)
 
 
 def argument_record(builder):

@@ -7,7 +7,7 @@ stores and a call by address.
 import inspect
 from typing import Any
 
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref, lower_constant
 from numba.core.typing.templates import signature
@@ -16,7 +16,7 @@ from numba.extending import lower_builtin, models, register_model
 from numbatensor.core.calls import BOOL, FLOAT, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import word
 from numbatensor.core.records import RANK, Arguments
-from numbatensor.nopython.calls import argument_record, as_word, invoke_cell, published, put_word, site
+from numbatensor.nopython.calls import argument_record, as_word, invoke_cell, published, put_word, row_named, site
 from numbatensor.nopython.op_fallback import with_python
 from numbatensor.nopython.results import plain, result_of
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
@@ -214,16 +214,10 @@ def fill(context, builder, op, kinds, values):
 
 
 def row_of(context, builder, op):
-    """The address of an op's row. That of a user's op is looked up by name when the code first runs: code outlives the process."""
+    """The address of an op's row."""
     if OPS.get(op.name) is op:
         return published(builder, "op_" + op.name)
-    module = builder.module
-    kept = cgutils.add_global_variable(module, word, module.get_unique_name("numbatensor_row"))
-    kept.linkage, kept.initializer = "internal", word(0)
-    with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", builder.load(kept), word(0))):
-        name = builder.ptrtoint(context.insert_const_string(module, op.key), word)
-        builder.store(invoke_cell(context, builder, "compiled_row", [name]), kept)
-    return builder.load(kept)
+    return row_named(context, builder, "pointwise", op.address, op.key)
 
 
 def run(context, builder, op, result, kinds, values):

@@ -10,9 +10,10 @@ from numba.extending import intrinsic
 
 from kernels_cpu import pointwise as skeleton
 from numbatensor.scalars import teaching
-from numbatensor.scalars.kinds import Dual, Real, Scalar, is_number
-from numbatensor.scalars.values import Leaf, Pair, Place, constant, float_of, packed, unpacked
+from numbatensor.scalars.kinds import LEVELS, Dual, Real, Scalar, is_number
+from numbatensor.scalars.values import Leaf, Pair, Place, below, constant, float_of, packed, unpacked
 
+MISTAKE = re.compile(r"it gives .+?, which is no number|its gradient gives .+?, one for each argument")
 UNKNOWN = re.compile(r"No implementation of function Function\((.*?)\) found for signature")
 
 
@@ -31,62 +32,112 @@ def seeded(x, levels):
     return x
 
 
-def evaluating(function, real, directions, casts, nth):
-    """An intrinsic: the derivative of a compiled function in some directions, as a float of the floats of one element.
+def slope_of(x, levels):
+    """The slope of a number in the directions of some levels, the highest first."""
+    for level in levels:
+        x = below(x, level + 1)
+        x = x.slope if x.level == level else constant(x.place, 0.0)
+    return float_of(x)
 
-    `casts`: the types of the arguments that are no floats. `nth`: the function is that of a gradient, which takes one first, and this is
-    which of its results is meant. Where the function fails, as ``range`` does with a step of 0, the result is NaN: no kernel can fail.
+
+def evaluating(function, real, directions, casts, parts):
+    """An intrinsic: derivatives of a compiled function, as a tuple of floats of the floats of one element.
+
+    `directions`: of each level, the argument that has a slope there. `casts`: the types of the arguments that are no floats. `parts`: for
+    each derivative, its levels, and which result is meant: the function may be that of a gradient, which takes one first (else None).
+    Where the function fails, as ``range`` does with a step of 0, the result is NaN: no kernel can fail.
     """
     levels = [[n for n, i in enumerate(directions) if i == k] for k in range(len(casts))]
     kinds = [cast or argument_kind(real, found) for cast, found in zip(casts, levels, strict=True)]
-    kinds = tuple(kinds if nth is None else [types.float64, *kinds])
+    takes_grad = parts[0][0] is not None
+    kinds = tuple([types.float64, *kinds] if takes_grad else kinds)
 
     @intrinsic
     def evaluate(typingctx, values):
         sig = types.Dispatcher(function).get_call_type(typingctx, kinds, {})
-        several = isinstance(sig.return_type, types.BaseTuple) and nth is not None
-        result = sig.return_type[nth] if several else sig.return_type
-        if not isinstance(result, Scalar) and not is_number(result):
-            raise TypingError(f"it gives {result}, which is no number")
+        several, floating = isinstance(sig.return_type, types.BaseTuple) and takes_grad, casts.count(None)
+        if takes_grad and (len(sig.return_type) if several else 1) != floating:
+            raise TypingError(f"its gradient gives {sig.return_type}, not {floating} numbers, one for each argument")
+        results = [sig.return_type[nth] if several else sig.return_type for nth, _ in parts]
+        for result in results:
+            if not isinstance(result, Scalar) and not is_number(result):
+                raise TypingError(f"it gives {result}, which is no number")
         found = function.overloads[sig.args]
+        floats = types.UniTuple(real.base, len(parts))
 
         def codegen(context, builder, signature, args):
             place = Place(context, builder, real)
-            given = [] if nth is None else [context.get_constant(types.float64, 1.0)]
+            given = [context.get_constant(types.float64, 1.0)] if takes_grad else []
             for code, cast, levels_of in zip(cgutils.unpack_tuple(builder, args[0]), casts, levels, strict=True):
                 x = seeded(Leaf(place, code), levels_of)
                 given.append(context.cast(builder, code, real.base, cast) if cast else packed(x))
             code = context.declare_function(builder.module, found.fndesc)
             status, code = context.call_conv.call_function(builder, code, sig.return_type, sig.args, given)
             context.add_linking_libs([found.library])
-            x = unpacked(place, result, builder.extract_value(code, nth) if several else code)
-            for level in reversed(range(len(directions))):
-                x = x.slope if x.level == level else constant(place, 0.0)
-            return builder.select(status.is_error, constant(place, math.nan).code, float_of(x).code)
+            made = []
+            for result, (nth, wanted) in zip(results, parts, strict=True):
+                x = unpacked(place, result, builder.extract_value(code, nth) if several else code)
+                x = slope_of(x, wanted).code
+                made.append(builder.select(status.is_error, constant(place, math.nan).code, x))
+            return context.make_tuple(builder, floats, made)
 
-        return real.base(values), codegen
+        return floats(values), codegen
 
     return evaluate
 
 
-def formula(function, real, directions, casts, rule=False, nth=None):
-    """A function of floats: the derivative of a scalar function in some directions. `rule`: times a gradient, which comes first."""
-    evaluate = evaluating(function, real, directions, casts, nth)
+@intrinsic
+def times(typingctx, grad, values):
+    """Each of several floats times one."""
+
+    def codegen(context, builder, signature, args):
+        parts = cgutils.unpack_tuple(builder, args[1])
+        return context.make_tuple(builder, values, [builder.fmul(args[0], x) for x in parts])
+
+    return values(grad, values), codegen
+
+
+def parts_of(directions, inputs, nths):
+    """The arguments of `evaluating` for derivatives in some directions, and then by each of `inputs`: all directions, parts, and `apart`.
+
+    `nths`: the place of each argument among the results of a gradient of the user's own, which the first derivative is.
+    """
+    if nths is None or directions:
+        nth, directions = (None, directions) if nths is None else (nths[directions[0]], directions[1:])
+        before = [*reversed(range(len(directions)))]
+        after = [[len(directions) + j] for j in range(len(inputs))] or [[]]
+        return [*directions, *inputs], [(nth, [*level, *before]) for level in after], len(directions)
+    return [], [(nths[i], []) for i in inputs], 0
+
+
+def formula(function, real, directions, casts, parts, rule):
+    """A function of floats: derivatives of a scalar function. `rule`: times a gradient, which comes first."""
+    evaluate = evaluating(function, real, directions, casts, parts)
+    if len(parts) > 1:
+        return lambda grad, *values: times(grad, evaluate(values))
     if rule:
-        return lambda grad, *values: grad * evaluate(values)
-    return lambda *values: evaluate(values)
+        return lambda grad, *values: grad * evaluate(values)[0]
+    return lambda *values: evaluate(values)[0]
 
 
-def kernel(function, base, count, directions, casts, tries, fixed, **options):
-    """A kernel of a formula of so many arguments. `tries`: whether it is made of exact functions (see `Real`), or of both in turn."""
-    made = [formula(function, Real(base, exact), directions, casts, **options) for exact in tries]
-    kinds = [base] * (1 + count + bool(options.get("rule")))
+def kernel(function, base, directions, inputs, casts, tries, fixed, nths):
+    """A kernel of a derivative in some directions, or of the gradients of `inputs`. `tries`: whether it is made of exact functions (see
+    `Real`), or of both in turn."""
+    directions, parts, apart = parts_of(directions, inputs, nths)
+    reals = [Real(base, exact, apart if len(parts) > 1 else LEVELS) for exact in tries]
+    made = [formula(function, real, directions, casts, parts, bool(inputs)) for real in reals]
+    kinds = [base] * (len(parts) + len(casts) + bool(inputs))
+    if len(parts) > 1:
+        return skeleton.several(made[0], kinds, len(parts), *made[1:])
     return skeleton.elementwise(made[0], kinds, fixed, *made[1:])
 
 
 def reason(error):
     """What it is in a scalar function that Numba's error is about."""
     text = str(error)
+    mistake = MISTAKE.search(text)
+    if mistake:
+        return mistake[0]
     found = UNKNOWN.findall(text)
     if found and "of a pointwise function" in text:
         return f"{called(found[-1])} is not known of the numbers of a pointwise function, or has no derivative"

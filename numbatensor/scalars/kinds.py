@@ -5,6 +5,8 @@ from numba.core import cgutils
 from numba.core.typeconv import Conversion
 from numba.extending import models, register_model
 
+LEVELS = 1 << 30  # more than there are
+
 
 class Scalar(types.Type):
     """A float of one width that stays so: what it meets, constants and integers included, takes its width."""
@@ -21,21 +23,25 @@ class Scalar(types.Type):
 
     def is_kin(self, other):
         """Whether a type is for the same kernel."""
-        return isinstance(other, Scalar) and (other.base, other.exact) == (self.base, self.exact)
+        return isinstance(other, Scalar) and other.real == self.real
 
 
 class Real(Scalar):
-    """A float. `exact`: functions that the library's kernels approximate within bounds are the C library's."""
+    """A float. `exact`: functions that the library's kernels approximate within bounds are the C library's.
+
+    `apart`: the level from which on slopes are those of a gradient, which have no slopes in each other's directions.
+    """
 
     level = -1
 
-    def __init__(self, base, exact):
-        self.base, self.exact = base, exact
-        super().__init__(f"{base}{' (exact)' if exact else ''} of a pointwise function")
+    def __init__(self, base, exact, apart=LEVELS):
+        self.base, self.exact, self.apart, self.real = base, exact, apart, self
+        several = "" if apart == LEVELS else f", all slopes from {apart} on,"
+        super().__init__(f"{base}{' (exact)' if exact else ''}{several} of a pointwise function")
 
     @property
     def key(self):
-        return self.base, self.exact
+        return self.base, self.exact, self.apart
 
 
 class Dual(Scalar):
@@ -46,7 +52,7 @@ class Dual(Scalar):
 
     def __init__(self, level, value, slope):
         self.level, self.value, self.slope = level, value, slope
-        self.base, self.exact = value.base, value.exact
+        self.base, self.exact, self.real = value.base, value.exact, value.real
         super().__init__(f"dual {level} ({value}, {slope})")
 
     @property

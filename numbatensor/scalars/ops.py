@@ -1,6 +1,5 @@
 """Ops of users' scalar functions: rows of the dispatch table, made when a function is first used."""
 
-import ctypes
 import functools
 import inspect
 import itertools
@@ -9,17 +8,19 @@ import threading
 import warnings
 import weakref
 
+import numpy as np
 from numba import njit, types
 from numba.core.errors import NumbaError
 from numba.extending import typeof_impl
 
 from numbatensor import nopython, publish
 from numbatensor.core import sites
+from numbatensor.core.cells import finders
 from numbatensor.core.compiler import CORE, compile, digest, global_compiler_lock, lock
 from numbatensor.core.private import forget_failures, function_of, options_of
-from numbatensor.core.python import callback, native_function
+from numbatensor.core.python import native_function
 from numbatensor.core.records import INPUTS
-from numbatensor.core.table import FIXED
+from numbatensor.core.table import FIXED, FUSED
 from numbatensor.op import FLOATING, NUMBA, Pointwise, name_of
 from numbatensor.scalars import kernels
 from numbatensor.scalars.fingerprints import Reached, Scalars, raises, tries_of
@@ -66,6 +67,12 @@ class Family:
         self.function, self.gradient = function_of(function), gradient and function_of(gradient)
         self.parameters = parameters_of(self.function)
         self.path = path_of(self.function)
+        count = len(inspect.signature(self.gradient).parameters) if self.gradient else 0
+        if self.gradient and count != 1 + len(self.parameters):
+            raise TypeError(
+                f"pointwise: the gradient of {self.name} has {count} parameters; it takes the incoming gradient and the "
+                f"{len(self.parameters)} arguments"
+            )
         self.casts = [CASTS.get(p.annotation) for p in self.parameters]
         self.compiled, self.compiled_gradient = compiled(function), gradient and compiled(gradient)
         self.reached, self.ops = self.look(), {}
@@ -99,9 +106,9 @@ class Family:
                     self.ops[directions] = UserPointwise(self, directions)
         return self.ops[directions]
 
-    def kernel(self, directions, dtype, rule, fixed):
-        """The address of a kernel."""
-        name, count = f"{self.name}.{name_of(dtype)}", len(self.parameters)
+    def kernel(self, directions, dtype, inputs=(), fixed=0):
+        """The address of a kernel: of a derivative in some directions, or of the gradients of its `inputs`."""
+        name = f"{self.name}.{name_of(dtype)}"
         reached, depends = self.look(), ""
         if self.digest:
             if self.described(reached) != self.digest:
@@ -109,16 +116,14 @@ class Family:
                     f"{self.name}: a global or closure value that it uses has changed since its first call, and code for another "
                     "dtype or derivative would differ: make a new function with nt.pointwise, or pass the value as an argument"
                 )
-            depends = digest(self.digest, SOURCES, directions, dtype, rule, fixed)
+            depends = digest(self.digest, SOURCES, directions, dtype, inputs, fixed)
         else:
             self.warn(next(r.unsound for r in reached if r.unsound))
-        function, options = self.compiled, {"rule": rule}
-        if self.gradient and directions:
+        function, nths, tries = self.compiled, None, tries_of(reached)
+        if self.gradient and (directions or inputs):
             floats = [k for k, cast in enumerate(self.casts) if not cast]
-            function, options["nth"] = self.compiled_gradient, floats.index(directions[0])
-            directions = directions[1:]
-        tries = tries_of(reached)
-        made = kernels.kernel(function, NUMBA[dtype], count, directions, self.casts, tries, fixed, **options)
+            function, nths = self.compiled_gradient, {k: n for n, k in enumerate(floats)}
+        made = kernels.kernel(function, NUMBA[dtype], directions, inputs, self.casts, tries, fixed, nths)
         try:
             return compile(made, name, arguments=2, fastmath={"contract"}, depends=depends).address
         except Exception as error:
@@ -165,6 +170,9 @@ class UserPointwise(Pointwise):
         floats = [k for k, cast in enumerate(family.casts) if cast is None]
         self.constant(*[name for k, name in enumerate(self.inputs) if k not in floats])
         self.backward(**{self.inputs[k]: self.rule(k) for k in floats})
+        if len(floats) > 1:
+            self.fused = np.zeros((1 << len(self.inputs), 16), np.int64)
+            self.row["fused"] = self.fused.ctypes.data
         if directions:
             words = [family.name, *[f"by_{self.inputs[i]}" for i in directions]]
             self.shown = "".join(w.capitalize() for word in words for w in word.split("_")) + "Backward0"
@@ -197,11 +205,13 @@ class UserPointwise(Pointwise):
 
     def compile(self, what, dtype):
         if what > 0:
-            made = self.family.kernel((*self.directions, what - 1), dtype, True, 0)
-            self.row["rule"][what - 1][dtype] = made
+            bits = what - FUSED
+            inputs = [k for k in range(len(self.inputs)) if bits >> k & 1] if bits > 0 else [what - 1]
+            place = self.fused[bits] if bits > 0 else self.row["rule"][what - 1]
+            place[dtype] = made = self.family.kernel(self.directions, dtype, tuple(inputs))
             return made
         fixed = FIXED - what if what else 0
-        made = self.family.kernel(self.directions, dtype, False, fixed)
+        made = self.family.kernel(self.directions, dtype, fixed=fixed)
         (self.row["fixed_kernel"][fixed] if fixed else self.row["kernel"])[dtype] = made
         return made
 
@@ -279,24 +289,21 @@ def pointwise(function=None, *, gradient=None):
     """
     if function is None:
         return lambda f: pointwise(f, gradient=gradient)
-    if not callable(function) or not inspect.isfunction(function_of(function)):
-        raise TypeError(f"pointwise: expected a function of numbers, not {function!r}")
+    for one in (function, gradient):
+        if one is not None and not (callable(one) and inspect.isfunction(function_of(one))):
+            raise TypeError(f"pointwise: expected a function of numbers, not {one!r}")
     return pointwise_of(function, gradient)
 
 
-@callback
-def find_row(address):
-    """The row of the op that compiled code names: that of the same function, or else the only one of its name."""
-    path, number, directions = ctypes.string_at(address).decode().split("\n")
+def find_row(key):
+    """The row of the op that compiled code names: that of the same function, or else the only one of its name; 0 where there is none."""
+    path, number, directions = key.split("\n")
     for one in declared.get(path, ()):
         assert one.op is not None  # it is in `named` now
     known = named.get(path, {})
     found = known.get(number) or (next(iter(known.values())) if len(known) == 1 and "<" not in path else None)
-    if found is None:
-        raise RuntimeError(
-            f"compiled code that Numba has cached uses {path}, which is not defined in this process, or differently"
-        )
-    return found.op(*map(int, directions.split())).address
+    return found.op(*map(int, directions.split())).address if found else 0
 
 
+finders["pointwise"] = find_row
 sites.register_library()

@@ -139,7 +139,12 @@ def raised(x, kind):
 
 def float_of(x):
     """The float that a number is, without its slopes."""
-    while isinstance(x, Pair):
+    return below(x, 0)
+
+
+def below(x, level):
+    """A number without its slopes of a level and of those above it."""
+    while x.level >= level:
         x = x.value
     return x
 
@@ -163,9 +168,10 @@ def apply(name, *xs):
     if level < 0:
         return primitive(name, *xs)
     values, slope = [x.value if x.level == level else x for x in xs], None
+    alone = [below(v, xs[0].place.real.apart) for v in values] if level > xs[0].place.real.apart else values
     for x, rule in zip(xs, RULES[name], strict=True):
         if x.level == level and rule is not None:
-            term = rule(x.slope, *values)
+            term = rule(x.slope, *alone)
             slope = term if slope is None else slope + term
     value = apply(name, *values)
     return value if slope is None else Pair(level, value, slope)
@@ -245,4 +251,4 @@ def primitive(name, *xs):
 def place_for(context, builder, kinds):
     """The place of an operation on numbers of some types."""
     scalar = next(k for k in kinds if isinstance(k, Scalar))
-    return Place(context, builder, Real(scalar.base, scalar.exact))
+    return Place(context, builder, scalar.real)
