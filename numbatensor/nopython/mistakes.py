@@ -22,6 +22,7 @@ PLACES, SENTENCES = 4, 3  # how many are shown
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 AFTER = re.compile(r"During: |File \"|Return of: ")  # how lines begin that come after what is said
 REASON = re.compile(r"raised a specific error:\s+\w+: ((?:(?!Rejected as).)*?)\s+raised from (\S+):\d+", re.DOTALL)
+UNDECIDED = re.compile(r"Undecided type|Type of variable '\$.* cannot be determined")
 PLACE = re.compile(r"  File \"(.*)\", line (\d+), in (.*)")
 NAMES = (  # how Numba writes types, and how they are written here
     (r"Literal\[(\w+)\]\([^()]*\)", r"\1"),
@@ -108,13 +109,25 @@ def shown(file, line, name):
     return f'  File "{file}", line {line}, in {name}' + (f"\n    {source}" if source else "")
 
 
+def walrus(code):
+    """The first line of a function with an assignment inside of an expression; None without one."""
+    lines = sorted({n for *_, n in code.co_lines() if n})
+    return next((n for n in lines if ":=" in linecache.getline(code.co_filename, n)), None)
+
+
 def short(error, function):
     """The text of an error."""
     text = COLOUR.sub("", str(error))
     said, inner = head(text)
+    code = function.__code__
+    places = places_of(error, text, function) + inner
     if text.find("No implementation of function") == text.find(said[0]):
         said = no_implementation(text)
-    places = places_of(error, text, function) + inner
+    elif UNDECIDED.match(said[0]) and walrus(code):
+        said, places = (
+            ["Numba cannot type `:=` here: assign in a statement of its own"],
+            [(code.co_filename, walrus(code), code.co_name)],
+        )
     if len(places) > PLACES:
         places = places[:2] + places[2 - PLACES :]
     return "\n".join([*map(tidy, said), *[shown(*place) for place in places]])
