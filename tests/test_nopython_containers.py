@@ -82,6 +82,24 @@ def test_loops_over_generators():
     assert grads[0] == grads[1]
 
 
+def test_items_are_popped():
+    """Numba itself lets go of a list's last item once more after ``pop(k)``."""
+
+    @njit
+    def popped(x):
+        items = [x * 0]
+        total = items.pop()
+        for k in range(8):
+            items.append(x * k)
+            if len(items) > 4:
+                total = total + items.pop(k % 3)
+        return total + items.pop(-1), items[0], items
+
+    x = nt.ones(2)
+    for found, expected in zip(popped(x)[:2], popped.py_func(x)[:2], strict=True):
+        assert found.tolist() == expected.tolist()
+
+
 def test_what_vmap_looks_into_stays_outside():
     with pytest.raises(TypeError, match="vmap"):
         nt.vmap(njit(lambda x: x * 2))(nt.ones(2))

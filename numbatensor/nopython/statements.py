@@ -2,6 +2,7 @@
 
 from numbatensor.core.private import CAN_NOTE, Parfor, extend_lowering, numba_ir
 from numbatensor.nopython.iteration import give, keep_count
+from numbatensor.nopython.lists import keep_items
 from numbatensor.nopython.lowering import at
 from numbatensor.nopython.parallel import may_fail, run_parallel
 from numbatensor.nopython.text import refuse_unwritten
@@ -23,6 +24,7 @@ def extended(base):
                 self.tensors = any(map(has_tensor, kinds))
                 self.suspects = may_lack_a_value(self.func_ir) if self.tensors else set()
                 keep_count(self.context, kinds)
+                keep_items(self.context, kinds)
             super().lower_block(block)
 
         def lower_inst(self, statement):
