@@ -3,6 +3,7 @@
 import importlib
 
 from numbatensor import (
+    array_functions,
     autograd,
     geometry,
     graph_nodes,

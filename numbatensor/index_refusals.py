@@ -149,6 +149,8 @@ arranging.triu.explained(triangle("triu"))
 def joined(name):
     def explain(tensors, dim):
         shapes = [tuple(t.shape) for t in tensors]
+        if not shapes:
+            raise RuntimeError(f"{name}() expects a non-empty TensorList")
         if name == "stack":
             wrong = [(k, s) for k, s in enumerate(shapes) if s != shapes[0]]
             if wrong:

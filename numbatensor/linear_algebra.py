@@ -2,6 +2,7 @@
 
 import math
 
+from numbatensor.hollow import hollow
 from numbatensor.ops import structured
 from numbatensor.tensor import Tensor, as_operand
 
@@ -22,6 +23,10 @@ def matmul(input, other):
         )
     if x.ndim > 1 and y.ndim > 1:
         return structured.matmul(x, y)
+    if hollow((x, y)) is None and min(x.ndim, y.ndim) == 1 and max(x.ndim, y.ndim) <= 2:
+        if x.ndim == y.ndim:
+            return structured.dot(x, y)
+        return structured.linear(y, x) if y.ndim == 1 else structured.linear(x, y.mT)
     made = structured.matmul(x if x.ndim > 1 else x.unsqueeze(0), y if y.ndim > 1 else y.unsqueeze(1))
     made = made if y.ndim > 1 else made.squeeze(-1)
     return made if x.ndim > 1 else made.squeeze(-1 if y.ndim == 1 else -2)

@@ -1,5 +1,6 @@
 """The kinds of op, and how one declaration becomes a row of the dispatch table."""
 
+import ctypes
 import dis
 import importlib
 import inspect
@@ -553,8 +554,6 @@ class Joined(Op):
         tensors = tuple(tensors)
         try:
             return joining.join_tensors(self.address, tensors, dim, out)
-        except Refused:
-            return self.explain(tensors, dim)
         except EmptyBox:
             inner = hollow(tensors)
             if inner is None or out is not None:
@@ -585,16 +584,14 @@ def float_of_bits(number):
     return float(np.int64(number).view(np.float64))
 
 
-class Refused(RuntimeError):
-    """An op cannot take its arguments, and its caller knows better why."""
-
-
 @native.callback
 def refused(op, arguments):
     """Raise the error of arguments that an op cannot take."""
     declared = BY_ADDRESS[op]
     if isinstance(declared, Joined):
-        raise Refused(declared.name)
+        parts, count, dim = (int(n) for n in view_record(arguments, ArgumentsRecord)["numbers"][:3])
+        found = (ctypes.c_int64 * count).from_address(parts)
+        declared.explain([entries.box_of(t) for t in found], dim)
     values = decoded(declared, arguments)
     if declared.explain:
         declared.explain(*values)

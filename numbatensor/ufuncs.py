@@ -4,6 +4,7 @@ import numpy as np
 
 from numbatensor.core import entries
 from numbatensor.core.modes import get_grad
+from numbatensor.core.private import GUFunc, calls_of_gufuncs
 from numbatensor.core.python import TensorBase
 from numbatensor.core.records import Storage, view_record
 from numbatensor.core.sites import writer
@@ -48,11 +49,16 @@ def taken_over(made):
     return t
 
 
+def inputs_of(ufunc):
+    """How many arguments are read."""
+    return len(ufunc.expected_ndims()[0]) if isinstance(ufunc, GUFunc) else ufunc.nin
+
+
 def apply(self, ufunc, method, *inputs, **kwargs):
     """A function of elements: an op of ours where it is one, else itself over the memory of Tensors that need no gradient."""
     if method == "__call__" and not kwargs and ufunc in OPS:
         return getattr(Tensor, OPS[ufunc])(*[as_operand(x) for x in inputs])
-    n = ufunc.nin if method == "__call__" else len(inputs)
+    n = inputs_of(ufunc) if method == "__call__" else len(inputs)
     outs = kwargs.pop("out", inputs[n:])  # Numba's functions take it by position too, and not as a tuple
     outs = outs if isinstance(outs, tuple) else (outs,)
     inputs = inputs[:n]
@@ -71,9 +77,12 @@ def apply(self, ufunc, method, *inputs, **kwargs):
     for x in inputs[:1] if method == "at" else outs:
         if isinstance(x, TensorBase):
             entries.begin_write(x, WRITER)
-    if outs:
+    arrays = [*map(array_of, inputs)]
+    if isinstance(ufunc, GUFunc) and ufunc.is_dynamic:  # these know no tuples
+        arrays += map(array_of, outs)
+    elif outs:
         kwargs["out"] = tuple(map(array_of, outs))
-    made = getattr(ufunc, method)(*map(array_of, inputs), **{k: array_of(v) for k, v in kwargs.items()})
+    made = getattr(ufunc, method)(*arrays, **{k: array_of(v) for k, v in kwargs.items()})
     if method == "at":
         return None
     several = isinstance(made, tuple)
@@ -83,4 +92,12 @@ def apply(self, ufunc, method, *inputs, **kwargs):
     return found if several else found[0]
 
 
+def call_of_gufunc(gufunc, args, kwargs):
+    """A call of a `@guvectorize` function without signatures, if there are Tensors among the arguments."""
+    found = (x for x in (*args, *kwargs.values()) if isinstance(x, TensorBase))
+    first = next(found, None)
+    return NotImplemented if first is None else apply(first, gufunc, "__call__", *args, **kwargs)
+
+
+calls_of_gufuncs(call_of_gufunc)
 Tensor.__array_ufunc__ = apply  # type: ignore[method-assign, assignment]

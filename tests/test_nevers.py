@@ -45,6 +45,7 @@ LAYERS = [
         "numbatensor.methods",
     ],
     [
+        "numbatensor.array_functions",
         "numbatensor.creation",
         "numbatensor.generator",
         "numbatensor.random",

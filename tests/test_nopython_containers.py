@@ -42,6 +42,64 @@ def test_recursion_generators_and_classes():
     assert w.grad.tolist() == [3.0, 3.0] and model.w is w
 
 
+def test_loops_over_generators():
+    """Of what a generator yields nothing is leaked, as the fixture checks, although Numba leaks arrays there."""
+
+    @njit
+    def multiples(x, n):
+        for k in range(n):
+            y = x * k
+            yield y
+            yield x
+            yield y + 1.0
+
+    @njit
+    def pairs(x):
+        yield x + 1.0, 2
+        yield x + 2.0, 3
+
+    @njit
+    def total(x):
+        t = x * 0.0
+        for y in multiples(x, 3):
+            t = t + y
+        for k, y in enumerate(multiples(x, 2)):
+            t = t + y * k
+        for y, k in pairs(x):
+            t = t + y * k
+        listed = list(multiples(x, 2))
+        return t, listed[4] * len(listed), [y for y in multiples(x, 1)]
+
+    def plainly(x):
+        return total.py_func(x)
+
+    x = nt.ones(2, requires_grad=True)
+    found, expected = total(x), plainly(x)
+    flat = [(*t[:2], *t[2]) for t in (found, expected)]
+    for a, b in zip(*flat, strict=True):
+        assert a.tolist() == b.tolist()
+    grads = [nt.autograd.grad(sum(t.sum() for t in one), x)[0].tolist() for one in flat]
+    assert grads[0] == grads[1]
+
+
+def test_items_are_popped():
+    """Numba itself lets go of a list's last item once more after ``pop(k)``."""
+
+    @njit
+    def popped(x):
+        items = [x * 0]
+        total = items.pop()
+        for k in range(8):
+            items.append(x * k)
+            if len(items) > 4:
+                total = total + items.pop(k % 3)
+        return total + items.pop(-1), items[0], items
+
+    x = nt.ones(2)
+    for found, expected in zip(popped(x)[:2], popped.py_func(x)[:2], strict=True):
+        assert found.tolist() == expected.tolist()
+
+
 def test_what_vmap_looks_into_stays_outside():
     with pytest.raises(TypeError, match="vmap"):
         nt.vmap(njit(lambda x: x * 2))(nt.ones(2))

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 from numba import njit
-from numba.core.errors import TypingError
+from numba.core.errors import NumbaNotImplementedError, TypingError
 
 import numbatensor as nt
 
@@ -37,7 +37,25 @@ def unranked(x):
     return y.shape
 
 
+def walrus(x):
+    if (y := x.sum()).item() > 0:
+        return y
+    return x.sum()
+
+
+def walrus_in_a_loop(x):
+    while (y := x.sum().item()) > 1.0:
+        x = x * 0.5
+    return x, y
+
+
 MISTAKES = [
+    (walrus, "Numba cannot type `:=` here: assign in a statement of its own"),
+    (walrus_in_a_loop, "Numba cannot type `:=` here: assign in a statement of its own"),
+    (
+        lambda x: f"{x} {x.sum().item()}",
+        "Numba cannot write a float64 as text: put a Tensor into the string, or give the number to print() alone",
+    ),
     (lambda x: nt.mean(x.to(nt.int64)), "mean is not defined for int64: convert with .to(dtype) first"),
     (
         lambda x: x.to(nt.float64) @ x,
@@ -150,6 +168,27 @@ def test_none_where_a_tensor_is_wanted():
     with pytest.raises(TypeError, match=r"expected Tensor\(float32, 1-D\), got None: test for None before") as caught:
         slope(nt.ones(2))
     assert slope.py_func.__code__.co_firstlineno + 2 in [entry.lineno + 1 for entry in caught.traceback]
+
+
+def test_a_gradient_is_a_tensor():
+    def assign(x):
+        x.grad = 3.0
+
+    words = r"Tensor\(float32, 1-D\) or None is expected here, not float64: make a Tensor of it, such as nt.full_like"
+    with pytest.raises(NumbaNotImplementedError, match=words):
+        njit(assign)(nt.ones(2))
+
+
+MODEL = nt.nn.Linear(2, 2)
+
+
+def test_modules_and_optimizers_stay_outside():
+    optimizer = nt.optim.SGD([nt.ones(2, requires_grad=True)], lr=0.1)
+    for outside, words in ((MODEL, "Linear cannot be.*pass its parameters"), (optimizer, "SGD cannot be.*call step")):
+        with pytest.raises(TypeError, match=words):
+            njit(lambda outside, x: x)(outside, nt.ones(2))
+    with pytest.raises(TypingError, match=r"(?s)Untyped global name 'MODEL'.*MODEL\(x\)"):
+        njit(lambda x: MODEL(x))(nt.ones(2))
 
 
 def test_failures_keep_no_arguments():

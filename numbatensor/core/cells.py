@@ -12,7 +12,7 @@ import traceback
 
 import numpy as np
 
-from numbatensor.core import compiled, compiled_calls, compiled_parts, custom_ops, loops
+from numbatensor.core import compiled, compiled_calls, compiled_composites, compiled_parts, custom_ops, loops
 from numbatensor.core.compiler import (
     CORE,
     address,
@@ -35,8 +35,11 @@ from numbatensor.core.python import (
     box,
     call_python,
     callback,
+    drop_reference,
+    ensure,
     entry,
     none,
+    release,
     restore_error,
     store_error,
 )
@@ -66,16 +69,28 @@ def get_numba_type(function, args, count):
 def put_away(unused):
     """Put the error that is set away, on this thread: compiled code may catch it, and then nothing must be set."""
     words = store_error()
-    if load(words + 16):
-        call_python("forget_frames", load(words + 16))
+    if load(words + 16) and call_python("forget_frames", load(words + 16), load(words + 8)):
+        state = ensure()
+        drop_reference(load(words + 16))
+        store(words + 16, 0)
+        release(state)
     return 0
+
+
+PACKAGE = str(ROOT / "numbatensor") + os.sep
 
 
 @callback
-def forget_frames(address):
-    """Let go of what the frames of a traceback hold: an error that compiled code has caught lasts until the thread's next one."""
-    traceback.clear_frames(ctypes.cast(address, ctypes.py_object).value)
-    return 0
+def forget_frames(address, error):
+    """Let go of what the frames of a traceback hold: an error that compiled code has caught lasts until the thread's next one. Gives
+    whether the traceback may go too, which holds its callers' frames: where it shows the library alone."""
+    found = ctypes.cast(address, ctypes.py_object).value
+    traceback.clear_frames(found)
+    ours = all(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_tb(found))
+    raised = ctypes.cast(error, ctypes.py_object).value if error else None
+    if ours and isinstance(raised, BaseException):
+        raised.__traceback__ = None
+    return int(ours)
 
 
 @entry
@@ -174,5 +189,13 @@ for name in ("load_cell", "put_away"):
 
 
 assert (
-    compiled and compiled_calls and compiled_parts and custom_ops and loops and alias and box and field
+    compiled
+    and compiled_calls
+    and compiled_composites
+    and compiled_parts
+    and custom_ops
+    and loops
+    and alias
+    and box
+    and field
 )  # reached through their symbols

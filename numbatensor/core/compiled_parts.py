@@ -86,6 +86,32 @@ def end_step(t, kind, place):
 
 
 @native
+def product_with_vector(x, y):
+    """``x @ y`` where one is a vector, and the other a vector or a matrix: one op, and a view for a vector times a matrix."""
+    arguments = new_arguments()
+    r = arguments_at(arguments)
+    turned, matrix = 0, tensor_at(x).ndim == 2
+    r.room, r.count, r.tensors[0], r.tensors[1] = 0, 2, x, y
+    r.kinds[0] = r.kinds[1] = 0
+    if tensor_at(x).ndim == tensor_at(y).ndim:
+        return perform(symbol("op_dot"), arguments)
+    if matrix:
+        r.tensors[0], r.tensors[1] = y, x
+    else:
+        r.count, r.tensors[0], r.tensors[1], r.tensors[2] = 3, y, 0, 0
+        r.kinds[1] = r.kinds[2] = 2
+        r.numbers[1], r.numbers[2] = 0, 1
+        turned = perform(symbol("op_transpose"), arguments)
+        r.tensors[0], r.tensors[1], r.kinds[1] = x, turned, 0
+    r.count, r.tensors[2], r.kinds[2] = 3, 0, 4
+    made = attempt(symbol("perform"), symbol("op_linear"), arguments)
+    decref(turned)
+    if made == -1:
+        fail()
+    return made
+
+
+@native
 def product_of(x, y):
     """``x @ y`` of tensors of all ranks but 0."""
     a, b = tensor_at(x), tensor_at(y)
@@ -94,6 +120,8 @@ def product_of(x, y):
         fits = a.shape[a.ndim - 1] == b.shape[max(b.ndim - 2, 0)]
     if not fits:
         call_python("mistyped", NO_PRODUCT, x, y)
+    if a.ndim + b.ndim <= 3:
+        return product_with_vector(x, y)
     first, second = a.ndim == 1, b.ndim == 1
     left = right = made = 0
     arguments = new_arguments()

@@ -32,7 +32,9 @@ from numba.core.lowering import BaseLower, Lower
 from numba.core.rewrites import Rewrite, register_rewrite
 from numba.core.sigutils import normalize_signature
 from numba.core.unsafe import eh
+from numba.cpython.listobj import ListInstance
 from numba.extending import _Intrinsic
+from numba.np.ufunc.gufunc import GUFunc
 from numba.parfors.parfor import Parfor
 
 TYPE, PAYLOAD = 8, 16  # offsets in every Python object: its type; what a type of fixed size adds
@@ -257,6 +259,18 @@ def function_of(value):
     return value
 
 
+def calls_of_gufuncs(takes):
+    """Let a function answer calls of `@guvectorize` functions, or give NotImplemented: those without signatures look at arguments' types
+    before NumPy does."""
+    usual = GUFunc.__call__
+
+    def call(self, *args, **kwargs):
+        found = takes(self, args, kwargs) if self.is_dynamic else NotImplemented
+        return usual(self, *args, **kwargs) if found is NotImplemented else found
+
+    GUFunc.__call__ = call
+
+
 def forget_failures():
     """Take the frames from the errors of failed compilations, which Numba keeps for ever: with them, all that callers' variables hold."""
     for one in gc.get_objects():
@@ -273,6 +287,7 @@ def address_of_loop(result):
 
 
 __all__ = [
+    "ListInstance",
     "CAN_KEEP",
     "CAN_NOTE",
     "PASSING_ON",

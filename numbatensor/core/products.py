@@ -175,7 +175,7 @@ def multiply(kernel, out, x, y, turned, start):
     if turned:
         rows, columns = columns, rows
     j.kernel, j.item, j.out, j.x, j.y, j.old, j.block = kernel, a.itemsize, o.data, a.data, b.data, 0, 0
-    j.m, j.n, j.k = size_of(a, a.ndim - 2), b.shape[columns], k
+    j.m, j.n, j.k = size_of(a, a.ndim - 2), size_of(b, columns), k
     j.x_row, j.x_column, j.y_row, j.y_column = (
         step_of(a, a.ndim - 2),
         step_of(a, a.ndim - 1),
@@ -229,6 +229,22 @@ def matmul(op, arguments, out):
     kernel = kernel_of(symbol("op_matmul"), x.dtype)
     made = result(out, frame, x.dtype)
     multiply(kernel, made, a.tensors[0], a.tensors[1], 0, 0)
+    return made
+
+
+@native
+def dot(op, arguments, out):
+    """Sum of the products of two vectors."""
+    a = arguments_at(arguments)
+    x, y = tensor_at(a.tensors[0]), tensor_at(a.tensors[1])
+    fits = x.ndim == 1 and y.ndim == 1 and x.dtype == y.dtype and x.dtype != BOOL
+    if not fits or x.shape[0] != y.shape[0]:
+        return refuse(op, arguments)
+    kernel = kernel_of(symbol("op_matmul"), x.dtype)
+    frame = new_frame()
+    frame_at(frame).ndim = 0
+    made = result(out, frame, x.dtype)
+    multiply(kernel, made, a.tensors[0], a.tensors[1], 1, 0)
     return made
 
 

@@ -2,6 +2,8 @@
 
 import collections
 
+from numba.extending import typeof_impl
+
 import numbatensor as nt
 
 
@@ -346,3 +348,14 @@ class ModuleList(Module):
     def __getitem__(self, k):
         found = list(self._modules.values())[k]
         return ModuleList(found) if isinstance(k, slice) else found
+
+
+@typeof_impl.register(Module)
+def refuse_in_compiled_code(value, context):
+    """Say what compiled code takes in the place of a module; as a constant it has no type, and Numba tells the line."""
+    if context.purpose.name != "argument":
+        return None
+    raise TypeError(
+        f"{type(value).__name__} cannot be an argument of compiled code, which has no type for modules: pass its parameters, as a "
+        "tuple or a named tuple, and call nt.nn.functional there (see docs/numba.md)"
+    )

@@ -15,9 +15,11 @@ from numbatensor.nopython import function_results as results
 from numbatensor.nopython import python_calls
 from numbatensor.nopython.calls import invoke_cell, site
 from numbatensor.nopython.function_results import same
+from numbatensor.nopython.native_forms import FORMS, with_forms
 from numbatensor.nopython.ops import declare
 from numbatensor.nopython.results import check_dtype, is_none, length, result_of, widest
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
+from numbatensor.nopython.tensors_of_numbers import with_numbers
 from numbatensor.op import OPS
 from numbatensor.tensor import Tensor
 
@@ -67,6 +69,26 @@ declare("matmul", *MATMUL)
 FUNCTIONS[linear_algebra.matmul] = "matmul"
 
 
+PRODUCTS = {"dot": (1, 1), "mv": (2, 1), "mm": (2, 2)}  # the ranks that they take
+
+
+def with_products(name, parameters, typer, code):
+    """The typing and the code of a product that is ``x @ y`` where the ranks are known to be right; Python refuses others."""
+
+    def typed(args, kws):
+        found = typer(args, kws)
+        return (matmul_type(*args), args, None) if is_product(args, kws) else found
+
+    def is_product(args, kws=()):
+        ranks = tuple(k.ndim for k in args if isinstance(k, TensorType))
+        return not kws and len(args) == 2 and ranks == PRODUCTS[name]
+
+    def native(context, builder, sig, args):
+        return (multiply if is_product(sig.args) else code)(context, builder, sig, args)
+
+    return typed, native
+
+
 def guarded(name, rule):
     """A rule whose first argument has to be a Tensor, where it takes one."""
 
@@ -84,7 +106,12 @@ def run_by_python(function, path, rule, module="numbatensor", parameters=None):
     name = path.rsplit(".", 1)[-1]
     parameters = parameters or python_calls.parameters_of(function)
     key = path if path.startswith("Tensor.") else f"{module.removeprefix('numbatensor').lstrip('.') or 'python'}.{path}"
-    declare(key, python_calls.typer_of(name, parameters, guarded(name, rule)), python_calls.code_of(path, module))
+    how = python_calls.typer_of(name, parameters, guarded(name, rule)), python_calls.code_of(path, module)
+    if path in PRODUCTS:
+        how = with_products(path, parameters, *how)
+    elif path in FORMS:
+        how = with_forms(path, parameters, *how)
+    declare(key, *(with_numbers(parameters, *how) if path == "tensor" else how))
     FUNCTIONS[function] = key
     return key
 

@@ -1,4 +1,4 @@
-"""``for row in t`` in compiled code, with what goes with it: unpacking, `enumerate`, `zip`, and ``in``."""
+"""``for row in t`` in compiled code, with what goes with it: unpacking, `enumerate`, `zip`, and ``in``; generators of Tensors."""
 
 import operator
 
@@ -12,6 +12,7 @@ from numbatensor.nopython import python_calls
 from numbatensor.nopython.calls import invoke_cell, put_word, room_for, site
 from numbatensor.nopython.indexing import INT
 from numbatensor.nopython.tensor_type import TensorIterator, TensorType, load_field, record_of, tensor_of
+from numbatensor.nopython.undefined import has_tensor
 
 
 @register_model(TensorIterator)
@@ -69,3 +70,43 @@ class Contains(AbstractTemplate):
 
 
 lower_builtin(operator.contains, TensorType, types.Any)(python_calls.code_of("Tensor.__contains__"))
+
+
+def give(lowering, statement):
+    """One more owner of a Tensor that a generator yields and goes on to use. One that it does not is given with the variable's own count;
+    whoever takes it has it from then on."""
+    name, place = statement.value.value.name, lowering.generator_info.yield_points[statement.value.index]
+    if name in place.live_vars and has_tensor(lowering.gentype.yield_type):
+        lowering.incref(lowering.typeof(name), lowering.loadvar(name))
+
+
+def release_arguments(context, builder, kind, generator):
+    """Let a generator that is at its end let go of its arguments, as Python's finalizer does: in compiled code Numba calls none."""
+    place = cgutils.gep_inbounds(builder, generator, 0, 1)
+    for argument, value in context.get_data_packer(kind.arg_types).load(builder, place):
+        context.nrt.decref(builder, argument, value)
+    builder.store(cgutils.get_null_value(place.type.pointee), place)
+
+
+@iternext_impl(RefType.NEW)
+def step_of_generator(context, builder, sig, args, result):
+    """The next of what a generator gives. Numba does the same, but counts it once more, which leaks what the generator does not use again."""
+    step = context.get_generator_impl(sig.args[0])
+    status, value = step(context, builder, sig, args)
+    context.add_linking_libs(getattr(step, "libs", ()))
+    with builder.if_then(status.is_ok):
+        result.set_valid(True)
+        result.yield_(value)
+    with builder.if_then(status.is_stop_iteration):
+        result.set_exhausted()
+        release_arguments(context, builder, *sig.args, *args)
+    failed = builder.and_(status.is_error, builder.not_(status.is_stop_iteration))
+    with builder.if_then(failed, likely=False):
+        context.call_conv.return_status_propagate(builder, status)
+
+
+def keep_count(context, kinds, known=set()):  # noqa: B006
+    """Let compiled code iterate over generators of Tensors without a leak. `kinds`: of a function's variables."""
+    found = {k for k in kinds if isinstance(k, types.Generator) and has_tensor(k.yield_type)} - known
+    context.insert_func_defn([(step_of_generator, "iternext", (k,)) for k in found])
+    known |= found

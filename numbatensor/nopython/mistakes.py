@@ -22,6 +22,7 @@ PLACES, SENTENCES = 4, 3  # how many are shown
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 AFTER = re.compile(r"During: |File \"|Return of: ")  # how lines begin that come after what is said
 REASON = re.compile(r"raised a specific error:\s+\w+: ((?:(?!Rejected as).)*?)\s+raised from (\S+):\d+", re.DOTALL)
+UNDECIDED = re.compile(r"Undecided type|Type of variable '\$.* cannot be determined")
 PLACE = re.compile(r"  File \"(.*)\", line (\d+), in (.*)")
 NAMES = (  # how Numba writes types, and how they are written here
     (r"Literal\[(\w+)\]\([^()]*\)", r"\1"),
@@ -37,6 +38,22 @@ WORDS = (  # what Numba says, and what is said here
         r"the function returns values of several types, \1: compiled code needs one",
     ),
     (r"Cannot unify (.*) and (.*) for '\$.*", r"a value is \1 or \2 here: compiled code needs one type"),
+    (
+        r".*cannot call <numba._DUFunc '(\w+)'> with types .*Tensor.*",
+        r"\1() is a @vectorize function: in compiled code it takes arrays, such as x.numpy()",
+    ),
+    (
+        r".*ufunc '(\w+)' called with an explicit output that is not an array",
+        r"\1() is a @guvectorize function: in compiled code it takes arrays, such as x.numpy()",
+    ),
+    (
+        r"unsupported type for input operand: (Tensor.*)",
+        r"a function made by @vectorize or @guvectorize takes arrays in compiled code, such as x.numpy(), not \1",
+    ),
+    (
+        r"Cannot cast (.*) to OptionalType\((Tensor\([^)]*\))\).*",
+        r"\2 or None is expected here, not \1: make a Tensor of it, such as nt.full_like(x, value)",
+    ),
     (
         r"Cannot unify (.*) and (.*) for '(\w+).*",
         r"`\3` is \1 or \2 here: compiled code needs one type, or two variables",
@@ -92,13 +109,25 @@ def shown(file, line, name):
     return f'  File "{file}", line {line}, in {name}' + (f"\n    {source}" if source else "")
 
 
+def walrus(code):
+    """The first line of a function with an assignment inside of an expression; None without one."""
+    lines = sorted({n for *_, n in code.co_lines() if n})
+    return next((n for n in lines if ":=" in linecache.getline(code.co_filename, n)), None)
+
+
 def short(error, function):
     """The text of an error."""
     text = COLOUR.sub("", str(error))
     said, inner = head(text)
+    code = function.__code__
+    places = places_of(error, text, function) + inner
     if text.find("No implementation of function") == text.find(said[0]):
         said = no_implementation(text)
-    places = places_of(error, text, function) + inner
+    elif UNDECIDED.match(said[0]) and walrus(code):
+        said, places = (
+            ["Numba cannot type `:=` here: assign in a statement of its own"],
+            [(code.co_filename, walrus(code), code.co_name)],
+        )
     if len(places) > PLACES:
         places = places[:2] + places[2 - PLACES :]
     return "\n".join([*map(tidy, said), *[shown(*place) for place in places]])
@@ -107,6 +136,7 @@ def short(error, function):
 def told(function, kinds, error):
     """The error that users see where a function fails to compile; None where it is Numba's own."""
     lacking = isinstance(error, AttributeError) and str(error).startswith("module 'numbatensor")
+    lacking |= isinstance(error, NotImplementedError) and "Tensor(" in str(error)  # of Numba's, for want of a typing
     if isinstance(error, ForceLiteralArg) or not (lacking or isinstance(error, NumbaError)):
         return None
     inside = function.__code__.co_filename.startswith(INNER)

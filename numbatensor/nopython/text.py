@@ -1,11 +1,15 @@
 """Tensors as text in compiled code: `print`, `str`, `repr`, `format` and f-strings, all as Python writes them."""
 
 from numba.core import types
+from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from numbatensor.core.private import numba_ir
 from numbatensor.nopython import python_calls
 from numbatensor.nopython.tensor_type import TensorType
+
+UNWRITTEN = "<object type:"
 
 
 @lower_builtin("print_item", TensorType)
@@ -34,3 +38,17 @@ def written(key, path, others=0):
 written(str, "Tensor.__str__")
 written(repr, "Tensor.__repr__")
 written(format, "Tensor.__format__", 1)
+
+
+def refuse_unwritten(lowering, statement):
+    """Refuse to write as text what Numba cannot, as floats: it makes `<object type:float64>` of it."""
+    text = (
+        getattr(lowering.typeof(statement.target.name), "literal_value", None)
+        if isinstance(statement, numba_ir.Assign)
+        else None
+    )
+    if isinstance(text, str) and text.startswith(UNWRITTEN) and getattr(statement.value, "op", None) == "call":
+        kind = text.removeprefix(UNWRITTEN).rstrip(">")
+        raise TypingError(
+            f"Numba cannot write a {kind} as text: put a Tensor into the string, or give the number to print() alone"
+        )

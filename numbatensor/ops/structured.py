@@ -17,6 +17,11 @@ def matmul(x: TENSOR, y: TENSOR):
     """Matrix product: ``out[..., i, j] = sum over k of x[..., i, k] * y[..., k, j]``, both at least 2-D."""
 
 
+@structured(run=products.dot, dtypes=NUMERIC, samples=[(floats(3), floats(3)), (floats(0), floats(0))])
+def dot(x: TENSOR, y: TENSOR):
+    """Sum of the products of two vectors."""
+
+
 @structured(
     run=products.linear,
     dtypes=NUMERIC,
@@ -41,6 +46,7 @@ def addmm(x: TENSOR, mat1: TENSOR, mat2: TENSOR, beta: NUMBER = 1, alpha: NUMBER
 
 
 matmul.backward(x=lambda grad, y: matmul(grad, y.mT), y=lambda grad, x: matmul(x.mT, grad))
+dot.backward(x=lambda grad, y: grad * y, y=lambda grad, x: grad * x)
 linear.backward(
     x=lambda grad, weight: linear(grad, weight.mT),
     weight=lambda grad, x: matmul(as_rows(grad).mT, as_rows(x)),
@@ -67,5 +73,5 @@ def moved(x: TENSOR, device: INT, source: INT):
 
 
 moved.backward(x=lambda grad, device, source: moved(grad, source, device))
-for op in (matmul, linear, addmm, copy, moved):
+for op in (matmul, dot, linear, addmm, copy, moved):
     op.internal()

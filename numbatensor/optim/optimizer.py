@@ -4,6 +4,8 @@ import collections
 import copy
 import warnings
 
+from numba.extending import typeof_impl
+
 import numbatensor as nt
 
 
@@ -164,3 +166,14 @@ def owned(value, parameter):
         return copy.deepcopy(value)
     fits = isinstance(parameter, nt.Tensor) and value.is_floating_point()
     return (value.detach().to(parameter.dtype) if fits else value.detach()).clone()
+
+
+@typeof_impl.register(Optimizer)
+def refuse_in_compiled_code(value, context):
+    """Say what compiled code takes in the place of an optimizer; as a constant it has no type, and Numba tells the line."""
+    if context.purpose.name != "argument":
+        return None
+    raise TypeError(
+        f"{type(value).__name__} cannot be an argument of compiled code, which has no type for optimizers: call step() outside, or "
+        "update the parameters there, under `with nt.no_grad():` (see docs/numba.md)"
+    )
