@@ -15,6 +15,7 @@ import numpy as np
 from numbatensor.core import compiled, compiled_calls, compiled_composites, compiled_parts, custom_ops, loops
 from numbatensor.core.compiler import (
     CORE,
+    ROOT,
     address,
     attempt,
     declared,
