@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
 from kernels_cuda.mathematics import called, device
-from kernels_cuda.pointers import emulated, itemsize
+from kernels_cuda.pointers import emulated, itemsize, load_elements, store_elements
 
 THREADS = 256  # of a block
 WARP = 32
@@ -141,3 +141,139 @@ def over_block(f, kind, start):
         return found
 
     return combined
+
+
+def registers(kind, size, vectors):
+    """Intrinsics for a row of n > 0 elements in the registers of a group of threads, `vectors` vectors of `size` elements each.
+
+    Vector v of the thread at a place holds the elements from ``(v * threads + place) * size`` on; n is a multiple of `size`.
+    ``load(p, place, threads, n, fill)`` gives a tuple, with `fill` for elements from n on; ``store(p, place, threads, n, values)``;
+    ``inside(place, threads, n, values, fill)`` replaces what stands for elements from n on.
+    """
+    result, count = types.UniTuple(kind, size * vectors), range(vectors)
+    first = lambda place, threads, v: (v * threads + place) * size
+
+    def starts(builder, place, threads, n):
+        """Of each vector the index of its first element, and whether that is in the row."""
+        for v in count:
+            index = builder.add(builder.mul(threads, threads.type(v)), place)
+            index = builder.mul(index, index.type(size))
+            yield index, builder.icmp_unsigned("<", index, n)
+
+    def load_meaning(p, place, threads, n, fill):
+        found: tuple = ()
+        for v in count:
+            i = first(place, threads, v)
+            found += (p.load(i, size) if size > 1 else (p[i],)) if i < n else (fill,) * size
+        return found
+
+    @emulated(load_meaning)
+    @intrinsic
+    def load(typingctx, p, place, threads, n, fill):
+        def codegen(context, builder, signature, args):
+            made, zero = [], args[3].type(0)
+            for index, known in list(starts(builder, *args[1:4])):
+                there = builder.select(known, index, zero)  # what is beyond is read in vain
+                found = load_elements(context, builder, kind, args[0], there, size)
+                made += [builder.select(known, value, args[4]) for value in found]
+            return context.make_tuple(builder, result, made)
+
+        return result(p, types.uint32, types.uint32, types.uint32, kind), codegen
+
+    def store_meaning(p, place, threads, n, values):
+        for v in count:
+            if first(place, threads, v) < n:
+                p.store(first(place, threads, v), values[v * size : v * size + size])
+
+    @emulated(store_meaning)
+    @intrinsic
+    def store(typingctx, p, place, threads, n, values):
+        def codegen(context, builder, signature, args):
+            given = cgutils.unpack_tuple(builder, args[4])
+            for v, (index, known) in enumerate(starts(builder, *args[1:4])):
+                with builder.if_then(known):
+                    store_elements(context, builder, kind, args[0], index, given[v * size : v * size + size])
+            return context.get_dummy_value()
+
+        return types.void(p, types.uint32, types.uint32, types.uint32, values), codegen
+
+    def inside_meaning(place, threads, n, values, fill):
+        known = [first(place, threads, v) < n for v in count for _ in range(size)]
+        return tuple(value if here else fill for value, here in zip(values, known, strict=True))
+
+    @emulated(inside_meaning)
+    @intrinsic
+    def inside(typingctx, place, threads, n, values, fill):
+        def codegen(context, builder, signature, args):
+            known = [here for _, here in starts(builder, *args[:3]) for _ in range(size)]
+            given = cgutils.unpack_tuple(builder, args[3])
+            made = [builder.select(here, value, args[4]) for value, here in zip(given, known, strict=True)]
+            return context.make_tuple(builder, result, made)
+
+        return result(types.uint32, types.uint32, types.uint32, values, kind), codegen
+
+    return load, store, inside
+
+
+# The groups of threads that share a row, and what their kernels are, by number.
+BY_WARP, BY_BLOCK, BY_PASSES = range(3)
+LEVELS = 4  # a row in registers: a thread has 4, 8, 16 or 32 elements
+FEWEST = 4
+
+
+def shape_of(kind, form):
+    """Elements of a vector, and vectors of a thread, by a form: ``2 * level``, and 1 where rows are aligned to vectors."""
+    size = vector_size(kind) if form & 1 else 1
+    return size, max(1, (FEWEST << (form >> 1)) // size)
+
+
+@device
+def of_warp():
+    """The row, the place in the group, and the size of the group, where each warp has a row."""
+    thread = uint32(cuda.threadIdx.x)
+    warp = uint32(thread // WARP)
+    row = uint32(uint32(cuda.blockIdx.x) * uint32(uint32(cuda.blockDim.x) // WARP) + warp)
+    return row, uint32(thread - uint32(warp * WARP)), uint32(WARP)
+
+
+@device
+def of_block():
+    """The same, where each block has a row."""
+    return uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x), uint32(THREADS)
+
+
+def group_of(what):
+    return of_warp if what == BY_WARP else of_block
+
+
+def over_group(what, f, kind, start):
+    """A function ``(value,)``: values combined over a group; all its threads get the result."""
+    if what != BY_WARP:
+        return over_block(f, kind, start)
+    warp = over_lanes(f, kind)
+
+    @device
+    def combined(value):
+        return warp(value, WARP)
+
+    return combined
+
+
+@device
+def add(x, y):
+    return x + y
+
+
+def for_groups(rows, passes, *formula):
+    """The factories of a formula's kernels, by the number of the group: functions of a numba type and a form."""
+
+    def by_warp(kind, form):
+        return rows(kind, form, BY_WARP, *formula)
+
+    def by_block(kind, form):
+        return rows(kind, form, BY_BLOCK, *formula)
+
+    def by_passes(kind, form):
+        return passes(kind, form, *formula)
+
+    return by_warp, by_block, by_passes

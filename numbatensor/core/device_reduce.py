@@ -8,6 +8,7 @@ these; the pieces are set by the sizes alone. Everything else is copied into row
 import numpy as np
 from numba import njit
 
+from kernels_cuda import reduction as kernels
 from kernels_cuda.reduction import (
     AGAIN,
     ALIGNED,
@@ -16,11 +17,6 @@ from kernels_cuda.reduction import (
     LANES,
     PARTIAL,
     SHORT,
-    chunks_of,
-    lanes_of,
-    parts_of,
-    tile_of,
-    vector_of,
 )
 from kernels_cuda.row import THREADS, WARP
 from numbatensor.core.arguments import float_argument, list_argument, number_argument
@@ -48,7 +44,8 @@ from numbatensor.core.table import refuse
 from numbatensor.core.tensors import FLOAT32, alias, empty, is_packed, itemsize_of
 from numbatensor.core.there import MOST, VECTOR, kernel_there
 
-lanes_of, chunks_of, tile_of, parts_of, vector_of = map(njit, (lanes_of, chunks_of, tile_of, parts_of, vector_of))
+lanes_of, chunks_of, tile_of = njit(kernels.lanes_of), njit(kernels.chunks_of), njit(kernels.tile_of)
+parts_of, vector_of = njit(kernels.parts_of), njit(kernels.vector_of)
 
 # One pass. `outer_step`, `step`: bytes between indices o, and i. `form`: PARTIAL and AGAIN, see the kernels. `count`: how many elements
 # make one result in the end; `second`: the bits of one more number.
