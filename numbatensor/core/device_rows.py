@@ -52,6 +52,16 @@ def level_of(n, threads):
     return level
 
 
+@njit
+def group_for(n):
+    """Which kernel takes rows of n elements, and the level of its form."""
+    level = level_of(n, WARP)
+    if level < LEVELS:
+        return BY_WARP, level
+    level = level_of(n, THREADS)
+    return (BY_BLOCK, level) if level < LEVELS else (BY_PASSES, 0)
+
+
 @native
 def run_registers(job):
     """Run a kernel that keeps rows in registers, where they fit."""
@@ -63,11 +73,7 @@ def run_registers(job):
     parameter(launch, rows)
     parameter(launch, j.n)
     even = 1 if rows_aligned(j) else 0
-    what, level = BY_WARP, level_of(j.n, WARP)
-    if level == LEVELS:
-        what, level = BY_BLOCK, level_of(j.n, THREADS)
-    if level == LEVELS:
-        what, level = BY_PASSES, 0
+    what, level = group_for(j.n)
     launch_rows(j, what, 2 * level + even, rows, launch)
     return 0
 

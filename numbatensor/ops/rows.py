@@ -108,6 +108,8 @@ logsumexp.backward(
     kernels=walks(norm_kernels.layer_norm),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(4), floats(4), 4, 1e-5), (floats(2, 3, 4), None, None, 4, 1e-5)],
+    there="device_norms:layer_norm_there",
+    there_kernels=groups("layer_norm:layer_norm"),
 )
 def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER):
     """The last dimension (of n elements) shifted and scaled to mean 0 and variance 1 (Ba et al., 2016), then by weight and bias."""
@@ -118,6 +120,8 @@ def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER)
     kernels=walks(norm_kernels.layer_norm_grad),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(2, 4), floats(4), 4, 1e-5)],
+    there="device_norms:layer_norm_grad_there",
+    there_kernels=groups("layer_norm:layer_norm_grad"),
 )
 def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUMBER):
     """The gradient of what `layer_norm` normalises."""
@@ -128,6 +132,8 @@ def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUM
     kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(2, 4), 4, 1e-5)],
+    there="device_norms:layer_norm_grad_weight_there",
+    there_kernels=[*groups("layer_norm:moments"), "layer_norm:layer_norm_grad_weight"],
 )
 def layer_norm_slope_of_weight(grad: TENSOR, x: TENSOR, n: INT, eps: NUMBER):
     """The gradient of the weight of `layer_norm`."""
