@@ -91,3 +91,75 @@ def test_long_reductions_are_cut_into_pieces(shape, dim):
     agree(there(x).sum(dim), nt.tensor(x).sum(dim), 1e-4)
     agree(there(x).std(dim), nt.tensor(x).std(dim))
     agree(there(x > 0).sum(dim), nt.tensor(x > 0).sum(dim))
+
+
+ROWS = ["softmax", "log_softmax", "logsumexp", "cumsum", "cumprod", "argmax", "argmin"]
+WALKS = ROWS[3:]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name):
+    shapes = [((), -1), ((1,), 0), ((31,), 0), ((9, 33), 1), ((2, 260), -1), ((4, 3), 0), ((2, 5, 4), 1), ((0, 3), 1)]
+    for k, (shape, dim) in enumerate(shapes):
+        for dtype in ["float32", "float64"][k % 2 :] + (["int64", "uint8", "bool"] if name in WALKS else []):
+            x = drawn(shape, dtype, k)
+            agree(getattr(there(x), name)(dim), getattr(nt.tensor(x), name)(dim))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_a_block(name):
+    x = drawn((2, 1025), "float32")
+    agree(getattr(there(x), name)(1), getattr(nt.tensor(x), name)(1), 1e-4)
+    turned = lambda t: t.t().contiguous().t()
+    agree(getattr(turned(there(x)), name)(1), getattr(turned(nt.tensor(x)), name)(1), 1e-4)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_beyond_registers_and_chunks(name):
+    """Kernels that pass over a row, and rows that are cut into chunks."""
+    x = drawn((1, 8196 + (name in WALKS)), "float32") / 8
+    agree(getattr(there(x), name)(1), getattr(nt.tensor(x), name)(1), 1e-4)
+
+
+@pytest.mark.parametrize("n", [8, 5, 8196])
+def test_rows_mind_nan_and_infinity(n):
+    for k, values in enumerate([[np.nan], [np.inf], [-np.inf], [np.inf, np.nan, -np.inf]]):
+        x = drawn((1, n), "float32")
+        x[0, k : k + len(values)] = values
+        if k == 2:
+            x[...] = -np.inf
+        for name in ROWS if n < 10 else ROWS[:3]:
+            agree(getattr(there(x), name)(1), getattr(nt.tensor(x), name)(1), 1e-4)
+
+
+def test_the_first_of_equals_is_the_extremum():
+    for dtype in ("float32", "bool", "uint8"):
+        for shape in ((3, 70), (2, 1100), (1, 9000)):
+            x = (drawn(shape, "int64") > 3).astype(dtype)
+            agree(there(x).argmax(1), nt.tensor(x).argmax(1))
+            agree(there(x).argmin(), nt.tensor(x).argmin())
+
+
+@pytest.mark.parametrize("m, n", [(3, 5), (9, 12), (130, 3), (2, 1028), (1, 8200)])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_layer_norm(m, n, weighted):
+    dtype = "float64" if weighted and m == 3 else "float32"
+    x, grad, w, b = drawn((m, n), dtype), drawn((m, n), dtype, 1), drawn(n, dtype, 2), drawn(n, dtype, 3)
+    found = []
+    for place in (nt.tensor, there):
+        leaves = [place(a).requires_grad_() for a in ((x, w, b) if weighted else (x,))]
+        out = nt.nn.functional.layer_norm(leaves[0], (n,), *leaves[1:])
+        found.append([out.detach(), *nt.autograd.grad(out, leaves, place(grad))])
+    for a, b in zip(found[1], found[0], strict=True):
+        agree(a, b, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_slopes(name):
+    for m, n, dim in ((3, 5, 1), (4, 8, 0), (2, 1028, 1), (1, 8196, 1)):
+        x, grad = drawn((m, n), "float32"), drawn((m, n), "float32", 1)
+        found = []
+        for place in (nt.tensor, there):
+            t = place(x).requires_grad_()
+            found.append(nt.autograd.grad(getattr(t, name)(dim), t, place(grad))[0])
+        agree(found[1], found[0], 1e-4)

@@ -34,7 +34,7 @@ def launch_norm(j):
     parameter(launch, j.n)
     parameter(launch, real_word(number(j.numbers[0]), j.dtype))
     what, level = group_for(j.n)
-    launch_rows(j, what, 2 * level + (1 if even else 0), j.outer, launch)
+    launch_rows(j, what, 2 * level + (1 if even else 0), j.outer, launch, j.dtype)
 
 
 @njit

@@ -8,12 +8,13 @@ from numba import njit
 
 from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, THREADS, WARP
 from numbatensor.core.compiler import attempt, fail, native, symbol
+from numbatensor.core.device_reduce import PARTIAL, block_pass, new_pass, pass_at
 from numbatensor.core.devices import parameter, start
 from numbatensor.core.memory import decref
 from numbatensor.core.packing import op_result, packed_as
-from numbatensor.core.records import launch_at, new_frame, new_launch, tensor_at
+from numbatensor.core.records import frame_at, launch_at, new_frame, new_launch, tensor_at
 from numbatensor.core.rows import ONE, job_at, keep, rows_last
-from numbatensor.core.tensors import empty, shape_of
+from numbatensor.core.tensors import empty, itemsize_of, shape_of
 from numbatensor.core.there import VECTOR, copy_there, kernel_there
 
 CHUNK = 8192  # elements of a long row, and more, that one block works on where rows are few
@@ -22,24 +23,22 @@ BLOCKS = 1024  # that are enough for a device
 
 @njit
 def rows_aligned(j):
-    """Whether all rows of all operands begin at multiples of a vector."""
-    even = True
-    for k in range(j.operands):
-        t = tensor_at(j.tensors[k])
-        one = k == 0 and j.length == ONE
-        even = even and (one or (j.pointers[k] % VECTOR == 0 and j.n * t.itemsize % VECTOR == 0))
+    """Whether all rows of all operands begin at multiples of a vector; a result of one element a row does not matter."""
+    even = j.n * tensor_at(j.tensors[1]).itemsize % VECTOR == 0
+    for k in range(1 if j.length == ONE else 0, j.operands):
+        even = even and j.pointers[k] % VECTOR == 0
     return even
 
 
 @njit
-def launch_rows(j, what, form, rows, launch):
+def launch_rows(j, what, form, rows, launch, dtype):
     """Launch a kernel that gives each row a warp, or a block."""
     threads = THREADS
     if what == BY_WARP:
         threads = min(THREADS, rows * WARP)
     per = threads // WARP if what == BY_WARP else 1
     device = tensor_at(j.tensors[0]).device
-    kernel = kernel_there(j.op, what, form, tensor_at(j.tensors[1]).dtype)
+    kernel = kernel_there(j.op, what, form, dtype)
     start(j.op, kernel, (rows + per - 1) // per, 1, threads, 0, launch, device)
 
 
@@ -74,25 +73,66 @@ def run_registers(job):
     parameter(launch, j.n)
     even = 1 if rows_aligned(j) else 0
     what, level = group_for(j.n)
-    launch_rows(j, what, 2 * level + even, rows, launch)
+    launch_rows(j, what, 2 * level + even, rows, launch, j.dtype)
     return 0
+
+
+@njit
+def pieces_of(rows, n):
+    """Into how many chunks each row is cut, and the elements of a chunk, a multiple of CHUNK."""
+    chunks = max(1, min((n + CHUNK - 1) // CHUNK, BLOCKS // rows))
+    chunk = ((n + chunks - 1) // chunks + CHUNK - 1) // CHUNK * CHUNK
+    return (n + chunk - 1) // chunk, chunk
+
+
+@njit
+def walk(j, dtype, out, x, more, rows, n, chunks, chunk):
+    """Launch a kernel that walks along chunks of rows."""
+    launch = new_launch()
+    launch_at(launch).count = 0
+    for word in (out, x, more, rows, n, chunks, chunk):
+        parameter(launch, word)
+    what = BY_WARP if chunks == 1 and n <= WARP * (FEWEST << LEVELS - 1) else BY_BLOCK
+    even = out % VECTOR == 0 and x % VECTOR == 0 and n * itemsize_of(dtype) % VECTOR == 0
+    launch_rows(j, what, 1 if even else 0, rows, launch, dtype)
+
+
+@native
+def new_pieces(j, n, dtype):
+    """Address of room for n elements, one for each chunk; kept by the job."""
+    shape = new_frame()
+    frame_at(shape).ndim, frame_at(shape).shape[0] = 1, n
+    return tensor_at(keep(job_at(j), empty(shape, dtype))).data
+
+
+@njit
+def totals_of(j, totals, chunks, chunk):
+    """What the elements of each chunk combine to."""
+    p, x = pass_at(new_pass()), tensor_at(j.tensors[1])
+    p.op = symbol("op_prod") if j.op == symbol("op_cumprod") else symbol("op_sum")
+    p.dtype, p.acc, p.outcome, p.device, p.out, p.source = x.dtype, j.dtype, j.dtype, x.device, totals, j.pointers[1]
+    p.item, p.centres, p.outer, p.outer_step, p.n = x.itemsize, 0, j.outer * j.inner, j.n * x.itemsize, j.n
+    p.step, p.inner, p.form, p.count, p.second = x.itemsize, 1, PARTIAL, 0, 0
+    block_pass(p, chunks, chunk)
 
 
 @native
 def run_walks(job):
-    """Run a kernel that walks along rows."""
-    j, launch = job_at(job), new_launch()
-    launch_at(launch).count = 0
-    rows = j.outer * j.inner
-    parameter(launch, j.pointers[0])
-    parameter(launch, j.pointers[1])
-    parameter(launch, 0)
-    parameter(launch, rows)
-    parameter(launch, j.n)
-    parameter(launch, 1)
-    parameter(launch, j.n)
-    what = BY_WARP if j.n <= WARP * (FEWEST << LEVELS - 1) else BY_BLOCK
-    launch_rows(j, what, 1 if rows_aligned(j) else 0, rows, launch)
+    """Run a kernel that walks along rows. Where these are few and long, chunks of them: see `kernels_cuda/scan.py`, and `extremum.py`."""
+    j = job_at(job)
+    rows, n, dtype, out, x = j.outer * j.inner, j.n, tensor_at(j.tensors[1]).dtype, j.pointers[0], j.pointers[1]
+    chunks, chunk = pieces_of(rows, n)
+    if chunks == 1:
+        walk(j, dtype, out, x, 0, rows, n, 1, n)
+        return 0
+    found = new_pieces(job, rows * chunks, j.dtype)
+    if j.length == ONE:
+        walk(j, dtype, found, x, 0, rows * chunks, n, chunks, chunk)
+        walk(j, dtype, out, x, found, rows, chunks, 1, n)
+    else:
+        totals_of(j, found, chunks, chunk)
+        walk(j, j.dtype, found, found, 0, rows, chunks, 1, chunks)
+        walk(j, dtype, out, x, found, rows * chunks, n, chunks, chunk)
     return 0
 
 
