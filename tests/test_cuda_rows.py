@@ -49,7 +49,7 @@ def test_reductions(name):
         for dtype in DTYPES[k % 2 :: 2] if name not in ("mean", "var", "std") else DTYPES[k % 2 : 1 + k % 2]:
             x = drawn(shape, dtype, k)
             call = lambda t: getattr(t, name)() if dim is None else getattr(t, name)(dim)
-            if name in ("amax", "amin") and x.size == 0:
+            if name in ("amax", "amin") and shape == (0, 3):
                 with pytest.raises(IndexError):
                     call(there(x))
                 continue
