@@ -58,7 +58,7 @@ fma = libdevice("fma", 3)
 
 
 REPLACED: tuple = ("power", "magnitude", "rounded_down", "rounded_up", "cut", "rounded", "truncated_quotient")
-REPLACED += ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down")
+REPLACED += ("remainder_of_truncated", "remainder_of_rounded_down", "quotient_rounded_down", "larger", "smaller")
 
 
 @emulated(lambda x, value: type(x)(value))
@@ -150,6 +150,18 @@ def floor_divide(x, y):
         return copysign(zero, x / y)
     below = floor(quotient)
     return below + one if quotient - below > like(x, 0.5) else below
+
+
+@device
+def larger(x, y):
+    """The larger of two numbers; NaN where one is."""
+    return x if x > y or x != x else y
+
+
+@device
+def smaller(x, y):
+    """The smaller of two numbers; NaN where one is."""
+    return x if x < y or x != x else y
 
 
 @device

@@ -370,14 +370,27 @@ class Reduction(Op):
     """
 
     def __init__(
-        self, function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more, samples
+        self,
+        function,
+        identity,
+        term,
+        finish,
+        partial,
+        accumulator,
+        outcome,
+        dtypes,
+        needs_element,
+        run,
+        there,
+        more,
+        samples,
     ):
         parameter = inspect.Parameter
         named = [("x", TENSOR, parameter.empty), ("dim", DIMS, None), ("keepdim", FLAG, False), *more]
         kind = parameter.POSITIONAL_OR_KEYWORD
         super().__init__(function, [parameter(n, kind, default=d, annotation=a) for n, a, d in named])
         self.samples = samples
-        self.identity, self.term, self.finish, self.run = identity, term, finish, run
+        self.identity, self.term, self.finish, self.run, self.there = identity, term, finish, run, there
         self.row["dtypes"], self.row["trait"] = dtypes, needs_element
         for code in range(len(DTYPES)):
             self.row["accumulator"][code] = accumulator(code)
@@ -420,6 +433,16 @@ class Reduction(Op):
             return reductions.fold(wide, accumulator, partial)
         return reductions.finish(self.finish, accumulator, NUMBA[int(self.row["outcome"][dtype])])
 
+    def kernel_there(self, what, form, dtype):
+        """See `kernels_cuda/reduction.py`. For accumulators see `accumulator_there` of `core/reduce.py`."""
+        module, functions = (importlib.import_module(f"kernels_cuda.{name}") for name in ("reduction", "mathematics"))
+        code = int(self.row["accumulator"][dtype])
+        code = min(code, dtype) if dtype == FLOAT32 else code
+        combine, finish = (scalar(f, DTYPES[code], functions) for f in (self.function, self.finish))
+        term, centred = scalar(self.term, DTYPES[dtype], functions), len(inspect.signature(self.term).parameters) > 1
+        kinds = [NUMBA[c] for c in (code, dtype, int(self.row["outcome"][dtype]))]
+        return module.reduction(what, form, term, combine, finish, self.start(code), kinds, centred)
+
 
 def widened(code):
     """The accumulator of sums: int64 for integers, float64 for floats."""
@@ -457,12 +480,25 @@ def reduction(
     dtypes=ALL,
     needs_element=False,
     run=reduce.reduction,
+    there="device_reduce:reduction_there",
     more=(),
     samples=REDUCED,
 ):
     """Declare a reduction by the formula that combines two values. `more`: further parameters (name, kind, default)."""
     return lambda function: Reduction(
-        function, identity, term, finish, partial, accumulator, outcome, dtypes, needs_element, run, more, samples
+        function,
+        identity,
+        term,
+        finish,
+        partial,
+        accumulator,
+        outcome,
+        dtypes,
+        needs_element,
+        run,
+        there,
+        more,
+        samples,
     )
 
 

@@ -28,6 +28,17 @@ def test_kernels_compile_as_they_claim():
         assert not wrong, check.row(case, ARCH, found, wrong)
 
 
+def test_kernels_of_rows_compile_as_they_claim():
+    from numbatensor.cuda import check
+
+    names = ["sum", "var", "any", "softmax", "layer_norm_slope", "cumsum", "argmax"]
+    cases = [c for c in check.row_cases() if c[0] in names and check.name_of(c[2]) == "float32" and c[3] == "aligned"]
+    assert len(cases) > 15
+    for case in cases:
+        *_, found, wrong = check.checked(case, ARCH)
+        assert not wrong, check.row(case, ARCH, found, wrong)
+
+
 def test_narrow_vectors_are_not_split():
     from numbatensor.cuda import check
 

@@ -38,6 +38,7 @@ THERE = (
     "run_kernel_rule_there",
     "add_each_there",
     "move_there",
+    "along_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -53,6 +54,7 @@ publish("there_slots", there_slots.ctypes.data)
     KERNEL_RULE,
     ADD_EACH,
     MOVE,
+    ALONG,
 ) = range(len(THERE))
 
 

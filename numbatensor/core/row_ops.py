@@ -30,7 +30,18 @@ def given(a, tensors):
 def begin(job, op, out, a, tensors):
     """A job over the first tensors of a call, with a result like the first."""
     j = job_at(job)
-    j.op, j.out, j.length, j.keepdim, j.columns, j.dense, j.room, j.group, j.second = op, out, SAME, 0, 2, 0, 0, 0, 0
+    j.op, j.out, j.length, j.keepdim, j.columns, j.dense, j.room, j.group, j.second, j.walks = (
+        op,
+        out,
+        SAME,
+        0,
+        2,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
     j.operands, j.shared = 1 + tensors, OPERANDS
     for k in range(tensors):
         j.tensors[1 + k] = a.tensors[k]
@@ -113,7 +124,7 @@ def cumsum(op, arguments, out):
     j = begin(job, op, out, a, 1)
     if not at_dim(j, a, 1):
         return refuse(op, arguments)
-    j.dtype, j.cost = max(j.dtype, INT64), 4
+    j.dtype, j.cost, j.walks = max(j.dtype, INT64), 4, 1
     return along(job)
 
 
@@ -133,7 +144,7 @@ def argmax(op, arguments, out):
     for i in range(j.first, j.last + 1):
         if x.shape[i] == 0:
             return refuse(op, arguments)
-    j.dtype, j.length, j.keepdim, j.columns, j.cost = INT64, ONE, a.numbers[2], 12, 1
+    j.dtype, j.length, j.keepdim, j.columns, j.cost, j.walks = INT64, ONE, a.numbers[2], 12, 1, 1
     return along(job)
 
 

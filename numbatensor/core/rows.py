@@ -18,6 +18,7 @@ from numba import njit
 from kernels_cpu.row import NUMBERS, OPERANDS, STEPS, WIDTH
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
+from numbatensor.core.devices import ALONG, there
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, store
 from numbatensor.core.packing import free_words, new_words, op_result, packed_as, run_long
@@ -35,11 +36,11 @@ MOST = 1 << 31  # elements in a row, and columns' indices, that fit in the kerne
 # them, of n elements. `operands`: of the kernel, the output included; those from `shared` on are the same for all
 # rows. `columns`: from how many on the column kernel is worth it, 0: there is none. `second`: the extra kernel is
 # another one for rows. `dense`: row kernels want no gaps between rows. `group`: each so many rows give one row of the
-# result, 0: each gives one. `room`: words that each thread gets as one operand more. `held`: how many of `keeps` are
+# result, 0: each gives one. `room`: words that each thread gets as one operand more. `walks`: on devices, the kernel walks along rows, which it does not keep. `held`: how many of `keeps` are
 # to be given back.
 Job = np.dtype(
     words("op", "out", "dtype", "first", "last", "length", "keepdim", "operands", "shared", "columns", "second")
-    + words("dense", "group", "room", "cost")
+    + words("dense", "group", "room", "cost", "walks")
     + words("form", "kernel", "outer", "n", "inner", "width", "units", "pieces", "rooms", "held")
     + [(name, "i8", OPERANDS) for name in ("tensors", "keeps", "pointers", "outer_steps", "steps", "items", "numbers")]
 )
@@ -214,6 +215,8 @@ def along(job):
         if not dropped:
             f.shape[f.ndim] = m
             f.ndim += 1
+    if x.device:
+        return call(there(ALONG), job, shape)
     j.form = ROWS if j.inner == 1 else COLUMNS if j.columns and j.inner >= j.columns and j.n < MOST else MOVED
     j.kernel = extra_kernel(j.op, 0, x.dtype) if j.form == COLUMNS or j.second else kernel_of(j.op, x.dtype)
     made = op_result(shape, j.dtype, j.out)

@@ -16,7 +16,7 @@ import numbatensor.ops  # noqa: F401  (declares the ops)
 from kernels_cuda import mathematics, pointwise
 from kernels_cuda.pointers import itemsize
 from numbatensor.cuda import compiler
-from numbatensor.op import DTYPES, NUMBA, OPS, Pointwise, name_of, scalar
+from numbatensor.op import DTYPES, NUMBA, OPS, Pointwise, Reduction, name_of, scalar
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
 FORMS = {"vector": 0, "strided": 2}
@@ -48,6 +48,57 @@ def pointwise_kernel(name, what, code, form):
     return kernel, arguments, kinds
 
 
+GROUPS = {"aligned": 1, "single": 0}
+ROW_OPS = [
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "softmax_slope",
+    "log_softmax_slope",
+    "cumsum",
+    "cumprod",
+    "argmax",
+    "argmin",
+]
+ROW_OPS += ["layer_norm", "layer_norm_slope", "layer_norm_slope_of_weight"]
+MOST_IN_REGISTERS = 6  # what a form has beside its alignment: 32 elements a thread
+
+
+def row_cases():
+    """(name, what, dtype, form) of kernels that combine elements: reductions, and ops along one dimension."""
+    for name, op in OPS.items():
+        for code in range(len(DTYPES)):
+            if op.row["dtypes"] >> code & 1:
+                if isinstance(op, Reduction):
+                    yield from ((name, what, code, form) for what in range(3) for form in GROUPS)
+                elif name in ROW_OPS:
+                    yield from ((name, what, code, form) for what in range(len(op.there_kernels)) for form in GROUPS)
+
+
+def row_kernel(name, what, code, form):
+    """The kernel and its argument types; rows in registers with as many elements as there is room for."""
+    op, bits = OPS[name], GROUPS[form]
+    if not isinstance(op, Reduction) and len(op.there_kernels) > 2 and what < 2:
+        bits += MOST_IN_REGISTERS
+    return op.kernel_there(what, bits, code)
+
+
+def row_faults(case, found):
+    name, what, code, form = case
+    wrong = [f"{found['spilled']} bytes are spilled"] if found["spilled"] else []
+    if DTYPES[code] != np.float64 and found["float64"]:
+        wrong.append(f"{found['float64']} instructions of float64")
+    if found["wide divisions"]:
+        wrong.append(f"{found['wide divisions']} divisions of 64 bits")
+    single = name in ("argmax", "argmin") or (name == "layer_norm_slope_of_weight" and what == 3)  # these load elements
+    if form == "aligned" and DTYPES[code] in (np.float32, np.float64) and not single and max(found["loads"]) != 128:
+        if not (
+            isinstance(OPS[name], Reduction) and what == 2
+        ):  # a column's accumulators may be wider than its elements
+            wrong.append(f"loads of {max(found['loads'])} bits")
+    return wrong
+
+
 def faults(case, kinds, found):
     """What is wrong with a kernel."""
     name, what, code, form = case
@@ -73,6 +124,9 @@ def names_read(case):
 
 def checked(case, arch):
     """The report on one kernel, with what is wrong."""
+    if not isinstance(OPS[case[0]], Pointwise):
+        found = compiler.report(*row_kernel(*case), arch)
+        return case, arch, found, row_faults(case, found)
     kernel, arguments, kinds = pointwise_kernel(*case)
     found = compiler.report(kernel, arguments, arch)
     return case, arch, found, faults(case, kinds, found)
@@ -80,7 +134,9 @@ def checked(case, arch):
 
 def row(case, arch, found, wrong):
     name, what, code, form = case
-    shown = f"{name}{f'.{OPS[name].inputs[what - 1]}' if what else ''}"
+    shown = f"{name}.{OPS[name].inputs[what - 1]}" if what else name
+    if not isinstance(OPS[name], Pointwise):
+        shown = f"{name}.{what}"
     widths = lambda key: "/".join(map(str, found[key])) or "-"
     return (
         f"{shown:28} {name_of(code):8} {form:8} {arch:7} {found['registers']:4} {found['shared']:6} "
@@ -94,7 +150,8 @@ def main():
     parser.add_argument("--dtype", nargs="*", default=[name_of(k) for k in range(len(DTYPES))])
     parser.add_argument("--op", nargs="*", help="only these")
     chosen = parser.parse_args()
-    cases = [c for c in pointwise_cases() if name_of(c[2]) in chosen.dtype and (not chosen.op or c[0] in chosen.op)]
+    cases = [*pointwise_cases(), *row_cases()]
+    cases = [c for c in cases if name_of(c[2]) in chosen.dtype and (not chosen.op or c[0] in chosen.op)]
     jobs = [(case, arch) for case in cases for arch in chosen.arch]
     print(f"{'kernel':28} {'dtype':8} {'form':8} {'arch':7} regs shared {'load bits':>12} {'store bits':>12}")
     bad = 0

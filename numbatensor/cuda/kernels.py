@@ -1,5 +1,7 @@
 """The kernels of ops for devices: made of the same declarations as those of the CPU, loaded when an op is first used there."""
 
+import importlib
+
 from kernels_cuda import mathematics, pointwise
 from numbatensor import cuda
 from numbatensor.core import python
@@ -18,9 +20,15 @@ def pointwise_parts(op, what, dtype):
     return op.rules[op.inputs[what - 1]], [NUMBA[dtype], NUMBA[dtype]] + [op.operand(n, dtype) for n in needs]
 
 
+def code_of(there):
+    """The native function that `there` names, as "module:name" of `numbatensor.core`: it is imported when an op is first used there."""
+    module, _, name = there.partition(":")
+    return getattr(importlib.import_module(f"numbatensor.core.{module}"), name)
+
+
 def resolve_runner(op):
     """What runs an op on devices: the address of its code, or SAME or DETOUR."""
-    found = DETOUR if op.there is None else SAME if op.there == "same" else native_address(op.there)
+    found = DETOUR if op.there is None else SAME if op.there == "same" else native_address(code_of(op.there))
     DEVICE_TABLE[int(op.row["index"])]["run"] = found
     return found
 

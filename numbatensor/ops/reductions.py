@@ -53,6 +53,7 @@ def squared_distance(x, centre):
     accumulator=widened,
     dtypes=FLOATING,
     run=variance,
+    there="device_reduce:variance_there",
     more=(("correction", NUMBER, 1),),
     samples=[*REDUCED, (floats(2, 3), 1, False, 0)],
 )
@@ -68,6 +69,7 @@ def var(acc, x):
     accumulator=widened,
     dtypes=FLOATING,
     run=variance,
+    there="device_reduce:variance_there",
     more=(("correction", NUMBER, 1),),
     samples=[*REDUCED, (floats(2, 3), 1, False, 0)],
 )

@@ -25,12 +25,31 @@ def walks(*factories):
     return tuple((factory, 3, EXACT) for factory in factories)
 
 
-@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.SOFTMAX), dtypes=FLOATING, samples=ALONG)
+def groups(name, passes=True):
+    """The kernels of devices for a row of a warp, of a block, and for those that are too long for registers."""
+    return [f"{name}_by_{word}" for word in ("warp", "block", "passes")[: 3 if passes else 2]]
+
+
+@structured(
+    run=row_ops.softmax,
+    kernels=walks(*softmax_kernels.SOFTMAX),
+    dtypes=FLOATING,
+    samples=ALONG,
+    there="same",
+    there_kernels=groups("softmax:softmax"),
+)
 def softmax(x: TENSOR, dim: INT):
     """Exponentials along a dimension, divided by their sum."""
 
 
-@structured(run=row_ops.softmax, kernels=walks(*softmax_kernels.LOG_SOFTMAX), dtypes=FLOATING, samples=ALONG)
+@structured(
+    run=row_ops.softmax,
+    kernels=walks(*softmax_kernels.LOG_SOFTMAX),
+    dtypes=FLOATING,
+    samples=ALONG,
+    there="same",
+    there_kernels=groups("softmax:log_softmax"),
+)
 def log_softmax(x: TENSOR, dim: INT):
     """Logarithm of the softmax along a dimension."""
 
@@ -40,6 +59,8 @@ def log_softmax(x: TENSOR, dim: INT):
     kernels=walks(*softmax_grad.SOFTMAX_GRAD),
     dtypes=FLOATING,
     samples=[(floats(2, 3), floats(2, 3), 1)],
+    there="same",
+    there_kernels=groups("softmax_grad:softmax_grad"),
 )
 def softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
     """``(grad - sum(grad * out)) * out``"""
@@ -50,6 +71,8 @@ def softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
     kernels=walks(*softmax_grad.LOG_SOFTMAX_GRAD),
     dtypes=FLOATING,
     samples=[(floats(2, 3), floats(2, 3), 1)],
+    there="same",
+    there_kernels=groups("softmax_grad:log_softmax_grad"),
 )
 def log_softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
     """``grad - exp(out) * sum(grad)``"""
@@ -66,6 +89,8 @@ log_softmax.formula(x=lambda grad, out, dim: grad - exp(out) * sum(grad, dim, Tr
     kernels=walks(*softmax_kernels.LOGSUMEXP),
     dtypes=FLOATING,
     samples=[*ALONG, (floats(2, 3), 1, True)],
+    there="same",
+    there_kernels=groups("softmax:logsumexp"),
 )
 def logsumexp(x: TENSOR, dim: INT, keepdim: FLAG = False):
     """Logarithm of the sum of exponentials along a dimension."""
@@ -83,6 +108,8 @@ logsumexp.backward(
     kernels=walks(norm_kernels.layer_norm),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(4), floats(4), 4, 1e-5), (floats(2, 3, 4), None, None, 4, 1e-5)],
+    there="device_norms:layer_norm_there",
+    there_kernels=groups("layer_norm:layer_norm"),
 )
 def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER):
     """The last dimension (of n elements) shifted and scaled to mean 0 and variance 1 (Ba et al., 2016), then by weight and bias."""
@@ -93,6 +120,8 @@ def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER)
     kernels=walks(norm_kernels.layer_norm_grad),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(2, 4), floats(4), 4, 1e-5)],
+    there="device_norms:layer_norm_grad_there",
+    there_kernels=groups("layer_norm:layer_norm_grad"),
 )
 def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUMBER):
     """The gradient of what `layer_norm` normalises."""
@@ -103,6 +132,8 @@ def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUM
     kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(2, 4), 4, 1e-5)],
+    there="device_norms:layer_norm_grad_weight_there",
+    there_kernels=[*groups("layer_norm:moments"), "layer_norm:layer_norm_grad_weight"],
 )
 def layer_norm_slope_of_weight(grad: TENSOR, x: TENSOR, n: INT, eps: NUMBER):
     """The gradient of the weight of `layer_norm`."""
@@ -129,12 +160,24 @@ layer_norm.backward(
 layer_norm.formula(x=layer_norm_formula, weight=lambda grad, x, eps: grad * normalised(x, eps)[0])
 
 
-@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMSUM), samples=ALONG)
+@structured(
+    run=row_ops.cumsum,
+    kernels=walks(*scan.CUMSUM),
+    samples=ALONG,
+    there="same",
+    there_kernels=groups("scan:cumsum", False),
+)
 def cumsum(x: TENSOR, dim: INT):
     """Sum of the elements so far along a dimension."""
 
 
-@structured(run=row_ops.cumsum, kernels=walks(*scan.CUMPROD), samples=[*ALONG, ([[0.0, 2.0, 0.0], [1.0, 3.0, 0.0]], 1)])
+@structured(
+    run=row_ops.cumsum,
+    kernels=walks(*scan.CUMPROD),
+    samples=[*ALONG, ([[0.0, 2.0, 0.0], [1.0, 3.0, 0.0]], 1)],
+    there="same",
+    there_kernels=groups("scan:cumprod", False),
+)
 def cumprod(x: TENSOR, dim: INT):
     """Product of the elements so far along a dimension."""
 
@@ -183,12 +226,24 @@ def others_by_scans(grad, x, input_shape, dim, keepdim):
 prod.formula(x=others_by_scans)
 
 
-@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMAX), samples=EXTREMA)
+@structured(
+    run=row_ops.argmax,
+    kernels=walks(*extremum.ARGMAX),
+    samples=EXTREMA,
+    there="same",
+    there_kernels=groups("extremum:argmax", False),
+)
 def argmax(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
     """Index of the largest element, of all or along a dimension; the first of several, NaN before all."""
 
 
-@structured(run=row_ops.argmax, kernels=walks(*extremum.ARGMIN), samples=EXTREMA)
+@structured(
+    run=row_ops.argmax,
+    kernels=walks(*extremum.ARGMIN),
+    samples=EXTREMA,
+    there="same",
+    there_kernels=groups("extremum:argmin", False),
+)
 def argmin(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
     """Index of the smallest element, of all or along a dimension; the first of several, NaN before all."""
 

@@ -1,0 +1,107 @@
+"""Where the largest or smallest element of a row is, the first of equals, NaN before all.
+
+A warp (rows of up to 1024 elements) or a block looks through a row, or through a chunk of it; each element is read once. Arguments:
+``out, x, places, rows, n, chunks, chunk``: each row is cut into chunks, and `out` gets an int64 for each. Where `places` is not null, a
+second kernel chooses among what a first one found: then there are n places for each row, which is `chunk` elements long.
+"""
+
+import numpy as np
+from numba import cuda, int32, int64, types, uint32
+
+from kernels_cuda.mathematics import device
+from kernels_cuda.pointers import get, is_null, itemsize, moved, put
+from kernels_cuda.row import BY_BLOCK, BY_WARP, EVERY, THREADS, WARP, carrier, constant, group_of
+
+NONE = 0xFFFFFFFF  # no place
+
+
+def plain(kind):
+    """A bool's type as a number's: it is stored as 0 or 1."""
+    return types.uint8 if kind == types.boolean else kind
+
+
+def lowest(kind):
+    return -np.inf if isinstance(kind, types.Float) else int(np.iinfo(str(kind)).min)
+
+
+def highest(kind):
+    return np.inf if isinstance(kind, types.Float) else int(np.iinfo(str(kind)).max)
+
+
+def extremum(kind, form, what, better, worst):
+    kind = plain(kind)
+    better, start, item = device(better), constant(worst(kind), kind), itemsize(kind)
+    carried, where, warps, by_block = carrier(kind), group_of(what), THREADS // WARP, what == BY_BLOCK
+
+    @device
+    def wins(x, i, y, j):
+        """Whether element i, x, goes before element j, y."""
+        if better(x, y) or (x != x and y == y):
+            return True
+        return not (better(y, x) or (y != y and x == x)) and i < j
+
+    @device
+    def over_warp(x, i):
+        offset = uint32(WARP // 2)
+        while offset:
+            y, j = (
+                kind(cuda.shfl_xor_sync(EVERY, carried(x), offset)),
+                uint32(cuda.shfl_xor_sync(EVERY, int32(i), offset)),
+            )
+            if wins(y, j, x, i):
+                x, i = y, j
+            offset = uint32(offset >> 1)
+        return x, i
+
+    @device
+    def over_block(x, i, thread):
+        values, places = cuda.shared.array(warps, carried), cuda.shared.array(warps, types.uint32)
+        x, i = over_warp(x, i)
+        if thread % WARP == 0:
+            values[thread // WARP], places[thread // WARP] = carried(x), i
+        cuda.syncthreads()
+        for k in range(warps):
+            y, j = kind(values[k]), uint32(places[k])
+            if wins(y, j, x, i):
+                x, i = y, j
+        return i
+
+    @cuda.jit
+    def kernel(out, x, places, rows, n, chunks, chunk):
+        block, place, threads = where()
+        if block < rows:
+            row = uint32(block // chunks)
+            first = uint32(uint32(block - uint32(row * chunks)) * chunk)
+            all_of = is_null(places)
+            m = uint32(min(chunk, uint32(n - first))) if all_of else n
+            source = moved(x, (int64(row) * int64(n if all_of else chunk) + int64(first)) * item)
+            best, found = kind(start), uint32(NONE)
+            i = place
+            while i < m:
+                j = i
+                if not all_of:
+                    j = uint32(get(places, uint32(uint32(row * n) + i)))
+                y = get(source, j)
+                if wins(y, j, best, found):
+                    best, found = y, j
+                i = uint32(i + threads)
+            if by_block:
+                found = over_block(best, found, place)
+            else:
+                best, found = over_warp(best, found)
+            if place == 0:
+                put(out, block, int64(first) + int64(found))
+
+    pointers = (types.CPointer(types.int64), types.CPointer(kind), types.CPointer(types.int64))
+    return kernel, pointers + (types.uint32,) * 4
+
+
+def kernels(better, worst):
+    """The factories of a warp's and of a block's kernel."""
+    return lambda kind, form: extremum(kind, form, BY_WARP, better, worst), lambda kind, form: extremum(
+        kind, form, BY_BLOCK, better, worst
+    )
+
+
+argmax_by_warp, argmax_by_block = kernels(lambda x, y: x > y, lowest)
+argmin_by_warp, argmin_by_block = kernels(lambda x, y: x < y, highest)

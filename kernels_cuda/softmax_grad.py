@@ -1,0 +1,86 @@
+"""Gradients of softmax and of its logarithm along rows, from the gradient and the result.
+
+Rows in registers, as in :mod:`softmax`: each operand is read once; longer rows are read twice. Arguments: ``result, grad, out, rows, n``.
+"""
+
+from typing import Any, NamedTuple
+
+from numba import cuda, int64, types, uint32
+
+from kernels_cuda.mathematics import device, exp
+from kernels_cuda.pointers import itemsize, moved, vectors
+from kernels_cuda.row import (
+    BY_BLOCK,
+    THREADS,
+    add,
+    constant,
+    each,
+    for_groups,
+    group_of,
+    joined,
+    over_group,
+    registers,
+    shape_of,
+)
+
+
+class Formula(NamedTuple):
+    """`term` of grad and out is summed along a row; `element` takes grad, out and the sum."""
+
+    term: Any
+    element: Any
+
+
+softmax_grad = Formula(lambda grad, out: grad * out, lambda grad, out, s: (grad - s) * out)
+log_softmax_grad = Formula(lambda grad, out: grad, lambda grad, out, s: grad - exp(out) * s)
+
+
+def rows(kind, form, what, formula):
+    """``result[i, j] = element(grad[i, j], out[i, j], sum(term(grad[i], out[i])))``"""
+    size, count = shape_of(kind, form)
+    term, element = device(formula.term), device(formula.element)
+    load, store, _ = registers(kind, size, count)
+    apply, where, item, zero = each(kind, size * count), group_of(what), itemsize(kind), constant(0, kind)
+    total = over_group(what, add, kind, zero)
+
+    @cuda.jit
+    def kernel(result, grad, out, rows, n):
+        row, place, threads = where()
+        if row < rows:
+            here = int64(row) * int64(n) * item
+            slopes = load(moved(grad, here), place, threads, n, zero)
+            values = load(moved(out, here), place, threads, n, zero)
+            s = total(joined(add, apply(term, (slopes, values))))
+            store(moved(result, here), place, threads, n, apply(element, (slopes, values, s)))
+
+    return kernel, (types.CPointer(kind),) * 3 + (types.uint32,) * 2
+
+
+def passes(kind, form, formula):
+    """The same for longer rows."""
+    size, _ = shape_of(kind, form & 1)
+    term, element = device(formula.term), device(formula.element)
+    load, store = vectors(size)
+    apply, item, zero = each(kind, size), itemsize(kind), constant(0, kind)
+    total = over_group(BY_BLOCK, add, kind, zero)
+
+    @cuda.jit
+    def kernel(result, grad, out, rows, n):
+        here, thread = int64(uint32(cuda.blockIdx.x)) * int64(n) * item, uint32(cuda.threadIdx.x)
+        target, slopes, values, step = moved(result, here), moved(grad, here), moved(out, here), uint32(THREADS * size)
+        s, i = zero, uint32(thread * size)
+        while i < n:
+            s = s + joined(add, apply(term, (load(slopes, i), load(values, i))))
+            i = uint32(i + step)
+        s, i = total(s), uint32(thread * size)
+        while i < n:
+            store(target, i, apply(element, (load(slopes, i), load(values, i), s)))
+            i = uint32(i + step)
+
+    return kernel, (types.CPointer(kind),) * 3 + (types.uint32,) * 2
+
+
+softmax_grad_by_warp, softmax_grad_by_block, softmax_grad_by_passes = for_groups(rows, passes, softmax_grad)
+log_softmax_grad_by_warp, log_softmax_grad_by_block, log_softmax_grad_by_passes = for_groups(
+    rows, passes, log_softmax_grad
+)
