@@ -38,6 +38,9 @@ THERE = (
     "run_kernel_rule_there",
     "add_each_there",
     "move_there",
+    "index_offsets_there",
+    "move_indexed_there",
+    "move_along_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -53,6 +56,9 @@ publish("there_slots", there_slots.ctypes.data)
     KERNEL_RULE,
     ADD_EACH,
     MOVE,
+    INDEX_OFFSETS,
+    MOVE_INDEXED,
+    MOVE_ALONG,
 ) = range(len(THERE))
 
 
