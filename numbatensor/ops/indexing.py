@@ -2,8 +2,8 @@
 
 from kernels_cpu import index as kernels
 from kernels_cpu import nll
+from numbatensor.core import device_masks, device_nll, index, masks
 from numbatensor.core import gather as gathering
-from numbatensor.core import index, masks
 from numbatensor.core import nll as likelihood
 from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, same, structured
 from numbatensor.ops.elementary import nothing
@@ -174,7 +174,10 @@ scatter_add.backward(x=same, src=lambda grad, index, dim: gather(grad, index, di
 
 
 @structured(
-    run=masks.masked_select, kernels=moves(kernels.compress, kernels.count), samples=[(floats(2, 3), truths(2, 3))]
+    run=masks.masked_select,
+    there=device_masks.masked_select_there,
+    kernels=moves(kernels.compress, kernels.count),
+    samples=[(floats(2, 3), truths(2, 3))],
 )
 def masked_select(x: TENSOR, mask: TENSOR):
     """The elements where a mask is true, as a vector."""
@@ -182,6 +185,7 @@ def masked_select(x: TENSOR, mask: TENSOR):
 
 @structured(
     run=masks.masked_scatter,
+    there=device_masks.masked_scatter_there,
     kernels=moves(kernels.spread, kernels.count),
     samples=[(floats(2, 3), truths(2, 3), floats(3)), (None, truths(2, 3), floats(3))],
 )
@@ -196,13 +200,21 @@ masked_scatter.backward(
 )
 
 
-@structured(run=masks.nonzero, kernels=moves(kernels.count, kernels.places), samples=[(whole(0, 2),)])
+@structured(
+    run=masks.nonzero,
+    there=device_masks.nonzero_there,
+    there_kernels={0: "masks:count", 1: "masks:scan", 2: "masks:where", 3: "masks:unravel"},
+    kernels=moves(kernels.count, kernels.places),
+    samples=[(whole(0, 2),)],
+)
 def nonzero(x: TENSOR):
     """The indices of the elements that are not zero, one row each."""
 
 
 @structured(
     run=likelihood.nll_loss,
+    there=device_nll.nll_loss_there,
+    there_kernels={0: "nll:check", 1: "nll:nll_loss", 2: "nll:nll_loss_grad", 3: "nll:weights"},
     kernels=moves(nll.nll_loss),
     dtypes=FLOATING,
     samples=[(floats(3, 4), [1, 3, 0], None, -100, 0), (floats(3, 4), [1, 3, 1], reals(0.2, 1.0, (4,)), 3, 1)],
@@ -213,6 +225,7 @@ def nll_loss(x: TENSOR, target: TENSOR, weight: OPTIONAL, ignore_index: INT, red
 
 @structured(
     run=likelihood.nll_loss_grad,
+    there=device_nll.nll_loss_grad_there,
     kernels=moves(nll.nll_loss_grad),
     dtypes=FLOATING,
     samples=[
