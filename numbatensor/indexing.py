@@ -112,7 +112,8 @@ def located(x, items):
     if not together and dims != list(range(len(dims))):
         x = x.permute(*dims, *[d for d in range(x.ndim) if d not in dims])
     first = dims[0] if together else 0
-    return x, same_shapes(tensors), first
+    tensors = same_shapes(tensors)
+    return x, [t.to(x.device) for t in tensors] if x.is_cuda else tensors, first
 
 
 def same_shapes(tensors):

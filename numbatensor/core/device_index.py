@@ -267,3 +267,33 @@ def move_along_there(what, x, index, other, dim):
 
 
 assert find_offsets and move_all and word_there and move_indexed_there  # reached through their symbols
+
+
+@native
+def triangle_there(op, x, made, upper, diagonal):
+    """Triangles of matrices, in the packed tensor `made`."""
+    t, m, launch, done = tensor_at(x), tensor_at(made), new_launch(), 0
+    height, width = t.shape[t.ndim - 2], t.shape[t.ndim - 1]
+    rows, most = t.numel // width, max(1, (MOST - 1) // width)
+    packed, failed = packed_as(x, t.dtype), False
+    while done < rows and not failed:
+        n = min(most, rows - done)
+        launch_at(launch).count = 0
+        for address in (m.data, tensor_at(packed).data):
+            parameter(launch, address + done * width * t.itemsize)
+        for word in (n * width, height, width, done % height, diagonal):
+            parameter(launch, word)
+        failed = attempt(symbol("start_triangle"), op, n * width, upper, t.dtype, launch, t.device) == -1
+        done += n
+    decref(packed)
+    if failed:
+        fail()
+    return 0
+
+
+@native
+def start_triangle(op, n, upper, dtype, launch, device):
+    return start(op, kernel_there(op, 0, upper, dtype), blocks_of(n), 1, THREADS, 0, launch, device)
+
+
+assert start_triangle  # reached through its symbol

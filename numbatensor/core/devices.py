@@ -41,6 +41,9 @@ THERE = (
     "index_offsets_there",
     "move_indexed_there",
     "move_along_there",
+    "random_fill_there",
+    "step_there",
+    "triangle_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -59,6 +62,9 @@ publish("there_slots", there_slots.ctypes.data)
     INDEX_OFFSETS,
     MOVE_INDEXED,
     MOVE_ALONG,
+    RANDOM_FILL,
+    STEP,
+    TRIANGLE,
 ) = range(len(THERE))
 
 
