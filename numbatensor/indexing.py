@@ -179,6 +179,8 @@ def put(x, tensors, first, value, op):
     shape = (*x.shape[:first], *tensors[0].shape, *x.shape[first + len(tensors) :])
     value = value if isinstance(value, Tensor) else tensor(value, dtype=x.dtype)
     value = without_leading(value, len(shape)).to(x.dtype)
+    if value.ndim == 0 and x.is_cuda:
+        value = value.to(x.device)
     if tuple(value.shape) != shape:
         try:
             value = value.expand(shape)
