@@ -112,7 +112,8 @@ def located(x, items):
     if not together and dims != list(range(len(dims))):
         x = x.permute(*dims, *[d for d in range(x.ndim) if d not in dims])
     first = dims[0] if together else 0
-    return x, same_shapes(tensors), first
+    tensors = same_shapes(tensors)
+    return x, [t.to(x.device) for t in tensors] if x.is_cuda else tensors, first
 
 
 def same_shapes(tensors):
@@ -178,6 +179,8 @@ def put(x, tensors, first, value, op):
     shape = (*x.shape[:first], *tensors[0].shape, *x.shape[first + len(tensors) :])
     value = value if isinstance(value, Tensor) else tensor(value, dtype=x.dtype)
     value = without_leading(value, len(shape)).to(x.dtype)
+    if value.ndim == 0 and x.is_cuda:
+        value = value.to(x.device)
     if tuple(value.shape) != shape:
         try:
             value = value.expand(shape)

@@ -4,7 +4,7 @@ import functools
 
 from numbatensor import dtypes
 from numbatensor.core.modes import get_grad
-from numbatensor.core.random import new_dropout_mask, new_random, new_trials
+from numbatensor.core.random import new_dropout_mask, new_random, new_trials, write_random
 from numbatensor.core.sampling import (
     ENDLESS,
     INVALID,
@@ -14,6 +14,7 @@ from numbatensor.core.sampling import (
     write_multinomial,
     write_permutation,
 )
+from numbatensor.devices import number_of
 from numbatensor.generator import (  # noqa: F401
     Generator,
     address_of,
@@ -57,7 +58,7 @@ def checked_out(out, shape, dtype, name):
     return out
 
 
-def drawn(op, shape, dtype, a, b, generator, requires_grad=False, out=None):
+def drawn(op, shape, dtype, a, b, generator, requires_grad=False, out=None, device=None):
     """A tensor filled by a distribution: a new one, or `out`."""
     if out is not None:
         return overwrite(op, checked_out(out, as_sizes(shape), dtype, op.name), generator, a, b)
@@ -67,6 +68,9 @@ def drawn(op, shape, dtype, a, b, generator, requires_grad=False, out=None):
         again = functools.partial(drawn, op, dtype=dtype, a=a, b=b, generator=generator, requires_grad=requires_grad)
         return running.levels[-1].draw(again, as_sizes(shape))
     address = address_of(generator)
+    if number_of(device):
+        made = write_random(op.address, new(shape, dtype, device=device), address, a, b, None, None)
+        return made.requires_grad_() if requires_grad else made
     made = new_random(op.address, shape, dtype.code, address, a, b)
     if made is None:
         shape = as_sizes(shape)
@@ -81,7 +85,7 @@ def chosen(dtype, out, default):
     return dtypes.as_dtype(dtype) if dtype else default if out is None else out.dtype
 
 
-def real(op, sizes, size, generator, out, dtype, requires_grad, a=0.0, b=1.0):
+def real(op, sizes, size, generator, out, dtype, requires_grad, a=0.0, b=1.0, device=None):
     """Floating-point numbers of a distribution, of sizes given one by one, as one sequence, or by name."""
     if size is not None:
         sizes = (size,)
@@ -90,17 +94,17 @@ def real(op, sizes, size, generator, out, dtype, requires_grad, a=0.0, b=1.0):
     d = chosen(dtype, out, dtypes.get_default_dtype())
     floating(op.name, d)
     shape = sizes[0] if isinstance(sizes[0], (tuple, list)) else sizes
-    return drawn(op, tuple(shape), d, a, b, generator, requires_grad, out)
+    return drawn(op, tuple(shape), d, a, b, generator, requires_grad, out, device)
 
 
 def rand(*sizes, size=None, generator=None, out=None, dtype=None, requires_grad=False, device=None):
     """Numbers from 0 up to, without, 1, each as likely."""
-    return placed(real(ops.uniform, sizes, size, generator, out, dtype, requires_grad), device)
+    return placed(real(ops.uniform, sizes, size, generator, out, dtype, requires_grad, device=device), device)
 
 
 def randn(*sizes, size=None, generator=None, out=None, dtype=None, requires_grad=False, device=None):
     """Numbers of the normal distribution of mean 0 and variance 1."""
-    return placed(real(ops.normal, sizes, size, generator, out, dtype, requires_grad), device)
+    return placed(real(ops.normal, sizes, size, generator, out, dtype, requires_grad, device=device), device)
 
 
 def randint(
@@ -126,7 +130,7 @@ def randint(
     d = chosen(dtype, out, dtypes.int64)
     low = 0 if low is None else integer(low, "low", "randint")
     low, count = integer_range(d, low, integer(high, "high", "randint"))
-    return placed(drawn(ops.random, tuple(size), d, low, count, generator, requires_grad, out), device)
+    return placed(drawn(ops.random, tuple(size), d, low, count, generator, requires_grad, out, device), device)
 
 
 def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, device=None):
@@ -174,12 +178,12 @@ def bernoulli(input, p=None, *, generator=None, out=None):
         again = lambda x: bernoulli(x, p, generator=generator)
         return running.levels[-1].redraw(again, input)
     if out is None and p is not None:
-        return new(input.shape, input.dtype).bernoulli_(p, generator=generator)
+        return new(input.shape, input.dtype, device=input.device).bernoulli_(p, generator=generator)
     p = input if p is None else p
     if out is not None:
         return checked_out(out, input.shape, None, "bernoulli").bernoulli_(p, generator=generator)
     probabilities(p)
-    made = new_trials(ops.bernoulli.address, p.detach().cpu().contiguous(), address_of(generator)).to(p.device)
+    made = new_trials(ops.bernoulli.address, p.detach().contiguous(), address_of(generator))
     return ops.bernoulli.record(made, {"p": p}, {})
 
 
@@ -259,8 +263,6 @@ def dropout_mask(input, p, generator=None):
         again = functools.partial(dropout_mask, p=p, generator=generator)
         return running.levels[-1].redraw(again, input, values=False)
     scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
-    if input.is_cuda:
-        return dropout_mask(new(input.shape, input.dtype), p, generator).to(input.device)
     return new_dropout_mask(ops.bernoulli.address, input, address_of(generator), 1.0 - p, scale)
 
 

@@ -13,7 +13,7 @@ from numbatensor.generator import address_of
 from numbatensor.hollow import Hollow, anywhere, running
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
-from numbatensor.tensor import Tensor, new
+from numbatensor.tensor import Tensor
 
 C_NAMES = {
     "bool": "bool",
@@ -32,16 +32,12 @@ def overwrite(op, x, generator, a, b, p=None):
     if anywhere and running.levels:
         again = functools.partial(overwrite, op, generator=generator, a=a, b=b)
         return running.levels[-1].overwrite(again, x, p=p)
-    if x.is_cuda:
-        made = new(x.shape, x.dtype)
-        overwrite(op, made, generator, a, b, None if p is None else p.cpu())
-        return x.copy_(made)
     return write_random(op.address, x, address_of(generator), a, b, None if p is None else packed(p, x), p)
 
 
 def packed(p, x):
     """Probabilities as the kernel of x reads them: of its shape, contiguous, and not its own memory."""
-    p = p.detach().expand(x.shape).to(dtypes.float32 if x.dtype is dtypes.float32 else dtypes.float64)
+    p = p.detach().to(x.device).expand(x.shape).to(dtypes.float32 if x.dtype is dtypes.float32 else dtypes.float64)
     apart = entries.get(p, entries.STORAGE) != entries.get(x, entries.STORAGE)
     return p if p.is_contiguous() and apart else p.clone()
 
@@ -177,7 +173,7 @@ def probability(p):
 def probabilities(p):
     """A tensor of probabilities, checked."""
     floating("bernoulli", p.dtype)
-    if not isinstance(p, Hollow) and any_improper(ops.bernoulli.address, p.detach().contiguous()):
+    if not isinstance(p, Hollow) and any_improper(ops.bernoulli.address, p.detach().cpu().contiguous()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
     return p
 

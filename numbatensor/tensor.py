@@ -526,7 +526,7 @@ def new(shape, dtype, requires_grad=False, zeros=False, device=None):
 
 def placed(made, device):
     """A new leaf on a device."""
-    if device is None:
+    if device is None or number_of(device) == entries.get(made, entries.DEVICE):
         return made
     return made.detach().to(device).requires_grad_(made.requires_grad)
 

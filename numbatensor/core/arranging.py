@@ -7,10 +7,11 @@ are read backwards; the others need none.
 from numba import njit
 
 from numbatensor.core.arguments import item, list_argument, wrap
-from numbatensor.core.compiler import native, symbol
+from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.copies import copy_run
+from numbatensor.core.devices import MOVE, TRIANGLE, there
 from numbatensor.core.iterate import PARALLEL, begin, operand, parallel, sweep
-from numbatensor.core.memory import load, memcpy, memset, store
+from numbatensor.core.memory import decref, load, memcpy, memset, store
 from numbatensor.core.packing import op_result, run_long, width_code
 from numbatensor.core.records import RANK, arguments_at, frame_at, new_frame, state_at, tensor_at
 from numbatensor.core.slices import INNER, SHARED, run_walk
@@ -39,6 +40,17 @@ def prepare_copy(frame, made, x):
 
 
 @njit
+def move(frame, made):
+    """Copy a frame's second operand into its first, which is in the tensor `made`: that is let go of where it fails."""
+    m = tensor_at(made)
+    if m.device == 0:
+        sweep(frame, 1)
+    elif attempt(there(MOVE), frame, m.dtype, m.dtype, m.device) == -1:
+        decref(made)
+        fail()
+
+
+@njit
 def dims_in_list(arguments, k, ndim):
     """Bit mask of the dimensions in list k; -1 where one does not exist or appears twice."""
     mask, dims = 0, list_argument(arguments, k)
@@ -57,7 +69,7 @@ def flip(op, arguments, out):
     t, mask = tensor_at(x), dims_in_list(arguments, 1, tensor_at(x).ndim)
     if mask < 0:
         refuse(op, arguments)
-    kernel = kernel_of(op, width_code(t.itemsize))
+    kernel = 0 if t.device else kernel_of(op, width_code(t.itemsize))
     made = result_like(x, out)
     prepare_copy(frame, made, x)
     f = frame_at(frame)
@@ -66,13 +78,13 @@ def flip(op, arguments, out):
             f.pointers[1] += (t.shape[i] - 1) * t.strides[i]
             f.strides[1, i] = -f.strides[1, i]
     last = t.ndim - 1
-    if t.numel and t.ndim and f.strides[1, last] == -t.itemsize:
+    if t.numel and t.ndim and f.strides[1, last] == -t.itemsize and t.device == 0:
         f.kernel = kernel
         f.pointers[7], f.numbers[INNER], f.numbers[SHARED] = 1, last, 0
         f.numel = t.numel
         run_walk(frame)
     else:
-        sweep(frame, 1)
+        move(frame, made)
     return made
 
 
@@ -111,7 +123,7 @@ def roll(op, arguments, out):
             else:
                 f.pointers[0] += shift * f.strides[0, i]
                 f.shape[i] = n - shift
-        sweep(frame, 1)
+        move(frame, made)
     return made
 
 
@@ -176,7 +188,7 @@ def tile(op, arguments, out):
             elif o.shape[i] > n:
                 f.pointers[0] += s.index[i] * n * o.strides[i]
                 stepped |= 1 << i
-        sweep(frame, 1)
+        move(frame, made)
         more = next_place(shape, o, t, stepped)
     return made
 
@@ -220,6 +232,11 @@ def triangle(op, arguments, out, upper):
         refuse(op, arguments)
     made = result_like(x, out)
     if t.numel == 0:
+        return made
+    if t.device:
+        if attempt(there(TRIANGLE), op, x, made, upper, a.numbers[1]) == -1:
+            decref(made)
+            fail()
         return made
     threads = state_at(symbol("state")).threads
     share = t.numel >= PARALLEL and threads > 1

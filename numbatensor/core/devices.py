@@ -39,6 +39,12 @@ THERE = (
     "add_each_there",
     "move_there",
     "along_there",
+    "index_offsets_there",
+    "move_indexed_there",
+    "move_along_there",
+    "random_fill_there",
+    "step_there",
+    "triangle_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -55,6 +61,12 @@ publish("there_slots", there_slots.ctypes.data)
     ADD_EACH,
     MOVE,
     ALONG,
+    INDEX_OFFSETS,
+    MOVE_INDEXED,
+    MOVE_ALONG,
+    RANDOM_FILL,
+    STEP,
+    TRIANGLE,
 ) = range(len(THERE))
 
 

@@ -11,13 +11,14 @@ from kernels_cpu.index import within
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import advance
+from numbatensor.core.devices import MOVE_ALONG, there
 from numbatensor.core.index import cleared_result, copy_for_writing, listed_shape
 from numbatensor.core.iterate import FRAME, PARALLEL, POINTERS, begin, coalesce, operand, parallel, swap
 from numbatensor.core.memory import decref, load, memcpy, store
-from numbatensor.core.packing import op_result, packed_as, run_long, width_code
+from numbatensor.core.packing import op_result, packed_as, run_long
 from numbatensor.core.records import arguments_at, frame_at, new_frame, state_at, tensor_at
-from numbatensor.core.slices import broadcast_copy
-from numbatensor.core.table import kernel_of, refuse
+from numbatensor.core.slices import ADD, PUT, TAKE, broadcast_copy, index_kernel
+from numbatensor.core.table import refuse
 from numbatensor.core.tensors import FLOAT32, shape_of
 
 assert (
@@ -130,11 +131,13 @@ def packed_index(op, arguments, x, index, dim):
 
 @njit
 def move_along(kernel, x, index, other, dim, shared, fresh):
-    """Run a kernel over an index: between x, which has the dimension, and another tensor. Whether all indices are in bounds.
+    """Run a kernel over an index: between x, which has the dimension, and another tensor. 1, or 0 where an index is out of bounds; -1: it failed.
 
     `fresh`: whether what is written may be spoilt by an index out of bounds; else all are checked before.
     """
     t, i, o = tensor_at(x), tensor_at(index), tensor_at(other)
+    if t.device:
+        return attempt(there(MOVE_ALONG), kernel, x, index, other, dim)
     walk = new_frame()
     begin(walk, kernel)
     f = frame_at(walk)
@@ -150,9 +153,9 @@ def move_along(kernel, x, index, other, dim, shared, fresh):
     f.pointers[3], f.pointers[4] = (t.strides[dim], t.shape[dim]) if t.ndim else (t.itemsize, 1)
     f.numbers[CHECK] = fresh
     if not fresh and not within(i.data, i.numel, f.pointers[4]):
-        return False
+        return 0
     coalesce(walk)
-    return f.numel == 0 or run_index(walk, shared) == 0
+    return int(f.numel == 0 or run_index(walk, shared) == 0)
 
 
 @native
@@ -161,16 +164,17 @@ def gather(op, arguments, out):
     a, frame = arguments_at(arguments), new_frame()
     x, t = a.tensors[0], tensor_at(a.tensors[0])
     dim = wrap(a.numbers[2], t.ndim)
-    kernel = kernel_of(op, width_code(t.itemsize))
+    kernel = index_kernel(op, t, TAKE)
     index = packed_index(op, arguments, x, a.tensors[1], dim)
     shape_of(frame, tensor_at(index))
     made = attempt(symbol("op_result"), frame, t.dtype, out)
-    right = made == -1 or move_along(kernel, x, index, made, dim, 1, out == 0)
+    right = made if made == -1 else move_along(kernel, x, index, made, dim, 1, out == 0)
     decref(index)
-    if made == -1:
-        fail()
-    if not right:
+    if right != 1 and made != -1:
         decref(made)
+    if right == -1:
+        fail()
+    if right == 0:
         refuse(op, arguments)
     return made
 
@@ -203,14 +207,15 @@ def scatter_into(op, arguments, made, index, source, dim, kernel, fresh):
         frame = new_frame()
         shape_of(frame, s)
         own = attempt(symbol("broadcast_copy"), frame, source)
-    right = own == -1 or move_along(kernel, made, packed, own if own else source, dim, 0, fresh)
+    right = own if own == -1 else move_along(kernel, made, packed, own if own else source, dim, 0, fresh)
     decref(packed)
-    if own == -1 or not right:
+    if right != 1:
         decref(made)
-    if own == -1:
+    if own != -1:
+        decref(own)
+    if right == -1:
         fail()
-    decref(own)
-    if not right:
+    if right == 0:
         refuse(op, arguments)
     return made
 
@@ -231,14 +236,13 @@ def scatter_copy(op, arguments, out, kernel):
 @native
 def scatter(op, arguments, out):
     """A copy of x with ``out[index[i, j], j] = source[i, j]`` for dim 0: x, index, source (or one element), dim. `out` may be x."""
-    item = tensor_at(arguments_at(arguments).tensors[0]).itemsize
-    return scatter_copy(op, arguments, out, kernel_of(op, width_code(item)))
+    return scatter_copy(op, arguments, out, index_kernel(op, tensor_at(arguments_at(arguments).tensors[0]), PUT))
 
 
 @native
 def scatter_add(op, arguments, out):
     """A copy of x with ``out[index[i, j], j] += source[i, j]`` for dim 0: x, index, source, dim. `out` may be x."""
-    return scatter_copy(op, arguments, out, kernel_of(op, tensor_at(arguments_at(arguments).tensors[0]).dtype))
+    return scatter_copy(op, arguments, out, index_kernel(op, tensor_at(arguments_at(arguments).tensors[0]), ADD))
 
 
 @native
@@ -249,6 +253,6 @@ def gather_grad(op, arguments, out):
     if not listed_shape(f, arguments, 2) or not reaches(tensor_at(a.tensors[0]), tensor_at(a.tensors[1])):
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
-    kernel = kernel_of(op, dtype)
+    kernel = index_kernel(op, tensor_at(a.tensors[0]), ADD)
     made = cleared_result(f, dtype, out)
     return scatter_into(op, arguments, made, a.tensors[1], a.tensors[0], dim, kernel, out == 0)

@@ -11,10 +11,10 @@ from numbatensor.core.arguments import item, list_argument, wrap
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.memory import decref, incref, memcpy, store
-from numbatensor.core.packing import op_result, packed_as, tensors_from, width_code
+from numbatensor.core.packing import op_result, packed_as, tensors_from
 from numbatensor.core.records import RANK, Tensor, arguments_at, frame_at, new_frame, on_stack, tensor_at
-from numbatensor.core.slices import pick_slices, write_slices
-from numbatensor.core.table import kernel_of, refuse
+from numbatensor.core.slices import ADD, PUT, index_kernel, pick_slices, write_slices
+from numbatensor.core.table import refuse
 from numbatensor.core.tensors import empty, shape_of, zero
 
 assert packed_as and op_result and write_slices  # reached through their symbols
@@ -98,14 +98,13 @@ def write_in_place(op, arguments, kernel):
 @native
 def replace(op, arguments, out):
     """Overwrite elements of x in place: x, source, index tensors, first dimension."""
-    width = tensor_at(arguments_at(arguments).tensors[0]).itemsize
-    return write_in_place(op, arguments, kernel_of(op, width_code(width)))
+    return write_in_place(op, arguments, index_kernel(op, tensor_at(arguments_at(arguments).tensors[0]), PUT))
 
 
 @native
 def add_at(op, arguments, out):
     """Add to elements of x in place: x, source, index tensors, first dimension."""
-    return write_in_place(op, arguments, kernel_of(op, tensor_at(arguments_at(arguments).tensors[0]).dtype))
+    return write_in_place(op, arguments, index_kernel(op, tensor_at(arguments_at(arguments).tensors[0]), ADD))
 
 
 @native
@@ -113,7 +112,7 @@ def cleared_at(op, arguments, out):
     """A copy of x with zeros at an index: x, index tensors, the first dimension that they are for."""
     a, frame = arguments_at(arguments), new_frame()
     x = tensor_at(a.tensors[0])
-    kernel = kernel_of(op, width_code(x.itemsize))
+    kernel = index_kernel(op, x, PUT)
     indices, count = indices_from(arguments, 1)
     frame_at(frame).ndim = 0
     nothing = empty(frame, x.dtype)
@@ -162,7 +161,7 @@ def place(op, arguments, out):
     if not listed_shape(f, arguments, a.count - 1):
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
-    kernel = kernel_of(op, dtype)
+    kernel = index_kernel(op, tensor_at(a.tensors[0]), ADD)
     made = cleared_result(f, dtype, out)
     return write_at(op, arguments, made, indices, count, a.numbers[a.count - 2], a.tensors[0], kernel)
 
@@ -180,7 +179,7 @@ def add_rows(op, arguments, out):
     f.shape[0] = a.numbers[2]
     for i in range(1, f.ndim):
         f.shape[i] = grad.shape[index.ndim - 1 + i]
-    kernel = kernel_of(op, grad.dtype)
+    kernel = index_kernel(op, grad, ADD)
     made = cleared_result(frame, grad.dtype, out)
     return write_at(op, arguments, made, tensors_from(arguments, 0), 1, 0, a.tensors[1], kernel)
 
@@ -193,7 +192,7 @@ def index_select_grad(op, arguments, out):
     if not listed_shape(f, arguments, 2) or not as_vector(vector, a.tensors[1]) or dim < 0:
         refuse(op, arguments)
     dtype = tensor_at(a.tensors[0]).dtype
-    kernel = kernel_of(op, dtype)
+    kernel = index_kernel(op, tensor_at(a.tensors[0]), ADD)
     store(indices, vector)
     return write_at(op, arguments, cleared_result(f, dtype, out), indices, 1, dim, a.tensors[0], kernel)
 
@@ -223,11 +222,10 @@ def write_copy(op, arguments, out, kernel):
 @native
 def index_add(op, arguments, out):
     """A copy of x with slices added at numbers of a dimension: x, index, source, dim. `out` may be x."""
-    return write_copy(op, arguments, out, kernel_of(op, tensor_at(arguments_at(arguments).tensors[0]).dtype))
+    return write_copy(op, arguments, out, index_kernel(op, tensor_at(arguments_at(arguments).tensors[0]), ADD))
 
 
 @native
 def index_copy(op, arguments, out):
     """A copy of x with slices put at numbers of a dimension: x, index, source, dim. `out` may be x."""
-    width = tensor_at(arguments_at(arguments).tensors[0]).itemsize
-    return write_copy(op, arguments, out, kernel_of(op, width_code(width)))
+    return write_copy(op, arguments, out, index_kernel(op, tensor_at(arguments_at(arguments).tensors[0]), PUT))

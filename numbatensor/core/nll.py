@@ -27,8 +27,8 @@ def run_likelihood(job, unused):
 
 
 @njit
-def fill_likelihood(job, x, target, weight, ignored, reduction):
-    """Tell a kernel where the targets and weights of log-probabilities x are; whether all of them fit."""
+def likelihood_fits(job, x, target, weight, ignored, reduction):
+    """Tell a kernel where the targets and weights of log-probabilities x are; whether they fit, the targets' values aside."""
     j, t = likelihood_at(job), tensor_at(target)
     if x.ndim != 2 or x.dtype < FLOAT32 or t.ndim != 1 or t.dtype != INT64 or t.shape[0] != x.shape[0]:
         return False
@@ -40,7 +40,15 @@ def fill_likelihood(job, x, target, weight, ignored, reduction):
         j.weight, j.weight_step = w.data, w.strides[0]
     j.target, j.target_step, j.ignored, j.reduction = t.data, t.strides[0], ignored, reduction
     j.count = x.shape[0]
-    wrong = 0
+    return True
+
+
+@njit
+def fill_likelihood(job, x, target, weight, ignored, reduction):
+    """The same; whether all targets are classes, too."""
+    if not likelihood_fits(job, x, target, weight, ignored, reduction):
+        return False
+    j, wrong = likelihood_at(job), 0
     for i in range(j.count):
         k = load(j.target + i * j.target_step)
         wrong |= (k != ignored) & ((k < 0) | (k >= x.shape[1]))

@@ -10,6 +10,7 @@ import sys
 from numba import njit
 
 from numbatensor.core.compiler import external, fail, native, publish, symbol
+from numbatensor.core.conversions import empty_on
 from numbatensor.core.memory import decref, load, number
 from numbatensor.core.python import (
     TYPE,
@@ -27,10 +28,10 @@ from numbatensor.core.python import (
     tuple_size,
     unboxed,
 )
-from numbatensor.core.records import new_frame, node_at, tensor_at
+from numbatensor.core.records import node_at, tensor_at
 from numbatensor.core.steps import new_step, set_error, step_at, take_step
 from numbatensor.core.table import extra_kernel, kernel_of
-from numbatensor.core.tensors import empty, shape_of, zero
+from numbatensor.core.tensors import zero
 
 dict_get = external("PyDict_GetItem", 2)
 dict_set = external("PyDict_SetItem", 3, small=True)
@@ -130,9 +131,7 @@ def remembered(memory, key, like):
     found = dict_get(memory, key)
     if found and is_tensor(found):
         return unboxed(found)
-    f = new_frame()
-    shape_of(f, tensor_at(like))
-    made = empty(f, tensor_at(like).dtype)
+    made = empty_on(tensor_at(like).device, like, tensor_at(like).dtype)
     zero(made)
     boxed = box(made)
     failed = dict_set(memory, key, boxed)
@@ -140,6 +139,15 @@ def remembered(memory, key, like):
     if failed:
         fail()
     return made
+
+
+@njit
+def step_kernel(row, p, which):
+    """The kernel of a step, by its number among the row's; on a device, the number."""
+    t = tensor_at(p)
+    if t.device:
+        return which
+    return extra_kernel(row, which - 1, t.dtype) if which else kernel_of(row, t.dtype)
 
 
 @njit
@@ -182,9 +190,9 @@ def sgd_step(self, args, count):
                 fresh = known == 0 or known == symbol("none")
                 j.settings[3], j.settings[4] = keep, 1.0 if fresh else add
                 j.tensors[2] = remembered(memory, symbol("key_momentum_buffer"), p)
-                j.kernel = extra_kernel(row, 0, tensor_at(p).dtype)
+                j.kernel = step_kernel(row, p, 1)
             else:
-                j.kernel = kernel_of(row, tensor_at(p).dtype)
+                j.kernel = step_kernel(row, p, 0)
             take_step(context)
     return none()
 
@@ -233,9 +241,9 @@ def adam_step(self, args, count):
             j.tensors[3] = remembered(memory, symbol("key_exp_avg_sq"), p)
             if largest:
                 j.tensors[4] = remembered(memory, symbol("key_max_exp_avg_sq"), p)
-                j.kernel = extra_kernel(row, 0, tensor_at(p).dtype)
+                j.kernel = step_kernel(row, p, 1)
             else:
-                j.kernel = kernel_of(row, tensor_at(p).dtype)
+                j.kernel = step_kernel(row, p, 0)
             steps = next_step(memory)
             j.settings[0] = rate / (1.0 - first**steps)
             j.settings[7] = 1.0 / math.sqrt(1.0 - second**steps)

@@ -157,25 +157,15 @@ def run(context):
         restore_thread(thread)
 
 
-@native
-def multiply(kernel, out, x, y, turned, start):
-    """``out = start + x @ y``: `out` is new and contiguous; `start` is 0 or a tensor to broadcast. `turned`: y is given transposed."""
-    o, a, b = tensor_at(out), tensor_at(x), tensor_at(y)
-    k = a.shape[a.ndim - 1]
-    if o.numel == 0:
-        return 0
-    if k == 0:
-        if start:
-            return copy_into(out, start)
-        zero(out)
-        return 0
-    context = new_job()
-    j = job_at(context)
+@njit
+def lay_out(context, out, x, y, turned):
+    """A job for ``out = x @ y``, of tensors: `out` is new and contiguous. `turned`: y is given transposed."""
+    o, a, b, j = tensor_at(out), tensor_at(x), tensor_at(y), job_at(context)
     rows, columns = b.ndim - 2, b.ndim - 1
     if turned:
         rows, columns = columns, rows
-    j.kernel, j.item, j.out, j.x, j.y, j.old, j.block = kernel, a.itemsize, o.data, a.data, b.data, 0, 0
-    j.m, j.n, j.k = size_of(a, a.ndim - 2), size_of(b, columns), k
+    j.kernel, j.item, j.out, j.x, j.y, j.old, j.block = 0, a.itemsize, o.data, a.data, b.data, 0, 0
+    j.m, j.n, j.k = size_of(a, a.ndim - 2), size_of(b, columns), a.shape[a.ndim - 1]
     j.x_row, j.x_column, j.y_row, j.y_column = (
         step_of(a, a.ndim - 2),
         step_of(a, a.ndim - 1),
@@ -189,9 +179,32 @@ def multiply(kernel, out, x, y, turned, start):
         for d in range(j.lead):
             j.shape[d] = o.shape[d]
             j.x_steps[d], j.y_steps[d] = step_of(a, d + a.ndim - o.ndim), step_of(b, d + b.ndim - o.ndim)
+    return j
+
+
+@njit
+def begin_with(j, start):
+    """Let a tensor, broadcast, be what a product is added to."""
+    s = tensor_at(start)
+    j.old, j.old_row, j.old_column = s.data, step_of(s, s.ndim - 2), step_of(s, s.ndim - 1)
+
+
+@native
+def multiply(kernel, out, x, y, turned, start):
+    """``out = start + x @ y``: `out` is new and contiguous; `start` is 0 or a tensor to broadcast. `turned`: y is given transposed."""
+    a = tensor_at(x)
+    if tensor_at(out).numel == 0:
+        return 0
+    if a.shape[a.ndim - 1] == 0:
+        if start:
+            return copy_into(out, start)
+        zero(out)
+        return 0
+    context = new_job()
+    j = lay_out(context, out, x, y, turned)
+    j.kernel = kernel
     if start:
-        s = tensor_at(start)
-        j.old, j.old_row, j.old_column = s.data, step_of(s, s.ndim - 2), step_of(s, s.ndim - 1)
+        begin_with(j, start)
     choose(j)
     if start and (j.batches > 1 or (not j.dots and j.n > 1 and j.old_column != j.item)):
         copy_into(out, start)
@@ -209,13 +222,11 @@ def result(out, frame, dtype):
     return empty(frame, dtype)
 
 
-@native
-def matmul(op, arguments, out):
-    """Products of matrices, in batches that broadcast: tensors 0 and 1, of one dtype, both at least 2-D."""
-    a = arguments_at(arguments)
+@njit
+def matmul_shape(op, arguments, frame):
+    """Give a frame the shape of :func:`matmul`'s result; refuses arguments that do not fit."""
+    a, f = arguments_at(arguments), frame_at(frame)
     x, y = tensor_at(a.tensors[0]), tensor_at(a.tensors[1])
-    frame = new_frame()
-    f = frame_at(frame)
     f.ndim = max(x.ndim, y.ndim)
     fits = min(x.ndim, y.ndim) >= 2 and x.dtype == y.dtype and x.dtype != BOOL
     fits = fits and x.shape[x.ndim - 1] == y.shape[y.ndim - 2]
@@ -224,10 +235,18 @@ def matmul(op, arguments, out):
         fits = fits and (p == q or p == 1 or q == 1)
         f.shape[d] = q if p == 1 else p
     if not fits:
-        return refuse(op, arguments)
+        refuse(op, arguments)
     f.shape[f.ndim - 2], f.shape[f.ndim - 1] = x.shape[x.ndim - 2], y.shape[y.ndim - 1]
-    kernel = kernel_of(symbol("op_matmul"), x.dtype)
-    made = result(out, frame, x.dtype)
+    return x.dtype
+
+
+@native
+def matmul(op, arguments, out):
+    """Products of matrices, in batches that broadcast: tensors 0 and 1, of one dtype, both at least 2-D."""
+    a, frame = arguments_at(arguments), new_frame()
+    dtype = matmul_shape(op, arguments, frame)
+    kernel = kernel_of(symbol("op_matmul"), dtype)
+    made = result(out, frame, dtype)
     multiply(kernel, made, a.tensors[0], a.tensors[1], 0, 0)
     return made
 
@@ -248,9 +267,9 @@ def dot(op, arguments, out):
     return made
 
 
-@native
-def linear(op, arguments, out):
-    """``input @ weight.T + bias`` for an input of any rank but 0; no bias is None."""
+@njit
+def linear_shape(op, arguments, frame):
+    """Give a frame the shape of :func:`linear`'s result; refuses arguments that do not fit."""
     a = arguments_at(arguments)
     x, w = tensor_at(a.tensors[0]), tensor_at(a.tensors[1])
     fits = x.ndim >= 1 and w.ndim == 2 and x.dtype == w.dtype and x.dtype != BOOL
@@ -263,12 +282,19 @@ def linear(op, arguments, out):
             and (b.ndim == 0 or (b.ndim == 1 and (b.shape[0] == 1 or b.shape[0] == w.shape[0])))
         )
     if not fits:
-        return refuse(op, arguments)
-    kernel = kernel_of(symbol("op_matmul"), x.dtype)
-    frame = new_frame()
+        refuse(op, arguments)
     shape_of(frame, x)
     frame_at(frame).shape[x.ndim - 1] = w.shape[0]
-    made = result(out, frame, x.dtype)
+    return x.dtype
+
+
+@native
+def linear(op, arguments, out):
+    """``input @ weight.T + bias`` for an input of any rank but 0; no bias is None."""
+    a, frame = arguments_at(arguments), new_frame()
+    dtype = linear_shape(op, arguments, frame)
+    kernel = kernel_of(symbol("op_matmul"), dtype)
+    made = result(out, frame, dtype)
     multiply(kernel, made, a.tensors[0], a.tensors[1], 1, a.tensors[2])
     return made
 
@@ -279,26 +305,33 @@ def is_number(a, k, value):
     return (number(a.numbers[k]) if a.kinds[k] == FLOAT else float(a.numbers[k])) == value
 
 
-@native
-def addmm(op, arguments, out):
-    """``beta * input + alpha * mat1 @ mat2``, where the input broadcasts; it is not looked at where beta is 0."""
+@njit
+def addmm_shape(op, arguments, frame):
+    """Give a frame the shape of :func:`addmm`'s result; refuses arguments that do not fit."""
     a = arguments_at(arguments)
     s, x, y = tensor_at(a.tensors[0]), tensor_at(a.tensors[1]), tensor_at(a.tensors[2])
     fits = x.ndim == 2 and y.ndim == 2 and s.ndim <= 2 and x.dtype == y.dtype and s.dtype == x.dtype and x.dtype != BOOL
     fits = fits and x.shape[1] == y.shape[0]
     fits = fits and (x.dtype >= FLOAT32 or (a.kinds[3] != FLOAT and a.kinds[4] != FLOAT))
-    frame = new_frame()
     f = frame_at(frame)
     f.ndim, f.shape[0], f.shape[1] = 2, x.shape[0], y.shape[y.ndim - 1]
     for d in range(s.ndim):
         fits = fits and (s.shape[d] == 1 or s.shape[d] == f.shape[d + 2 - s.ndim])
     if not fits:
-        return refuse(op, arguments)
-    kernel = kernel_of(symbol("op_matmul"), x.dtype)
+        refuse(op, arguments)
+    return x.dtype
+
+
+@native
+def addmm(op, arguments, out):
+    """``beta * input + alpha * mat1 @ mat2``, where the input broadcasts; it is not looked at where beta is 0."""
+    a, frame = arguments_at(arguments), new_frame()
+    dtype = addmm_shape(op, arguments, frame)
+    kernel = kernel_of(symbol("op_matmul"), dtype)
     plain = is_number(a, 4, 1.0)
     adds, alone = plain and is_number(a, 3, 1.0), plain and is_number(a, 3, 0.0)
-    combination = 0 if adds or alone else extra_kernel(op, 0, x.dtype)
-    made = result(out, frame, x.dtype)
+    combination = 0 if adds or alone else extra_kernel(op, 0, dtype)
+    made = result(out, frame, dtype)
     multiply(kernel, made, a.tensors[1], a.tensors[2], 0, a.tensors[0] if adds else 0)
     if combination:
         combine(op, arguments, made, combination)

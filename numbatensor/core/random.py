@@ -7,8 +7,9 @@ seed, the offset and each element's place alone (`kernels_cpu.random`), not by t
 
 from numba import njit
 
-from numbatensor.core.compiler import call, native, symbol
-from numbatensor.core.conversions import copy_into
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
+from numbatensor.core.conversions import copy_into, empty_on
+from numbatensor.core.devices import RANDOM_FILL, there
 from numbatensor.core.entries import read_shape
 from numbatensor.core.graph import NATIVE, link, needs_grad, new_node, settle
 from numbatensor.core.iterate import PARALLEL, parallel
@@ -35,7 +36,7 @@ from numbatensor.core.python import (
 )
 from numbatensor.core.records import new_frame, op_at, tensor_at
 from numbatensor.core.table import conversion, extra_kernel, kernel_of
-from numbatensor.core.tensors import FLOAT32, empty, shape_of
+from numbatensor.core.tensors import FLOAT32, empty
 from numbatensor.core.writes import bump, check_write, rebase
 
 CHUNK = 1 << 14  # elements of a thread's share; a multiple of 4, so that it begins with a counter
@@ -85,6 +86,8 @@ def random_piece(context, i):
 def random_fill(op, out, seed, offset, a, b, p):
     """Fill a contiguous tensor by a distribution of parameters a and b: bits of float64, or integers. `p`: a contiguous tensor that it reads, or 0."""
     x = tensor_at(out)
+    if x.device:
+        return call(there(RANDOM_FILL), op, out, seed, offset, a, b, p)
     context = new_frame()
     store(context + KERNEL, extra_kernel(op, TRIALS, x.dtype) if p else kernel_of(op, x.dtype))
     store(context + OUT, x.data)
@@ -106,17 +109,18 @@ def random_write(op, out, seed, offset, a, b, p):
     x = tensor_at(out)
     if x.contiguous:
         return random_fill(op, out, seed, offset, a, b, p)
-    if p == 0:  # what may fail comes before what allocates
-        kernel_of(op, x.dtype)
-    else:
-        extra_kernel(op, TRIALS, x.dtype)
-    conversion(x.dtype, x.dtype)
-    frame = new_frame()
-    shape_of(frame, x)
-    made = empty(frame, x.dtype)
-    random_fill(op, made, seed, offset, a, b, p)
-    copy_into(out, made)
+    if x.device == 0:  # what may fail comes before what allocates
+        if p == 0:
+            kernel_of(op, x.dtype)
+        else:
+            extra_kernel(op, TRIALS, x.dtype)
+        conversion(x.dtype, x.dtype)
+    made = empty_on(x.device, out, x.dtype)
+    failed = attempt(symbol("random_fill"), op, made, seed, offset, a, b, p) == -1
+    failed = failed or attempt(symbol("copy_into"), out, made) == -1
     decref(made)
+    if failed:
+        fail()
     return 0
 
 
@@ -163,11 +167,12 @@ def new_trials(self, args, count):
     """(bernoulli's row, p, generator's address) -> a new Tensor like p, a contiguous one"""
     op, p, generator = as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2))
     x = tensor_at(p)
-    extra_kernel(op, TRIALS, x.dtype)
-    frame = new_frame()
-    shape_of(frame, x)
-    made = empty(frame, x.dtype)
-    random_fill(op, made, load(generator), reserve(generator, x.numel), 0, 0, p)
+    if x.device == 0:
+        extra_kernel(op, TRIALS, x.dtype)
+    made = empty_on(x.device, p, x.dtype)
+    if attempt(symbol("random_fill"), op, made, load(generator), reserve(generator, x.numel), 0, 0, p) == -1:
+        decref(made)
+        fail()
     return box(made)
 
 
@@ -220,14 +225,15 @@ def write_random(self, args, count):
 @entry
 def new_dropout_mask(self, args, count):
     """(bernoulli's row, x, generator's address, keep, scale) -> a mask of the shape and dtype of x"""
-    op, x, generator = as_long(argument(args, 0)), tensor_at(unboxed(argument(args, 1))), as_long(argument(args, 2))
-    kernel_of(op, x.dtype)
-    frame = new_frame()
-    shape_of(frame, x)
-    made = empty(frame, x.dtype)
-    dropout_mask(
-        op, made, as_float(argument(args, 3)), as_float(argument(args, 4)), load(generator), reserve(generator, x.numel)
-    )
+    op, like, generator = as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2))
+    x, keep, scale = tensor_at(like), as_float(argument(args, 3)), as_float(argument(args, 4))
+    if x.device == 0:
+        kernel_of(op, x.dtype)
+    made = empty_on(x.device, like, x.dtype)
+    offset = reserve(generator, x.numel)
+    if attempt(symbol("dropout_mask"), op, made, keep, scale, load(generator), offset) == -1:
+        decref(made)
+        fail()
     return box(made)
 
 
@@ -238,3 +244,6 @@ def any_improper(self, args, count):
     here = new_frame()
     store(here, p.data)
     return from_long(call(extra_kernel(as_long(argument(args, 0)), IMPROPER, p.dtype), here, p.numel))
+
+
+assert copy_into and dropout_mask  # reached through their symbols

@@ -11,6 +11,7 @@ from kernels_cpu.index import offsets
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.copies import advance
+from numbatensor.core.devices import INDEX_OFFSETS, MOVE_INDEXED, there
 from numbatensor.core.iterate import (
     FRAME,
     PARALLEL,
@@ -28,9 +29,18 @@ from numbatensor.core.tensors import FLOAT32, empty, same_shape
 
 assert packed_as and op_result and parallel  # reached through their symbols
 INT64, BOOL = 5, 0
+TAKE, PUT, ADD = range(3)  # what a kernel does with elements at an index
 # Places in a walk's `numbers`: the dimension that the kernel loops over, and whether threads may share the indices.
 INNER, SHARED = 0, 1
 TILE = 32  # elements at a time where they lie apart: their cache lines stay for the next row
+
+
+@njit
+def index_kernel(op, x, what):
+    """An op's kernel for elements of x; on a device, what it is to do there."""
+    if x.device:
+        return what
+    return kernel_of(op, x.dtype if what == ADD else width_code(x.itemsize))
 
 
 @njit
@@ -50,6 +60,8 @@ def index_fits(x, indices, count, first):
 def index_offsets(x, indices, count, first):
     """The offset in bytes of each element of the indices, in new words; 0 where one is out of bounds."""
     t, n = tensor_at(x), tensor_at(load(indices)).numel
+    if t.device:
+        return call(there(INDEX_OFFSETS), x, indices, count, first)
     room = new_words(n)
     right = True
     for k in range(count):
@@ -64,6 +76,15 @@ def index_offsets(x, indices, count, first):
         free_words(room, n)
         return 0
     return room
+
+
+@njit
+def free_offsets(x, room, n):
+    """Give back what :func:`index_offsets` gave."""
+    if tensor_at(x).device:
+        decref(room)
+    else:
+        free_words(room, n)
 
 
 @njit
@@ -182,6 +203,11 @@ def move_indexed(kernel, arguments_of_move):
     for i in range(lead):
         if g.shape[first + i] != 1:
             f.pointers[3] = g.strides[0, first + i]
+    if x.device:
+        grain = 0
+        for k in range(count):
+            grain |= x.strides[first + k]
+        return call(there(MOVE_INDEXED), walk, kernel, x.dtype, grain)
     nearest = 0
     for k in range(count):
         step = abs(x.strides[first + k])
@@ -234,7 +260,7 @@ def pick_slices(op, arguments, out, x, indices, count, first):
     t = tensor_at(x)
     if not index_fits(t, indices, count, first):
         refuse(op, arguments)
-    kernel = kernel_of(op, width_code(t.itemsize))
+    kernel = index_kernel(op, t, TAKE)
     room = index_offsets(x, indices, count, first)
     if room == 0:
         refuse(op, arguments)
@@ -244,8 +270,10 @@ def pick_slices(op, arguments, out, x, indices, count, first):
     if made != -1:
         lay(frame, t, indices, count, first, tensor_at(made))
         prepare_move(words, x, indices, count, first, room, frame, lead, 1)
-        move_indexed(kernel, words)
-    free_words(room, n)
+        if attempt(symbol("move_indexed"), kernel, words) == -1:
+            decref(made)
+            made = -1
+    free_offsets(x, room, n)
     if made == -1:
         fail()
     return made
@@ -276,11 +304,16 @@ def write_slices(x, indices, count, first, source, kernel):
     if s.storage == t.storage or not even_lead(f, first, lead):
         wide = attempt(symbol("broadcast_copy"), frame, source)
         if wide == -1:
-            free_words(room, n)
+            free_offsets(x, room, n)
             fail()
         lay(frame, t, indices, count, first, tensor_at(wide))
     prepare_move(words, x, indices, count, first, room, frame, lead, 0)
-    move_indexed(kernel, words)
-    free_words(room, n)
+    status = attempt(symbol("move_indexed"), kernel, words)
+    free_offsets(x, room, n)
     decref(wide)
+    if status == -1:
+        fail()
     return 0
+
+
+assert move_indexed  # reached through its symbol

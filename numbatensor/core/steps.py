@@ -5,6 +5,7 @@ from numba import types
 
 from numbatensor.core.compiler import attempt, call, external, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into
+from numbatensor.core.devices import STEP, replace_device, there
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.modes import inference_bit
@@ -19,9 +20,9 @@ assert copy_into and packed_as  # reached through their symbols
 ARRAYS, SETTINGS = 6, 10
 
 # One parameter's step: its tensors (parameter, gradient, what is remembered), where their elements are, and the settings. `row`,
-# `code` and `place` name the writer; `cost`: of an element, an addition's being 1.
+# `code` and `place` name the writer; `cost`: of an element, an addition's being 1. On a device, `kernel` is the kernel's number.
 Step = np.dtype(
-    words("row", "code", "place", "kernel", "count", "numel", "itemsize", "pieces", "cost")
+    words("row", "code", "place", "kernel", "count", "numel", "itemsize", "pieces", "cost", "device", "dtype")
     + [("tensors", "i8", ARRAYS), ("addresses", "i8", ARRAYS), ("settings", "f8", SETTINGS)]
 )
 step_at, new_step = at(Step), on_stack(Step)
@@ -30,6 +31,8 @@ ADDRESSES, SETTINGS_AT = Step.fields["addresses"][1], Step.fields["settings"][1]
 set_error = external("PyErr_SetObject", 2, types.none)
 MISFIT = "the optimizer's state does not fit its parameter: it has another shape"
 publish("misfit", id(MISFIT), MISFIT)
+APART = "the optimizer's state, or the gradient, is on another device than its parameter"
+publish("apart", id(APART), APART)
 publish("runtime_error", id(RuntimeError))
 
 
@@ -52,6 +55,8 @@ def step_packed(context, numel):
     """Run a step's kernel over contiguous arrays."""
     j = step_at(context)
     j.numel = numel
+    if j.device:
+        return call(there(STEP), context)
     threads = state_at(symbol("state")).threads
     if numel * j.cost < PARALLEL or threads < 2:
         j.addresses[j.count] = context + SETTINGS_AT
@@ -65,8 +70,10 @@ def step_strided(context):
     """Run a step over packed copies of its tensors, and copy back what was written."""
     j = step_at(context)
     p = tensor_at(j.tensors[0])
-    for k in range(j.count):
-        conversion(tensor_at(j.tensors[k]).dtype, p.dtype)
+    if j.device == 0:
+        for k in range(j.count):
+            conversion(tensor_at(j.tensors[k]).dtype, p.dtype)
+    before = replace_device(j.device)
     made, failed = 0, False
     while made < j.count and not failed:
         packed = attempt(symbol("packed_as"), j.tensors[made], p.dtype)
@@ -78,6 +85,7 @@ def step_strided(context):
         run = new_step()
         r = step_at(run)
         r.kernel, r.count, r.cost, r.itemsize = j.kernel, j.count, j.cost, j.itemsize
+        r.row, r.device, r.dtype = j.row, j.device, j.dtype
         for k in range(j.count):
             r.addresses[k] = tensor_at(j.addresses[k]).data
         for k in range(SETTINGS):
@@ -87,6 +95,7 @@ def step_strided(context):
         if not failed and k != 1 and j.addresses[k] != j.tensors[k]:
             failed = attempt(symbol("copy_into"), j.tensors[k], j.addresses[k]) == -1
         decref(j.addresses[k])
+    replace_device(before)
     if failed:
         fail()
     return 0
@@ -104,9 +113,12 @@ def take_step(context):
         if not same_shape(p, x):
             set_error(symbol("runtime_error"), symbol("misfit"))
             fail()
+        if x.device != p.device:
+            set_error(symbol("runtime_error"), symbol("apart"))
+            fail()
         even = even and x.contiguous != 0 and x.dtype == p.dtype
         j.addresses[k] = x.data
-    j.itemsize = p.itemsize
+    j.itemsize, j.device, j.dtype = p.itemsize, p.device, p.dtype
     s = storage_at(p.storage)
     if s.inference and inference_bit() == 0:
         call_python("complain", INFERENCE_WRITE, j.row, t, 0)

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 import numbatensor.ops  # noqa: F401  (declares the ops)
-from kernels_cuda import mathematics, pointwise
+from kernels_cuda import arranging, index, masks, mathematics, matmul, nll, optimizers, pointwise, random, sort
 from kernels_cuda.pointers import itemsize
 from numbatensor.cuda import compiler
 from numbatensor.op import DTYPES, NUMBA, OPS, Pointwise, Reduction, name_of, scalar
@@ -97,6 +97,31 @@ def row_faults(case, found):
         ):  # a column's accumulators may be wider than its elements
             wrong.append(f"loads of {max(found['loads'])} bits")
     return wrong
+F32, I32, I64 = types.float32, types.int32, types.int64
+# Kernels of other ops: the factory, its type and form, and the widest access that contiguous operands promise (0: none is promised).
+OTHERS: list = [(matmul.product, F32, form, 128) for form in (0, 3, 4, 7)]
+OTHERS += [(matmul.product, types.float64, 0, 128), (matmul.product, I64, 3, 128), (matmul.product, types.int8, 4, 0)]
+OTHERS += [(index.offsets, I64, 2, 0), (index.take, I32, 2, 0), (index.replace, I64, 1, 0), (index.add_at, F32, 2, 0)]
+OTHERS += [(sort.sort_tiles, F32, 5, 0), (sort.sort_tiles, I64, 5, 0), (sort.merge_runs, I64, 0, 0)]
+OTHERS += [(masks.count, F32, 0, 0), (masks.scan, I64, 0, 0), (masks.where, F32, 0, 0), (masks.unravel, I64, 0, 0)]
+OTHERS += [(nll.check, I64, 0, 0), (nll.weights, F32, 0, 0), (nll.nll_loss_grad, F32, 0, 0)]
+OTHERS += [(nll.nll_loss, F32, reduction, 0) for reduction in range(3)]
+OTHERS += [(f, F32, 0, 0) for f in (random.uniform, random.normal, random.exponential, random.bernoulli, random.trials)]
+OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimizers.adam, optimizers.amsgrad)]
+OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
+
+
+def checked_other(factory, kind, form, bits, arch):
+    """The report on a kernel of OTHERS, with what is wrong."""
+    found = compiler.report(*factory(kind, form), arch)
+    wrong = [f"{found['spilled']} bytes are spilled"] if found["spilled"] else []
+    if found["float64"] and kind != types.float64:
+        wrong.append(f"{found['float64']} instructions of float64")
+    if found["wide divisions"]:
+        wrong.append(f"{found['wide divisions']} divisions of 64 bits")
+    if bits and max(found["loads"]) != bits:
+        wrong.append(f"accesses of {max(found['loads'])} bits")
+    return (factory.__name__, str(kind), str(form)), arch, found, wrong
 
 
 def faults(case, kinds, found):
@@ -133,13 +158,17 @@ def checked(case, arch):
 
 
 def row(case, arch, found, wrong):
-    name, what, code, form = case
-    shown = f"{name}.{OPS[name].inputs[what - 1]}" if what else name
-    if not isinstance(OPS[name], Pointwise):
-        shown = f"{name}.{what}"
+    if len(case) == 3:
+        shown, dtype, form = case
+    else:
+        name, what, code, form = case
+        dtype = name_of(code)
+        shown = f"{name}.{OPS[name].inputs[what - 1]}" if what else name
+        if not isinstance(OPS[name], Pointwise):
+            shown = f"{name}.{what}"
     widths = lambda key: "/".join(map(str, found[key])) or "-"
     return (
-        f"{shown:28} {name_of(code):8} {form:8} {arch:7} {found['registers']:4} {found['shared']:6} "
+        f"{shown:28} {dtype:8} {form:8} {arch:7} {found['registers']:4} {found['shared']:6} "
         f"{widths('loads'):>12} {widths('stores'):>12}  {'; '.join(wrong) or 'ok'}"
     )
 
@@ -156,10 +185,16 @@ def main():
     print(f"{'kernel':28} {'dtype':8} {'form':8} {'arch':7} regs shared {'load bits':>12} {'store bits':>12}")
     bad = 0
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(checked, *zip(*jobs, strict=True), chunksize=8):
+        for result in pool.map(checked, *zip(*jobs, strict=True), chunksize=8) if jobs else ():
             print(row(*result), flush=True)
             bad += bool(result[3])
-    print(f"{len(jobs)} kernels of {len(cases)} cases, {bad} with faults")
+        others = [(*o, arch) for o in OTHERS for arch in chosen.arch if not chosen.op or o[0].__name__ in chosen.op]
+        for result in pool.map(checked_other, *zip(*others, strict=True)) if others else ():
+            print(row(*result), flush=True)
+            bad += bool(result[3])
+    print(
+        f"{len(jobs) + len(others)} kernels of {len(cases)} pointwise cases and {len(others) // len(chosen.arch)} others, {bad} with faults"
+    )
     return bad > 0
 
 

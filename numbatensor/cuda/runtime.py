@@ -3,7 +3,7 @@
 import threading
 
 from numbatensor import devices as names
-from numbatensor.core import device_ops, device_rows, devices, python
+from numbatensor.core import device_index, device_ops, device_random, device_rows, device_steps, devices, python
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
 from numbatensor.core.python import argument, as_long, entry, none
@@ -11,7 +11,7 @@ from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
 
-assert device_ops and device_rows and kernels  # what the core asks for by name
+assert device_index and device_ops and device_random and device_rows and device_steps and kernels  # what the core asks for by name
 lock = threading.RLock()
 backend = None  # what has been opened: the driver of a machine, or a stand-in
 

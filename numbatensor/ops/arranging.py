@@ -11,6 +11,7 @@ TRIANGLES = [(floats(3, 3),), (floats(2, 2, 3), 1), (floats(3, 2), -1)]
 
 @structured(
     run=natives.flip,
+    there="same",
     kernels=((kernels.turn, 2, EXACT),),
     samples=[(floats(2, 3), (0, -1)), (floats(2, 3), 1), (floats(3), ())],
 )
@@ -21,7 +22,7 @@ def flip(x: TENSOR, dims: DIMS):
 flip.backward(x=lambda grad, dims: flip(grad, dims))
 
 
-@structured(run=natives.roll, samples=[(floats(2, 3), 1, 0), (floats(2, 3), (1, -2), (0, 1))])
+@structured(run=natives.roll, there="same", samples=[(floats(2, 3), 1, 0), (floats(2, 3), (1, -2), (0, 1))])
 def roll(x: TENSOR, shifts: DIMS, dims: DIMS):
     """The tensor shifted along dimensions; what leaves one end enters the other."""
 
@@ -34,7 +35,9 @@ roll.backward(x=lambda grad, shifts, dims: roll(grad, back(shifts), dims))
 
 
 @structured(
-    run=natives.tile, samples=[(floats(2, 3), (2, 1)), (floats(3), (2, 2)), (floats(2, 3), (2,)), (floats(), ())]
+    run=natives.tile,
+    there="same",
+    samples=[(floats(2, 3), (2, 1)), (floats(3), (2, 2)), (floats(2, 3), (2,)), (floats(), ())],
 )
 def tile(x: TENSOR, dims: SIZES):
     """The tensor repeated along each dimension; missing dimensions count once."""
@@ -52,12 +55,12 @@ def untile(grad, dims, input_shape):
 tile.backward(x=untile)
 
 
-@structured(run=natives.tril, samples=TRIANGLES)
+@structured(run=natives.tril, there="same", there_kernels={0: "arranging:triangle"}, samples=TRIANGLES)
 def tril(x: TENSOR, diagonal: INT = 0):
     """The lower triangle of each matrix; zeros above."""
 
 
-@structured(run=natives.triu, samples=TRIANGLES)
+@structured(run=natives.triu, there="same", there_kernels={0: "arranging:triangle"}, samples=TRIANGLES)
 def triu(x: TENSOR, diagonal: INT = 0):
     """The upper triangle of each matrix; zeros below."""
 

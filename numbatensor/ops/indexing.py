@@ -2,8 +2,8 @@
 
 from kernels_cpu import index as kernels
 from kernels_cpu import nll
+from numbatensor.core import device_masks, device_nll, index, masks
 from numbatensor.core import gather as gathering
-from numbatensor.core import index, masks
 from numbatensor.core import nll as likelihood
 from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, same, structured
 from numbatensor.ops.elementary import nothing
@@ -19,6 +19,8 @@ def moves(*factories):
 
 @structured(
     run=index.pick,
+    there="same",
+    there_kernels={0: "index:take", 1: "index:offsets"},
     kernels=moves(kernels.take),
     samples=[
         (floats(3, 2), [2, 0, 2]),
@@ -35,6 +37,7 @@ def pick(
 
 @structured(
     run=index.place,
+    there="same",
     kernels=moves(kernels.add_at),
     samples=[(floats(3, 2), [2, 0, 2], *NONE, 0, (3, 2)), (floats(2, 1, 3), [[0, 2, 2]], *NONE, 1, (2, 3))],
 )
@@ -44,6 +47,8 @@ def place(x: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTION
 
 @structured(
     run=index.replace,
+    there="same",
+    there_kernels={0: "index:replace"},
     kernels=moves(kernels.put),
     writes=2,
     samples=[(floats(3, 2), floats(2, 2), [2, 0], *NONE, 0), (floats(2, 3), floats(2, 2), [0, 2], *NONE, 1)],
@@ -54,6 +59,8 @@ def index_put(x: TENSOR, y: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTI
 
 @structured(
     run=index.add_at,
+    there="same",
+    there_kernels={0: "index:add_at"},
     kernels=moves(kernels.add_at),
     writes=2,
     samples=[(floats(3, 2), floats(3, 2), [2, 0, 2], *NONE, 0)],
@@ -62,7 +69,9 @@ def index_put_add(x: TENSOR, y: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: 
     """x with y added at an index, in place; repeated places add up."""
 
 
-@structured(run=index.cleared_at, kernels=moves(kernels.put), samples=[(floats(3, 2), [2, 0, 2], *NONE, 0)])
+@structured(
+    run=index.cleared_at, there="same", kernels=moves(kernels.put), samples=[(floats(3, 2), [2, 0, 2], *NONE, 0)]
+)
 def cleared_at(x: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTIONAL, first: INT):
     """A copy of x with zeros at an index."""
 
@@ -78,19 +87,28 @@ index_put_add.backward(x=same, y=lambda grad, i, j, k, m, n, first: pick(grad, i
 
 
 @structured(
-    run=index.index_select, kernels=moves(kernels.take), samples=[(floats(3, 2), [2, 0, 2], 0), (floats(2, 3), [1], -1)]
+    run=index.index_select,
+    there="same",
+    kernels=moves(kernels.take),
+    samples=[(floats(3, 2), [2, 0, 2], 0), (floats(2, 3), [1], -1)],
 )
 def select_slices(x: TENSOR, index: TENSOR, dim: INT):
     """Slices of a dimension, by number."""
 
 
-@structured(run=index.index_select_grad, kernels=moves(kernels.add_at), samples=[(floats(3, 2), [2, 0, 2], (3, 2), 0)])
+@structured(
+    run=index.index_select_grad,
+    there="same",
+    kernels=moves(kernels.add_at),
+    samples=[(floats(3, 2), [2, 0, 2], (3, 2), 0)],
+)
 def place_slices(x: TENSOR, index: TENSOR, size: SIZES, dim: INT):
     """Zeros of a size, with slices added at numbers of a dimension."""
 
 
 @structured(
     run=index.index_add,
+    there="same",
     kernels=moves(kernels.add_at),
     writes=1,
     samples=[(floats(3, 2), [2, 0, 2], floats(3, 2), 0), (floats(2, 3), [1], floats(2, 1), 1)],
@@ -106,6 +124,7 @@ add_slices.backward(x=same, source=lambda grad, index, dim: select_slices(grad, 
 
 @structured(
     run=gathering.gather,
+    there="same",
     kernels=moves(kernels.gather),
     samples=[(floats(3, 2), [[2, 0], [2, 1]], 0), (floats(2, 3), [[2], [0]], 1)],
 )
@@ -114,7 +133,10 @@ def gather(x: TENSOR, index: TENSOR, dim: INT):
 
 
 @structured(
-    run=gathering.gather_grad, kernels=moves(kernels.scatter_add), samples=[(floats(2, 2), [[2, 0], [2, 1]], (3, 2), 0)]
+    run=gathering.gather_grad,
+    there="same",
+    kernels=moves(kernels.scatter_add),
+    samples=[(floats(2, 2), [[2, 0], [2, 1]], (3, 2), 0)],
 )
 def gather_grad(x: TENSOR, index: TENSOR, size: SIZES, dim: INT):
     """Zeros of a size with ``out[index[i, j], j] += x[i, j]`` for dim 0, and so on."""
@@ -122,6 +144,7 @@ def gather_grad(x: TENSOR, index: TENSOR, size: SIZES, dim: INT):
 
 @structured(
     run=gathering.scatter,
+    there="same",
     kernels=moves(kernels.scatter),
     writes=1,
     samples=[(floats(3, 2), [[2, 0], [1, 1]], floats(2, 2), 0)],
@@ -132,6 +155,7 @@ def scatter(x: TENSOR, index: TENSOR, src: TENSOR, dim: INT):
 
 @structured(
     run=gathering.scatter_add,
+    there="same",
     kernels=moves(kernels.scatter_add),
     writes=1,
     samples=[(floats(3, 2), [[2, 0], [2, 1]], floats(2, 2), 0)],
@@ -150,7 +174,10 @@ scatter_add.backward(x=same, src=lambda grad, index, dim: gather(grad, index, di
 
 
 @structured(
-    run=masks.masked_select, kernels=moves(kernels.compress, kernels.count), samples=[(floats(2, 3), truths(2, 3))]
+    run=masks.masked_select,
+    there=device_masks.masked_select_there,
+    kernels=moves(kernels.compress, kernels.count),
+    samples=[(floats(2, 3), truths(2, 3))],
 )
 def masked_select(x: TENSOR, mask: TENSOR):
     """The elements where a mask is true, as a vector."""
@@ -158,6 +185,7 @@ def masked_select(x: TENSOR, mask: TENSOR):
 
 @structured(
     run=masks.masked_scatter,
+    there=device_masks.masked_scatter_there,
     kernels=moves(kernels.spread, kernels.count),
     samples=[(floats(2, 3), truths(2, 3), floats(3)), (None, truths(2, 3), floats(3))],
 )
@@ -172,13 +200,21 @@ masked_scatter.backward(
 )
 
 
-@structured(run=masks.nonzero, kernels=moves(kernels.count, kernels.places), samples=[(whole(0, 2),)])
+@structured(
+    run=masks.nonzero,
+    there=device_masks.nonzero_there,
+    there_kernels={0: "masks:count", 1: "masks:scan", 2: "masks:where", 3: "masks:unravel"},
+    kernels=moves(kernels.count, kernels.places),
+    samples=[(whole(0, 2),)],
+)
 def nonzero(x: TENSOR):
     """The indices of the elements that are not zero, one row each."""
 
 
 @structured(
     run=likelihood.nll_loss,
+    there=device_nll.nll_loss_there,
+    there_kernels={0: "nll:check", 1: "nll:nll_loss", 2: "nll:nll_loss_grad", 3: "nll:weights"},
     kernels=moves(nll.nll_loss),
     dtypes=FLOATING,
     samples=[(floats(3, 4), [1, 3, 0], None, -100, 0), (floats(3, 4), [1, 3, 1], reals(0.2, 1.0, (4,)), 3, 1)],
@@ -189,6 +225,7 @@ def nll_loss(x: TENSOR, target: TENSOR, weight: OPTIONAL, ignore_index: INT, red
 
 @structured(
     run=likelihood.nll_loss_grad,
+    there=device_nll.nll_loss_grad_there,
     kernels=moves(nll.nll_loss_grad),
     dtypes=FLOATING,
     samples=[

@@ -21,6 +21,7 @@ class Distribution(Recorded):
             samples="random: tests/test_random.py holds its moments and distribution",
         )
         self.kernels = kernels
+        self.there_kernels = {0: f"random:{self.name}", 1: "random:trials"}
         self.row["dtypes"], self.row["cost"] = dtypes, cost
         self.backward(**{name: zeros_like for name in self.inputs})
 

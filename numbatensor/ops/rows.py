@@ -7,7 +7,7 @@ import numpy as np
 from kernels_cpu import extremum, scan, softmax_grad, sort
 from kernels_cpu import layer_norm as norm_kernels
 from kernels_cpu import softmax as softmax_kernels
-from numbatensor.core import norms, row_ops
+from numbatensor.core import device_sort, norms, row_ops
 from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
 from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
@@ -248,13 +248,20 @@ def argmin(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
     """Index of the smallest element, of all or along a dimension; the first of several, NaN before all."""
 
 
-@structured(run=row_ops.argsort, kernels=walks(sort.argsort), samples=[(floats(2, 3),), (floats(2, 3), 0, True)])
+@structured(
+    run=row_ops.argsort,
+    there=device_sort.argsort_there,
+    there_kernels={0: "sort:sort_tiles", 1: "sort:merge_runs"},
+    kernels=walks(sort.argsort),
+    samples=[(floats(2, 3),), (floats(2, 3), 0, True)],
+)
 def argsort(x: TENSOR, dim: INT = -1, descending: FLAG = False, stable: FLAG = False):
     """Indices that sort a dimension; equal elements stay in order, NaN counts as largest."""
 
 
 @structured(
     run=row_ops.topk_indices,
+    there=device_sort.topk_indices_there,
     kernels=walks(sort.topk_few, sort.topk_many),
     samples=[(floats(2, 3), 2), (floats(3, 2), 1, 0, False)],
 )

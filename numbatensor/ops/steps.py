@@ -12,13 +12,13 @@ class Step(Op):
     It runs over parameter groups and is not recorded; the row holds the kernels, and gives errors a name for who wrote.
     """
 
-    def __init__(self, name, *factories):
+    def __init__(self, name, *factories, there):
         def function(params):
             """A step over parameter groups."""
             raise NotImplementedError(f"{name} runs over parameter groups")
 
         super().__init__(function, [], name, samples="runs over parameter groups: see tests/test_optim.py")
-        self.factories = factories
+        self.factories, self.there_kernels = factories, there
 
     def compile(self, what, dtype):
         """The address of kernel `what` for a dtype."""
@@ -27,8 +27,8 @@ class Step(Op):
         return self.put_kernel(what, dtype, compile(factory(kind), name, arguments=2, fastmath=EXACT))
 
 
-SGD = Step("sgd_step", kernels.sgd, kernels.momentum)
-ADAM = Step("adam_step", kernels.adam, kernels.amsgrad)
+SGD = Step("sgd_step", kernels.sgd, kernels.momentum, there={0: "optimizers:sgd", 1: "optimizers:momentum"})
+ADAM = Step("adam_step", kernels.adam, kernels.amsgrad, there={0: "optimizers:adam", 1: "optimizers:amsgrad"})
 
 
 def sgd(group, state):

@@ -1,7 +1,7 @@
 """Products of matrices, and copies into tensors."""
 
 from kernels_cpu.matmul import combination, product
-from numbatensor.core import device_moves, products
+from numbatensor.core import device_moves, device_products, products
 from numbatensor.op import EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
@@ -9,6 +9,8 @@ from numbatensor.samples import floats
 
 @structured(
     run=products.matmul,
+    there=device_products.matmul_there,
+    there_kernels={0: "matmul:product"},
     kernels={0: (product, 2, EXACT)},
     dtypes=NUMERIC,
     samples=[(floats(2, 3), floats(3, 2)), (floats(2, 2, 3), floats(3, 2)), (floats(2, 0), floats(0, 3))],
@@ -24,6 +26,7 @@ def dot(x: TENSOR, y: TENSOR):
 
 @structured(
     run=products.linear,
+    there=device_products.linear_there,
     dtypes=NUMERIC,
     samples=[
         (floats(2, 3), floats(4, 3), floats(4)),
@@ -37,6 +40,7 @@ def linear(x: TENSOR, weight: TENSOR, bias: OPTIONAL = None):
 
 @structured(
     run=products.addmm,
+    there=device_products.addmm_there,
     kernels={1: (combination, 2, EXACT)},
     dtypes=NUMERIC,
     samples=[(floats(2, 2), floats(2, 3), floats(3, 2)), (floats(2), floats(2, 3), floats(3, 2), 0.5, 2.0)],

@@ -1,0 +1,182 @@
+"""The order of rows of elements on CUDA devices: tiles sorted in shared memory, then merged (`kernels_cuda/sort.py`)."""
+
+from numba import njit
+
+from numbatensor.core.arguments import wrap
+from numbatensor.core.compiler import attempt, fail, native, symbol
+from numbatensor.core.conversions import copy_into
+from numbatensor.core.devices import copy_bytes, parameter, start
+from numbatensor.core.memory import decref, memcpy
+from numbatensor.core.packing import op_result, packed_as
+from numbatensor.core.records import (
+    Tensor,
+    arguments_at,
+    frame_at,
+    launch_at,
+    new_frame,
+    new_launch,
+    new_view,
+    tensor_at,
+)
+from numbatensor.core.table import refuse
+from numbatensor.core.tensors import empty, is_packed, shape_of
+from numbatensor.core.there import MOST, THREADS, kernel_there
+
+INT64, TENSOR = 5, Tensor.itemsize
+SMALLEST, LARGEST = 64, 5  # elements of the smallest tile, and the form of the largest
+MERGE = 1  # the number of the kernel that merges
+assert copy_into and copy_bytes and op_result and packed_as  # reached through their symbols
+
+
+@njit
+def tile_form(n):
+    """The form of the smallest tile that holds a row, or of the largest there is."""
+    form = 0
+    while form < LARGEST and SMALLEST << form < n:
+        form += 1
+    return form
+
+
+@native
+def sort_some(x, n, rows, flip, ranks, order):
+    """Sort so many rows of n elements of a packed tensor; x, ranks and order are addresses. Gives where the order lies: `order`, or after three
+    times as many words as there are elements in `ranks`: that has room for four times as many where a row has several tiles.
+    """
+    op, dtype, device = symbol("op_argsort"), tensor_at(x).dtype, tensor_at(x).device
+    form = tile_form(n)
+    tile, total = SMALLEST << form, rows * n
+    tiles = (n + tile - 1) // tile
+    launch = new_launch()
+    launch_at(launch).count = 0
+    parameter(launch, ranks if tiles > 1 else 0)
+    parameter(launch, order)
+    parameter(launch, tensor_at(x).data)
+    parameter(launch, n)
+    parameter(launch, tiles)
+    parameter(launch, flip)
+    start(op, kernel_there(op, 0, form, dtype), rows * tiles, 1, tile // 2, 0, launch, device)
+    if tiles == 1:
+        return order
+    kernel = kernel_there(op, MERGE, 0, INT64)
+    spare_ranks, spare, run = ranks + 8 * total, ranks + 16 * total, tile
+    while run < n:
+        launch_at(launch).count = 0
+        parameter(launch, spare_ranks)
+        parameter(launch, spare)
+        parameter(launch, ranks)
+        parameter(launch, order)
+        parameter(launch, n)
+        parameter(launch, run)
+        parameter(launch, total)
+        start(op, kernel, (total + THREADS - 1) // THREADS, 1, THREADS, 0, launch, device)
+        ranks, spare_ranks, order, spare = spare_ranks, ranks, spare, order
+        run *= 2
+    return order
+
+
+@native
+def sorted_rows(x, n, flip):
+    """The indices that sort each row of n elements of a packed tensor: a new tensor of int64, of its shape. `flip`: -1 for descending, else 0."""
+    t, frame, room = tensor_at(x), new_frame(), new_frame()
+    shape_of(frame, t)
+    made = empty(frame, INT64)
+    if t.numel == 0:
+        return made
+    most = max(1, (MOST - 1) // n)
+    rows = t.numel // n
+    ranks, failed, view = 0, False, new_view()
+    if n > SMALLEST << LARGEST:
+        r = frame_at(room)
+        r.ndim, r.shape[0] = 1, 3 * n * min(rows, most)
+        ranks = attempt(symbol("empty"), room, INT64)
+        failed = ranks == -1
+    done = 0
+    memcpy(view, x, TENSOR)
+    while done < rows and not failed:
+        m, order = min(most, rows - done), tensor_at(made).data + 8 * done * n
+        tensor_at(view).data = t.data + done * n * t.itemsize
+        found = attempt(symbol("sort_some"), view, n, m, flip, tensor_at(ranks).data if ranks else 0, order)
+        failed = found == -1
+        if not failed and found != order:
+            failed = attempt(symbol("copy_bytes"), order, found, 8 * m * n, t.device) == -1
+        done += m
+    if ranks > 0:
+        decref(ranks)
+    if failed:
+        decref(made)
+        fail()
+    return made
+
+
+@njit
+def exchange(view, dim):
+    """Exchange a dimension of a tensor's record with the last."""
+    v = tensor_at(view)
+    last = v.ndim - 1
+    if v.ndim:
+        v.shape[dim], v.shape[last] = v.shape[last], v.shape[dim]
+        v.strides[dim], v.strides[last] = v.strides[last], v.strides[dim]
+    v.contiguous = is_packed(v)
+
+
+@native
+def first_in_order(x, dim, k, flip, out):
+    """The indices of the first k elements of each sorted row along a dimension."""
+    t, view, frame = tensor_at(x), new_view(), new_frame()
+    memcpy(view, x, TENSOR)
+    exchange(view, dim)
+    n = t.shape[dim] if t.ndim else 1
+    packed = packed_as(view, t.dtype)
+    order = attempt(symbol("sorted_rows"), packed, n, flip)
+    decref(packed)
+    if order == -1:
+        fail()
+    if out == 0 and k == n and dim >= t.ndim - 1:
+        return order
+    shape_of(frame, t)
+    if t.ndim:
+        frame_at(frame).shape[dim] = k
+    made = attempt(symbol("op_result"), frame, INT64, out)
+    failed = made == -1
+    if not failed:
+        memcpy(view, order, TENSOR)
+        exchange(view, dim)
+        v = tensor_at(view)
+        if v.ndim:
+            v.numel = v.numel // max(n, 1) * k
+            v.shape[dim] = k
+        v.contiguous = is_packed(v)
+        failed = attempt(symbol("copy_into"), made, view) == -1
+        if failed:
+            decref(made)
+    decref(order)
+    if failed:
+        fail()
+    return made
+
+
+@native
+def argsort_there(op, arguments, out):
+    """(x, dim, descending, stable): the indices that sort each row, stable in any case; int64."""
+    a = arguments_at(arguments)
+    x = a.tensors[0]
+    dim = wrap(a.numbers[1], tensor_at(x).ndim) if x else -1
+    if dim < 0 or (tensor_at(x).ndim and tensor_at(x).shape[dim] >= MOST):
+        refuse(op, arguments)
+    n = tensor_at(x).shape[dim] if tensor_at(x).ndim else 1
+    return first_in_order(x, dim, n, -1 if a.numbers[2] else 0, out)
+
+
+@native
+def topk_indices_there(op, arguments, out):
+    """(x, k, dim, largest, sorted): the indices of the k first of each sorted row, in order in any case; int64."""
+    a = arguments_at(arguments)
+    x, k = a.tensors[0], a.numbers[1]
+    dim = wrap(a.numbers[2], tensor_at(x).ndim) if x and a.kinds[1] == 2 and a.kinds[2] == 2 else -1
+    n = 0 if dim < 0 else tensor_at(x).shape[dim] if tensor_at(x).ndim else 1
+    if dim < 0 or k < 0 or k > n or n >= MOST or (k == 0 and tensor_at(x).ndim == 0):
+        refuse(op, arguments)
+    return first_in_order(x, dim, k, -1 if a.numbers[3] else 0, out)
+
+
+assert sort_some and sorted_rows  # reached through their symbols
