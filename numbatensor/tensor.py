@@ -397,6 +397,10 @@ class Tensor(TensorBase):
         """The number of the CUDA device, -1 on the CPU."""
         return entries.get(self, entries.DEVICE) - 1
 
+    def record_stream(self, stream):
+        """Keep the memory from being used anew until a stream of the device, which works with it unknown to the library, has passed."""
+        stream.record(self)
+
     def type_as(self, other):
         """The tensor in the dtype of another."""
         return self.to(other.dtype)
@@ -585,7 +589,7 @@ def from_numpy(array):
         raise ValueError("from_numpy: the array is read-only, and a tensor can be written; copy it, or use nt.tensor")
     if builtins.any(s % array.itemsize for s in array.strides) or array.ctypes.data % array.itemsize:
         raise ValueError("from_numpy: the elements of the array are not aligned; copy it, or use nt.tensor")
-    return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array))
+    return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array), 0)
 
 
 # ops as functions and methods

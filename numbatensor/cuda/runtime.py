@@ -1,12 +1,14 @@
 """Opening devices: the driver that the core calls, the kernels that it launches, and the errors of both."""
 
+import contextlib
 import threading
 
 from numbatensor import devices as names
 from numbatensor.core import device_ops, devices, python
-from numbatensor.core.devices import driver
-from numbatensor.core.memory import state
-from numbatensor.core.python import argument, as_long, entry, none
+from numbatensor.core.devices import driver, stream_of
+from numbatensor.core.memory import local, state
+from numbatensor.core.python import argument, as_long, entry, from_long, none
+from numbatensor.core.records import LAST, local_at
 from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
@@ -20,7 +22,7 @@ def open_backend(made):
     """Make a driver the core's.
 
     `made` has `functions`, a dict of addresses by their names in the driver's table; `units`, for each device how many multiprocessors it
-    has; and methods ``context(k)``, ``pool(k)``, ``stream(k)``, ``load(kernel, types, name)`` and ``failure()``.
+    has; and the methods of `Cuda` in `driver.py`, of which `Standin` has all that Python asks for.
     """
     global backend
     devices.load_devices()
@@ -28,8 +30,8 @@ def open_backend(made):
     for name, place in made.functions.items():
         table[name] = place
     table["forks"], table["count"] = state[0]["forks"], len(made.units)
-    for field in ("contexts", "pools", "streams"):
-        table[field][:] = 0
+    for field in ("contexts", "pools", "streams", "events"):
+        table[field][...] = 0
     CONVERSIONS_THERE[...] = 0
     DEVICE_TABLE["kernels"][...] = 0
     backend = made
@@ -59,9 +61,10 @@ def open_device(index):
     table = driver[0]
     with lock:
         if table["contexts"][k + 1] == 0:
-            table["units"][k + 1] = found.units[k]
-            table["pools"][k + 1], table["streams"][k + 1] = found.pool(k), found.stream(k)
-            table["contexts"][k + 1] = found.context(k)
+            context, table["units"][k + 1] = found.context(k), found.units[k]
+            table["pools"][k + 1], table["streams"][k + 1, 0] = found.pool(k), found.stream(k)
+            table["events"][k + 1, 0] = found.new_event(k, False)
+            table["contexts"][k + 1] = context
     return k + 1
 
 
@@ -92,11 +95,49 @@ def current_device():
     return getattr(chosen, "device", 0)
 
 
+def set_device(device):
+    """Say which device "cuda" means on this thread from now on."""
+    chosen.device = number(device) - 1
+
+
+@contextlib.contextmanager
+def device(index):
+    """Let "cuda" mean a device, given by its number or otherwise, on this thread. A number below 0 and None change nothing."""
+    before = current_device()
+    if index is not None and index != -1:
+        set_device(index)
+    try:
+        yield
+    finally:
+        chosen.device = before
+
+
 @entry
 def wait_for(self, args, count):
     """(device): wait until this thread's stream of a device has no work left"""
     devices.synchronize(as_long(argument(args, 0)))
     return none()
+
+
+@entry
+def choose_stream(self, args, count):
+    """(device, k) -> the number of the stream that this thread's work on a device went to; from now on it goes to stream k"""
+    m, device = local_at(local()), as_long(argument(args, 0))
+    before = m.streams[device]
+    m.streams[device] = as_long(argument(args, 1))
+    return from_long(before)
+
+
+@entry
+def chosen_stream(self, args, count):
+    """(device) -> the number of the stream that this thread's work goes to"""
+    return from_long(local_at(local()).streams[as_long(argument(args, 0))])
+
+
+@entry
+def enter(self, args, count):
+    """(device) -> handle of the stream that this thread's work goes to; the device's context is this thread's now"""
+    return from_long(stream_of(as_long(argument(args, 0))))
 
 
 def number(device):
@@ -110,11 +151,6 @@ def number(device):
 def synchronize(device=None):
     """Wait until a device has done all that this thread's stream was given."""
     wait_for(number(device))
-
-
-def memory_allocated(device=None):
-    """Bytes that tensors take on a device now."""
-    return int(driver[0]["live"][number(device)])
 
 
 def emulate(devices=1, order="forward"):
@@ -141,6 +177,21 @@ def emulate(devices=1, order="forward"):
             raise RuntimeError("a CUDA device is in use already")
 
 
+ASYNCHRONOUS = {*range(700, 721)} - {704, 705, 708, 709, 711, 712, 713}  # errors of kernels, told by whatever call comes next
+UNCAPTURED = (
+    "a copy between the CPU and the device, as by item(), cpu(), print() or a comparison that Python reads",
+    "waiting for the device",
+    "{} has no code for devices, so the CPU would compute it",
+)
+
+
+def last_ops():
+    """The names of the ops that launched kernels last, the latest first."""
+    n, ring = int(driver[0]["launched"]), driver[0]["last"].tolist()
+    found = [ring[(n - 1 - k) % LAST] for k in range(min(n, LAST))]
+    return dict.fromkeys(BY_ADDRESS[op].name if op in BY_ADDRESS else "copy" for op in found)
+
+
 DEEDS = ("launch a kernel", "allocate memory", "copy", "fill memory", "wait", "use the device")
 
 
@@ -151,6 +202,9 @@ def driver_failed(what, code, extra):
         raise RuntimeError(
             "CUDA cannot be used in a process that was forked after it was opened; start processes by `spawn`"
         )
+    if what == devices.CAPTURED:
+        why = UNCAPTURED[code].format(BY_ADDRESS[extra].name if extra in BY_ADDRESS else "")
+        raise RuntimeError(f"a CUDA graph cannot hold this: {why}")
     if what == devices.STRAY:
         wanted, found = (names.known.get(n) or names.device("cuda", n - 1) for n in (code, extra))
         raise RuntimeError(f"a gradient on {found} reached a tensor on {wanted}")
@@ -166,8 +220,14 @@ def driver_failed(what, code, extra):
     if what == devices.LAUNCH and extra in BY_ADDRESS:
         doing = f"launch a kernel of {BY_ADDRESS[extra].name}"
     if what == devices.ALLOCATE:
-        live = int(driver[0]["live"].sum())
+        opened = [k for k in range(len(backend.units)) if driver[0]["contexts"][k + 1]]
+        places = [
+            f"on cuda:{k} tensors take {int(driver[0]['live'][k + 1]):,}, and the pool has {backend.reserved(k):,}"
+            for k in opened
+        ]
         raise MemoryError(
-            f"CUDA out of memory: {extra} bytes were asked for, and tensors take {live} ({code})"
+            f"CUDA out of memory: {extra:,} bytes were asked for; {'; '.join(places)}, after what was free in it went back "
+            f"({cause or backend.message(code)})"
         ) from cause
-    raise RuntimeError(f"CUDA failed to {doing}: {cause or backend.message(code)}") from cause
+    late = f" Launched last: {', '.join(last_ops())}." if code in ASYNCHRONOUS and not cause else ""
+    raise RuntimeError(f"CUDA failed to {doing}: {cause or backend.message(code)}{late}") from cause
