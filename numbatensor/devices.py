@@ -56,19 +56,25 @@ class device:
 
 CPU = device("cpu")
 known = {0: CPU}
+numbers = {"cpu": 0}  # of the names of devices that are open
 
 
 def number_of(named):
     """The number by which the core knows a device: 0 the CPU, k + 1 the CUDA device k, which is opened."""
     if named is None:
         return 0
+    if named.__class__ is str and named in numbers:
+        return numbers[named]
     if not isinstance(named, device):
         named = device(named)
     if named.type == "cpu":
         return 0
     from numbatensor.cuda import runtime  # loaded by those who have a GPU
 
-    return runtime.open_device(named.index)
+    number = runtime.open_device(named.index)
+    if named.index is not None:
+        numbers[str(named)] = number
+    return number
 
 
 def device_of(x):

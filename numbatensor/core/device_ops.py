@@ -49,7 +49,18 @@ from numbatensor.core.records import (
 from numbatensor.core.rules import add_each_in_order
 from numbatensor.core.table import ROWS, runner
 from numbatensor.core.tensors import alias, empty, itemsize_of, same_shape, shape_of
-from numbatensor.core.there import DETOUR, MOST, RUNNER, SAME, THREADS, UNKNOWN, VECTOR, device_op, kernel_there, sweep_there
+from numbatensor.core.there import (
+    DETOUR,
+    MOST,
+    RUNNER,
+    SAME,
+    THREADS,
+    UNKNOWN,
+    VECTOR,
+    device_op,
+    kernel_there,
+    sweep_there,
+)
 
 UINT8 = 1
 ARGUMENTS = Arguments.itemsize

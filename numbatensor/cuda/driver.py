@@ -215,6 +215,11 @@ class Cuda:
     def destroy_event(self, event):
         self.ask("cuEventDestroy", self.driver.CUevent(event))
 
+    def device_of(self, address):
+        """The number of the device whose memory an address is in."""
+        ordinal = self.driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        return int(self.ask("cuPointerGetAttribute", ordinal, address))
+
     # graphs
 
     def begin_capture(self, stream):

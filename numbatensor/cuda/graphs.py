@@ -9,63 +9,26 @@ import ctypes
 import threading
 
 from numbatensor.core import entries, python
-from numbatensor.core.devices import allocate_there, driver, free_there
+from numbatensor.core.device_entries import (
+    choose_stream,
+    drop_storage,
+    enter,
+    give_memory,
+    keep_storage,
+    set_capture,
+    take_memory,
+    wrote_storage,
+)
+from numbatensor.core.devices import driver
 from numbatensor.core.handles import drop_handles, hold
-from numbatensor.core.memory import decref, incref, local, state
-from numbatensor.core.python import argument, as_long, entry, from_long, none
-from numbatensor.core.records import Storage, local_at, storage_at, view_record
+from numbatensor.core.memory import state
+from numbatensor.core.records import Storage, view_record
 from numbatensor.cuda import runtime
-from numbatensor.cuda.runtime import choose_stream, enter, number
+from numbatensor.cuda.runtime import number
 from numbatensor.cuda.streams import GRAPH, MEMORY, made
 
 capturing = threading.local()  # `graph`: what this thread records
 lock = threading.RLock()
-
-
-@entry
-def set_capture(self, args, count):
-    """(flag): whether this thread's work on devices is recorded"""
-    local_at(local()).capture = as_long(argument(args, 0))
-    return none()
-
-
-@entry
-def take_memory(self, args, count):
-    """(device, nbytes, k) -> address of memory, in the order of stream k"""
-    m, device = local_at(local()), as_long(argument(args, 0))
-    before, capture = m.streams[device], m.capture
-    m.streams[device], m.capture = as_long(argument(args, 2)), 0
-    data = allocate_there(device, as_long(argument(args, 1)))
-    m.streams[device], m.capture = before, capture
-    return from_long(data)
-
-
-@entry
-def give_memory(self, args, count):
-    """(device, address, nbytes, k): give it back"""
-    free_there(*[as_long(argument(args, k)) for k in range(4)])
-    return none()
-
-
-@entry
-def keep(self, args, count):
-    """(storage): one more owner of it"""
-    incref(as_long(argument(args, 0)))
-    return none()
-
-
-@entry
-def let_go(self, args, count):
-    """(storage): one owner less"""
-    decref(as_long(argument(args, 0)))
-    return none()
-
-
-@entry
-def wrote(self, args, count):
-    """(storage): count a write"""
-    storage_at(as_long(argument(args, 0))).version += 1
-    return none()
 
 
 class Arena:
@@ -130,7 +93,7 @@ def captured(storage, written):
     graph = capturing.graph
     if int(view_record(storage, Storage)["stream"]) % 256 != GRAPH:
         if storage not in graph.storages:
-            keep(storage)
+            keep_storage(storage)
         graph.storages[storage] = graph.storages.get(storage, 0) | written
     return 0
 
@@ -191,7 +154,7 @@ class Graph:
         runtime.backend.replay(self.graph, enter(self.number))
         for storage, written in self.storages.items():
             if written:
-                wrote(storage)
+                wrote_storage(storage)
         for tensor in tensors_in(self.result):
             entries.count_write(tensor.detach())
         return self.result
@@ -200,7 +163,7 @@ class Graph:
 
     def __del__(self):
         for storage in self.storages:
-            let_go(storage)
+            drop_storage(storage)
         if self.graph is not None and self.arena.forks == int(state[0]["forks"]):
             wait_for_streams(self.number)
             runtime.backend.destroy_graph(self.graph)

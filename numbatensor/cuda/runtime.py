@@ -5,10 +5,10 @@ import threading
 
 from numbatensor import devices as names
 from numbatensor.core import device_ops, devices, python
-from numbatensor.core.devices import driver, stream_of
-from numbatensor.core.memory import local, state
-from numbatensor.core.python import argument, as_long, entry, from_long, none
-from numbatensor.core.records import LAST, local_at
+from numbatensor.core.device_entries import wait_for
+from numbatensor.core.devices import driver
+from numbatensor.core.memory import state
+from numbatensor.core.records import LAST
 from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
@@ -54,8 +54,10 @@ def load(kernel, kinds, name):
 
 def open_device(index):
     """The core's number for a CUDA device, once it has been opened. `index`: None for the current one."""
-    found = find_backend()
     k = current_device() if index is None else index
+    if backend and 0 <= k < len(backend.units) and driver[0]["contexts"][k + 1]:
+        return k + 1
+    found = find_backend()
     if not 0 <= k < len(found.units):
         raise RuntimeError(f"there is no CUDA device {k}: there are {len(found.units)}")
     table = driver[0]
@@ -110,34 +112,6 @@ def device(index):
         yield
     finally:
         chosen.device = before
-
-
-@entry
-def wait_for(self, args, count):
-    """(device): wait until this thread's stream of a device has no work left"""
-    devices.synchronize(as_long(argument(args, 0)))
-    return none()
-
-
-@entry
-def choose_stream(self, args, count):
-    """(device, k) -> the number of the stream that this thread's work on a device went to; from now on it goes to stream k"""
-    m, device = local_at(local()), as_long(argument(args, 0))
-    before = m.streams[device]
-    m.streams[device] = as_long(argument(args, 1))
-    return from_long(before)
-
-
-@entry
-def chosen_stream(self, args, count):
-    """(device) -> the number of the stream that this thread's work goes to"""
-    return from_long(local_at(local()).streams[as_long(argument(args, 0))])
-
-
-@entry
-def enter(self, args, count):
-    """(device) -> handle of the stream that this thread's work goes to; the device's context is this thread's now"""
-    return from_long(stream_of(as_long(argument(args, 0))))
 
 
 def number(device):

@@ -1,8 +1,9 @@
 """What devices are, and what memory they have."""
 
+from numbatensor.core.device_entries import enter
 from numbatensor.core.devices import driver
 from numbatensor.cuda import runtime
-from numbatensor.cuda.runtime import enter, number
+from numbatensor.cuda.runtime import number
 
 
 def get_device_properties(device=None):

@@ -8,24 +8,17 @@ says so of its tensors.
 import contextlib
 import threading
 
-from numbatensor.core.devices import driver, note_user
+from numbatensor.core.device_entries import choose_stream, chosen_stream, enter, record_use
+from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
-from numbatensor.core.python import argument, as_long, entry, none, unboxed
-from numbatensor.core.records import STREAMS, tensor_at
+from numbatensor.core.records import STREAMS
 from numbatensor.cuda import runtime
-from numbatensor.cuda.runtime import choose_stream, chosen_stream, enter, number
+from numbatensor.cuda.runtime import number
 
 URGENT = 32  # streams from this number on go before others, where the device has to choose
 MEMORY, GRAPH = STREAMS - 2, STREAMS - 1  # those that graphs are made with
 turns: dict = {}  # how many streams were asked for, by device and urgency
 lock = threading.Lock()
-
-
-@entry
-def record_use(self, args, count):
-    """(x, k): stream k of x's device works with its memory"""
-    note_user(tensor_at(unboxed(argument(args, 0))).storage, as_long(argument(args, 1)))
-    return none()
 
 
 @contextlib.contextmanager
@@ -215,3 +208,20 @@ def set_stream(chosen):
     if chosen is not None:
         runtime.set_device(chosen.number - 1)
         choose_stream(chosen.number, chosen.index)
+
+
+def order_after(device, theirs, theirs_waits):
+    """Between a stream of another library's, by its handle, and ours: one waits for what the other has been given."""
+    with entered(device) as backend:
+        ours = current_stream(f"cuda:{device - 1}").cuda_stream
+        if ours != theirs:
+            event = backend.new_event(device - 1, False)
+            first, second = (ours, theirs) if theirs_waits else (theirs, ours)
+            backend.record(event, first)
+            backend.wait(second, event)
+            backend.destroy_event(event)
+
+
+def device_of(address):
+    """The core's number of the device whose memory an address is in."""
+    return runtime.open_device(runtime.backend.device_of(address))
