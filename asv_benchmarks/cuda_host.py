@@ -61,4 +61,6 @@ if __name__ == "__main__":
     else:
         with tempfile.TemporaryDirectory() as folder:
             build(folder)
-            subprocess.run([sys.executable, __file__, "measure"], env=os.environ | {"LD_LIBRARY_PATH": folder}, check=True)
+            subprocess.run(
+                [sys.executable, __file__, "measure"], env=os.environ | {"LD_LIBRARY_PATH": folder}, check=True
+            )

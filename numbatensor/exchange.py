@@ -233,5 +233,3 @@ def from_interface(array):
     if stream is not None:
         streams().order_after(number, int(stream), theirs_waits=False)
     return foreign(address, found["shape"], found.get("strides"), np.dtype(found["typestr"]), array, number)
-
-

@@ -11,14 +11,14 @@ typedef struct { char name[40]; P code; } Entry;
 
 API long fake_counts[16];  /* launches, allocations, frees, copies, fills, waits, loads, trims, records, stream waits, graphs, replays */
 API long fake_fail_at, fake_fail_code;  /* the function, by its place in fake_counts, that fails next, and with what */
-API int fake_version = 13000, fake_devices = 2, fake_major = 9, fake_minor = 0, fake_arch_step = 0;
+API int fake_fail_always, fake_version = 13000, fake_devices = 2, fake_major = 9, fake_minor = 0, fake_arch_step = 0;
 API long fake_last_launch[8];
 static P current;
 static uintptr_t handles = 0x1000;
 
 static R counted(int k) {
     fake_counts[k]++;
-    if (fake_fail_code && fake_fail_at == k) { R code = fake_fail_code; fake_fail_code = 0; return code; }
+    if (fake_fail_code && fake_fail_at == k) { R code = fake_fail_code; if (!fake_fail_always) fake_fail_code = 0; return code; }
     return 0;
 }
 static R handle(P *out) { *out = (P)(handles += 64); return 0; }

@@ -146,7 +146,11 @@ def test_torch():
         t = sample(dtype)
         for x in (t, t.t(), t[:, ::2]):
             shared = torch.from_dlpack(x)
-            assert shared.tolist() == x.tolist() and str(shared.dtype) == f"torch.{dtype}" and shared.data_ptr() == x.data_ptr()
+            assert (
+                shared.tolist() == x.tolist()
+                and str(shared.dtype) == f"torch.{dtype}"
+                and shared.data_ptr() == x.data_ptr()
+            )
         back = nt.from_dlpack(torch.from_dlpack(t).t())
         assert back.tolist() == t.t().tolist() and back.data_ptr() == t.data_ptr()
         del shared, back

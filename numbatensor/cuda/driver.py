@@ -255,6 +255,8 @@ def choose_arch(capabilities, known):
     wanted = min(10 * major + minor for major, minor in capabilities)
     fitting = [a for a in known if a <= wanted]
     if not fitting:
-        raise RuntimeError(f"the CUDA device is too old: kernels are compiled for sm_{min(known)} and newer, not sm_{wanted}")
+        raise RuntimeError(
+            f"the CUDA device is too old: kernels are compiled for sm_{min(known)} and newer, not sm_{wanted}"
+        )
     arch = max(fitting)
     return f"sm_{arch}", all(major == arch // 10 for major, _ in capabilities)

@@ -13,7 +13,7 @@ from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
 
-assert device_ops and kernels  # what the core asks for by name
+assert device_ops  # what the core asks for by name
 lock = threading.RLock()
 backend = None  # what has been opened: the driver of a machine, or a stand-in
 
@@ -34,7 +34,7 @@ def open_backend(made):
         table[field][...] = 0
     CONVERSIONS_THERE[...] = 0
     DEVICE_TABLE["kernels"][...] = 0
-    backend = made
+    backend, kernels.load = made, made.load
 
 
 def find_backend():
@@ -45,11 +45,6 @@ def find_backend():
 
             open_backend(Cuda())
         return backend
-
-
-def load(kernel, kinds, name):
-    """The handle of a kernel, which is compiled or loaded."""
-    return backend.load(kernel, kinds, name)
 
 
 def open_device(index):
@@ -151,7 +146,15 @@ def emulate(devices=1, order="forward"):
             raise RuntimeError("a CUDA device is in use already")
 
 
-ASYNCHRONOUS = {*range(700, 721)} - {704, 705, 708, 709, 711, 712, 713}  # errors of kernels, told by whatever call comes next
+ASYNCHRONOUS = {*range(700, 721)} - {
+    704,
+    705,
+    708,
+    709,
+    711,
+    712,
+    713,
+}  # errors of kernels, told by whatever call comes next
 UNCAPTURED = (
     "a copy between the CPU and the device, as by item(), cpu(), print() or a comparison that Python reads",
     "waiting for the device",

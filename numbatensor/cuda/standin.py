@@ -183,9 +183,7 @@ class Standin:
         function, kinds, parts, name = self.kernels[kernel - 1]
         places = (ctypes.c_int64 * len(parts)).from_address(addresses)
         values = [read(kind, place) for kind, place in zip(parts, places, strict=True)]
-        run = lambda: emulator.launch(
-            function, (x, y, z), (threads, ty, tz), values, kinds, shared, self.order, self
-        )
+        run = lambda: emulator.launch(function, (x, y, z), (threads, ty, tz), values, kinds, shared, self.order, self)
         self.do(stream, run)
 
     def do(self, stream, work):

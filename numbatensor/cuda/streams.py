@@ -69,7 +69,9 @@ class Stream:
         found.number, found.index = device, index
         return found
 
-    device = property(lambda self: runtime.names.device("cuda", self.number - 1), doc="The device whose stream this is.")
+    device = property(
+        lambda self: runtime.names.device("cuda", self.number - 1), doc="The device whose stream this is."
+    )
     cuda_stream = property(
         lambda self: int(driver[0]["streams"][self.number, self.index]), doc="The driver's handle, for other libraries."
     )
