@@ -55,7 +55,13 @@ def test_the_current_device():
 
 def test_devices_do_not_mix():
     x, y = nt.ones(3, device="cuda:0"), nt.ones(3, device="cuda:1")
-    for f in (lambda: x + y, lambda: x.add_(y), lambda: nt.cat([x, y]), lambda: nt.where(x > 0, x, y), lambda: x + nt.ones(3)):
+    for f in (
+        lambda: x + y,
+        lambda: x.add_(y),
+        lambda: nt.cat([x, y]),
+        lambda: nt.where(x > 0, x, y),
+        lambda: x + nt.ones(3),
+    ):
         with pytest.raises(RuntimeError, match="expected all tensors to be on the same device"):
             f()
     assert (x + nt.tensor(2.0)).tolist() == [3, 3, 3]  # one element of the CPU may
@@ -119,7 +125,9 @@ def test_out_of_memory():
     x = nt.ones(100, device="cuda")
     backend.limit = sum(backend.blocks.values()) + 1000
     try:
-        with pytest.raises(MemoryError, match="CUDA out of memory: 400,000 bytes were asked for; on cuda:0 tensors take"):
+        with pytest.raises(
+            MemoryError, match="CUDA out of memory: 400,000 bytes were asked for; on cuda:0 tensors take"
+        ):
             nt.empty(100_000, device="cuda")
         with pytest.raises(MemoryError):
             nt.cat([x] * 1000)
