@@ -153,9 +153,19 @@ def begin_step(context, row, group):
     return length(value_of(group, symbol("key_params")))
 
 
+@njit
+def on_device(params, n):
+    """Whether one of the first n of a list or tuple is a tensor of a device."""
+    for k in range(n):
+        parameter = item_of(params, k)
+        if parameter and is_tensor(parameter) and tensor_at(unboxed(parameter)).device:
+            return True
+    return False
+
+
 @entry
 def sgd_step(self, args, count):
-    """(row, group, state): move every parameter of a group that has a gradient"""
+    """(row, group, state): move every parameter of a group that has a gradient; gives 1, and moves none, where one is on a device"""
     row, group, state = as_long(argument(args, 0)), argument(args, 1), argument(args, 2)
     context = new_step()
     j = step_at(context)
@@ -167,6 +177,8 @@ def sgd_step(self, args, count):
     params = value_of(group, symbol("key_params"))
     if n < 0:
         return 1
+    if on_device(params, n):
+        return from_long(1)
     for k in range(n):
         parameter = item_of(params, k)
         if parameter == 0 or not is_tensor(parameter):
@@ -204,7 +216,7 @@ def next_step(memory):
 
 @entry
 def adam_step(self, args, count):
-    """(row, group, state): move every parameter of a group that has a gradient"""
+    """(row, group, state): move every parameter of a group that has a gradient; gives 1, and moves none, where one is on a device"""
     row, group, state = as_long(argument(args, 0)), argument(args, 1), argument(args, 2)
     context = new_step()
     j = step_at(context)
@@ -220,6 +232,8 @@ def adam_step(self, args, count):
     params = value_of(group, symbol("key_params"))
     if n < 0:
         return 1
+    if on_device(params, n):
+        return from_long(1)
     for k in range(n):
         parameter = item_of(params, k)
         if parameter == 0 or not is_tensor(parameter):

@@ -4,6 +4,7 @@ from kernels_cpu import optimizers as kernels
 from numbatensor.core.compiler import compile
 from numbatensor.core.optimizers import adam_step, drop_gradients, sgd_step  # noqa: F401
 from numbatensor.op import DTYPES, EXACT, NUMBA, Op
+from numbatensor.ops import device_steps
 
 
 class Step(Op):
@@ -31,11 +32,19 @@ SGD = Step("sgd_step", kernels.sgd, kernels.momentum)
 ADAM = Step("adam_step", kernels.adam, kernels.amsgrad)
 
 
+def step(native, row, there, group, state):
+    """A step by the native code, or, of parameters of devices, by ops."""
+    if native(row, group, state):
+        here = [p for p in group["params"] if not p.is_cuda]
+        native(row, {**group, "params": here}, state)
+        there({**group, "params": [p for p in group["params"] if p.is_cuda]}, state)
+
+
 def sgd(group, state):
     """Stochastic gradient descent of all parameters of a group."""
-    sgd_step(SGD.address, group, state)
+    step(sgd_step, SGD.address, device_steps.sgd, group, state)
 
 
 def adam(group, state):
     """Adam of all parameters of a group."""
-    adam_step(ADAM.address, group, state)
+    step(adam_step, ADAM.address, device_steps.adam, group, state)
