@@ -92,6 +92,9 @@ def current_device():
     return getattr(chosen, "device", 0)
 
 
+names.current = current_device
+
+
 def set_device(device):
     """Say which device "cuda" means on this thread from now on."""
     chosen.device = number(device) - 1
