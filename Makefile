@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test bench cuda-check lint types layout wheel clean
+.PHONY: demo test bench cuda-check gpu-check lint types layout wheel clean
 
 .venv/.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("numbatensor needs Python 3.11 to 3.14" if not (3, 11) <= sys.version_info[:2] < (3, 15) else 0)'
@@ -22,6 +22,9 @@ bench: .venv/.stamp
 cuda-check: .venv/.stamp
 	$(BIN)/python -m pytest tests/test_emulator.py tests/test_cuda_kernels.py
 	$(BIN)/python -m numbatensor.cuda.check
+
+gpu-check: .venv/.stamp
+	$(BIN)/python asv_benchmarks/gpu_check.py
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .

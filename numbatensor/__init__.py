@@ -65,6 +65,7 @@ from numbatensor.dtypes import (
     short,
     uint8,
 )
+from numbatensor.exchange import from_dlpack
 from numbatensor.functional import (
     allclose,
     argmax,

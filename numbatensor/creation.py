@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numbatensor import dtypes
+from numbatensor import dtypes, exchange
 from numbatensor.hollow import Hollow
 from numbatensor.op import from_array
 from numbatensor.tensor import Tensor, as_sizes, from_numpy, new, placed, tensor
@@ -61,6 +61,8 @@ def as_tensor(data, dtype=None, device=None):
     """A tensor that shares memory with the data where that is possible."""
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)
+    if hasattr(data, "__cuda_array_interface__"):
+        return exchange.from_interface(data).to(dtype=dtype, device=device)
     if isinstance(data, np.ndarray) and data.flags.writeable:
         made = from_numpy(data)
         return made.to(dtype=dtype, device=device)

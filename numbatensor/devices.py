@@ -56,19 +56,29 @@ class device:
 
 CPU = device("cpu")
 known = {0: CPU}
+numbers = {"cpu": 0}  # of the names, and the indices, of devices that are open
+current = lambda: None  # the index of the thread's CUDA device, once `cuda/runtime.py` is loaded
 
 
 def number_of(named):
     """The number by which the core knows a device: 0 the CPU, k + 1 the CUDA device k, which is opened."""
     if named is None:
         return 0
+    if named.__class__ is str:
+        found = numbers.get(current() if named == "cuda" else named)
+        if found is not None:
+            return found
     if not isinstance(named, device):
         named = device(named)
     if named.type == "cpu":
         return 0
     from numbatensor.cuda import runtime  # loaded by those who have a GPU
 
-    return runtime.open_device(named.index)
+    number = runtime.open_device(named.index)
+    if named.index is not None:
+        numbers[str(named)] = number
+    numbers[number - 1] = number
+    return number
 
 
 def device_of(x):

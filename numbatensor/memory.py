@@ -1,6 +1,7 @@
 """What native memory holds, for people."""
 
 import gc
+import sys
 
 import numpy as np
 
@@ -21,9 +22,14 @@ def memory_stats():
 def empty_cache():
     """Give the memory that is pooled for reuse back to the system."""
     entries.release_pool()
+    if devices := sys.modules.get("numbatensor.cuda.statistics"):
+        devices.empty_cache()
 
 
 def memory_summary():
     """The same as text, after a garbage collection."""
     gc.collect()
-    return "\n".join(f"{name:10} {value:>16,}" for name, value in memory_stats().items())
+    lines = [f"{name:10} {value:>16,}" for name, value in memory_stats().items()]
+    if devices := sys.modules.get("numbatensor.cuda.statistics"):
+        lines += devices.memory_lines()
+    return "\n".join(lines)

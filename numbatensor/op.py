@@ -662,7 +662,7 @@ def from_array(array):
     array = np.asarray(array)
     array = array.astype(np.float64) if array.dtype == np.longdouble else array
     array = array if array.flags.writeable else array.copy()
-    made = entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array))
+    made = entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array), 0)
     view_record(entries.get(made, entries.STORAGE), StorageRecord)["aliases"] = 0
     return made
 

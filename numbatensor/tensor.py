@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 
-from numbatensor import dtypes, graph_nodes, printing
+from numbatensor import dtypes, exchange, graph_nodes, printing
 from numbatensor.core import aliases, entries, node_entries, python
 from numbatensor.core.compiler import address
 from numbatensor.core.graph import RETAINS
@@ -280,10 +280,33 @@ class Tensor(TensorBase):
 
     @property
     def __cuda_array_interface__(self):
+        """How libraries of kernels see a tensor of a device; it counts as written when this is asked for."""
+        if self.is_cuda:
+            return exchange.interface(self)
         raise AttributeError(
             f"Can't get __cuda_array_interface__ on non-CUDA tensor type: numbatensor.{long_name(self.dtype.code)}Tensor. A kernel of "
             "@cuda.jit needs memory of the GPU, and this Tensor is on the CPU."
         )
+
+    def __dlpack_device__(self):
+        """DLPack's numbers of where the tensor is."""
+        return exchange.dlpack_device(self)
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        """A capsule of the memory, for another library.
+
+        Parameters
+        ----------
+        stream : int, optional
+            The stream of the device on which the consumer will use it, which waits for what is under way; -1: it does not.
+        max_version : (int, int), optional
+            The version of DLPack that the consumer knows.
+        dl_device : (int, int), optional
+            Where the consumer wants it: a copy for the CPU, (1, 0), of what a device has.
+        copy : bool, optional
+            True: give a copy. False: fail rather than copy.
+        """
+        return exchange.to_dlpack(self, stream, max_version, dl_device, copy)
 
     def tolist(self):
         """The elements as nested lists of Python numbers."""
@@ -396,6 +419,10 @@ class Tensor(TensorBase):
     def get_device(self):
         """The number of the CUDA device, -1 on the CPU."""
         return entries.get(self, entries.DEVICE) - 1
+
+    def record_stream(self, stream):
+        """Keep the memory from being used anew until a stream of the device, which works with it unknown to the library, has passed."""
+        stream.record(self)
 
     def type_as(self, other):
         """The tensor in the dtype of another."""
@@ -555,6 +582,9 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
 
     Python floats become the default dtype (float32), integers int64; arrays keep theirs.
     """
+    if hasattr(data, "__cuda_array_interface__") and not isinstance(data, TensorBase):
+        made = exchange.from_interface(data).clone().to(dtype=dtype, device=device)
+        return made.requires_grad_() if requires_grad else made
     array = as_array(data, dtype)
     d = dtypes.as_dtype(array.dtype)
     if requires_grad and not d.is_floating_point:
@@ -585,7 +615,7 @@ def from_numpy(array):
         raise ValueError("from_numpy: the array is read-only, and a tensor can be written; copy it, or use nt.tensor")
     if builtins.any(s % array.itemsize for s in array.strides) or array.ctypes.data % array.itemsize:
         raise ValueError("from_numpy: the elements of the array are not aligned; copy it, or use nt.tensor")
-    return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array))
+    return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array), 0)
 
 
 # ops as functions and methods

@@ -9,8 +9,20 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.device_moves import copy_on
-from numbatensor.core.devices import MIXED, copy_bytes, replace_device, synchronize
-from numbatensor.core.dispatch import device_of, perform, performed, performed_into
+from numbatensor.core.devices import (
+    DETOURS,
+    MIXED,
+    WORDS,
+    copy_bytes,
+    parameter,
+    refuse_capture,
+    replace_device,
+    start,
+    synchronize,
+    use,
+    use_storage,
+)
+from numbatensor.core.dispatch import perform, performed, performed_into
 from numbatensor.core.graph import SAVED
 from numbatensor.core.iterate import begin, operand, scalar_operand
 from numbatensor.core.memory import atomic_add, decref, incref, local, memcpy, store
@@ -23,9 +35,11 @@ from numbatensor.core.records import (
     arguments_at,
     device_op_at,
     frame_at,
+    launch_at,
     local_at,
     new_arguments,
     new_frame,
+    new_launch,
     node_at,
     op_at,
     saved_at,
@@ -34,8 +48,19 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.rules import add_each_in_order
 from numbatensor.core.table import ROWS, runner
-from numbatensor.core.tensors import alias, empty, itemsize_of, shape_of
-from numbatensor.core.there import DETOUR, RUNNER, SAME, UNKNOWN, device_op, sweep_there
+from numbatensor.core.tensors import alias, empty, itemsize_of, same_shape, shape_of
+from numbatensor.core.there import (
+    DETOUR,
+    MOST,
+    RUNNER,
+    SAME,
+    THREADS,
+    UNKNOWN,
+    VECTOR,
+    device_op,
+    kernel_there,
+    sweep_there,
+)
 
 UINT8 = 1
 ARGUMENTS = Arguments.itemsize
@@ -54,6 +79,7 @@ def run_as_on_cpu(op, arguments, out):
 def run_detour(op, arguments, out):
     """Run an op on the CPU; the result is on the device where this thread makes its tensors."""
     device, o = local_at(local()).device, op_at(op)
+    refuse_capture(DETOURS, op)
     atomic_add(symbol("detours") + 8 * o.index, 1)
     here, a = new_arguments(), arguments_at(arguments)
     memcpy(here, arguments, ARGUMENTS)
@@ -99,7 +125,10 @@ def run_detour(op, arguments, out):
 @native
 def run_there(op, arguments, out):
     """Run an op whose tensors are on the device where this thread makes its tensors."""
-    run = device_op_at(device_op(op)).run
+    run, a = device_op_at(device_op(op)).run, arguments_at(arguments)
+    for k in range(op_at(op).tensors):
+        if a.tensors[k]:
+            use(a.tensors[k])
     if run == UNKNOWN:
         run = call_python("resolve_there", op, RUNNER, 0)
     if run == DETOUR:
@@ -141,9 +170,43 @@ def add_each_there(y, x):
 
 
 @native
+def launch_even(op, arguments, out, dtype):
+    """Launch over operands that lie in the same way, contiguous and aligned: there is nothing to walk."""
+    o, a, x, launch = op_at(op), arguments_at(arguments), tensor_at(out), new_launch()
+    g, widest = launch_at(launch), x.itemsize
+    g.count = 0
+    parameter(launch, x.data)
+    for k in range(o.operands):
+        if a.tensors[k]:
+            y = tensor_at(a.tensors[k])
+            widest = max(widest, y.itemsize)
+            parameter(launch, y.data)
+            parameter(launch, 0)
+        else:
+            widest = max(widest, itemsize_of(dtype))
+            parameter(launch, 0)
+            parameter(launch, 0)
+            put_number(launch + WORDS + 8 * (g.count - 1), dtype, a.kinds[k], a.numbers[k])
+    parameter(launch, x.numel)
+    per = THREADS * 2 * (VECTOR // widest)
+    return start(op, kernel_there(op, 0, 0, dtype), (x.numel + per - 1) // per, 1, THREADS, 0, launch, x.device)
+
+
+@native
 def launch_there(op, arguments, out, dtype):
     """The same as `launch`, for a device."""
-    o, a, x, frame = op_at(op), arguments_at(arguments), tensor_at(out), new_frame()
+    o, a, x = op_at(op), arguments_at(arguments), tensor_at(out)
+    use(out)
+    even = x.contiguous and x.data % VECTOR == 0 and 0 < x.numel and x.numel < MOST
+    for k in range(o.operands):
+        t = a.tensors[k]
+        if t:
+            y = tensor_at(t)
+            use(t)
+            even = even and y.contiguous and y.data % VECTOR == 0 and same_shape(y, x)
+    if even:
+        return launch_even(op, arguments, out, dtype)
+    frame = new_frame()
     begin(frame, 0)
     shape_of(frame, x)
     operand(frame, x)
@@ -199,9 +262,13 @@ def gather_on(op, arguments, device):
 def perform_on(op, arguments, out, in_place):
     """Run an op on the device of its tensors, into `out` where that is not 0."""
     o, a = op_at(op), arguments_at(arguments)
-    device = device_of(a, o.tensors, out)
-    moved = 0
-    if device > 0:
+    device, moved, mixed = tensor_at(out).device if out else -1, 0, False
+    for k in range(o.tensors):
+        if a.tensors[k]:
+            found = tensor_at(a.tensors[k]).device
+            mixed |= device >= 0 and found != device
+            device = max(device, found)
+    if mixed:
         moved = gather_on(op, arguments, device)
     before = replace_device(device if device >= 0 else local_at(local()).device)
     if out:
@@ -209,7 +276,8 @@ def perform_on(op, arguments, out, in_place):
     else:
         made = attempt(symbol("performed"), op, arguments)
     replace_device(before)
-    give_back(a, moved)
+    if moved:
+        give_back(a, moved)
     if made == -1:
         fail()
     return made
@@ -225,10 +293,12 @@ def run_kernel_rule_there(node, i, grad):
     out = empty(f, g.dtype)
     operand(f, tensor_at(out))
     operand(f, g)
+    use(grad)
     for k in range(n.saved):
         s = saved_at(n.saves + k * SAVED)
         if o.saves[i] >> s.which & 1:
             if s.storage:
+                use_storage(s.storage)
                 operand(f, s)
             else:
                 store(f + NUMBERS + 8 * (frame_at(f).operands - 1), s.number)

@@ -14,15 +14,30 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbatensor.core.compiler import address, attempt, fail, i64, native, publish, symbol, word
-from numbatensor.core.memory import atomic_add, load, local, store
+from numbatensor.core.memory import atomic_add, atomic_or, load, local, store
 from numbatensor.core.python import call_python, fetch_error, gil_held, restore_error, restore_thread, save_thread
-from numbatensor.core.records import Driver, Launch, driver_at, launch_at, local_at, on_stack, state_at
+from numbatensor.core.records import (
+    LAST,
+    STREAMS,
+    USERS,
+    Driver,
+    Launch,
+    Storage,
+    driver_at,
+    launch_at,
+    local_at,
+    on_stack,
+    state_at,
+    storage_at,
+    tensor_at,
+)
 
 driver = np.zeros(1, Driver)
 publish("driver", driver.ctypes.data)
 new_word = on_stack(np.dtype([("word", "i8")]))
 new_error = on_stack(np.dtype([("words", "i8", 3)]))
-LIVE, ALLOCATIONS = Driver.fields["live"][1], Driver.fields["allocations"][1]
+LIVE, ALLOCATIONS, LAUNCHED = (Driver.fields[name][1] for name in ("live", "allocations", "launched"))
+STREAM = Storage.fields["stream"][1]
 ADDRESSES, WORDS = (Launch.fields[name][1] for name in ("addresses", "words"))
 
 # What only devices need is loaded when one is first used, and reached through these slots.
@@ -83,7 +98,8 @@ def load_devices():
 
 
 # What the driver was asked for, where it failed: what `driver_failed` is told.
-LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY = range(9)
+LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY, CAPTURED = range(10)
+MOVES, WAITS, DETOURS = range(3)  # what cannot be captured
 
 
 @intrinsic
@@ -135,9 +151,43 @@ def enter_context(device):
 def stream_of(device):
     """The stream that this thread's work on a device goes to; its context is this thread's from now on."""
     m, d = local_at(local()), driver_at(symbol("driver"))
-    if m.context != device or d.forks != state_at(symbol("state")).forks:
+    # where there are several devices, another library may have made the context of one of them this thread's
+    if m.context != device or d.count > 1 or d.forks != state_at(symbol("state")).forks:
         enter_context(device)
-    return m.stream if m.streamed == device else d.streams[device]
+    return d.streams[device, m.streams[device]]
+
+
+@njit
+def refuse_capture(what, op):
+    """Fail while this thread's work is recorded in a graph, which cannot hold what comes now."""
+    if local_at(local()).capture:
+        call_python("driver_failed", CAPTURED, what, op)
+
+
+@njit
+def use(t):
+    """Note that work of this thread's stream reads or writes a tensor: its memory is given back when that stream has passed too."""
+    use_storage(tensor_at(t).storage)
+
+
+@njit
+def use_storage(storage):
+    """The same, of a storage."""
+    s, m = storage_at(storage), local_at(local())
+    k = m.streams[s.device]
+    if s.stream != k:
+        note_user(storage, k)
+        if m.capture and s.stream % (1 << USERS) != k:
+            call_python("captured", storage, 0)
+
+
+@native
+def note_user(storage, k):
+    """Note that a stream works with a storage."""
+    found = storage_at(storage).stream
+    if found % (1 << USERS) != k and found >> (USERS + k) & 1 == 0:
+        atomic_or(storage + STREAM, 1 << (USERS + k))
+    return 0
 
 
 @native
@@ -148,21 +198,34 @@ def allocate_there(device, nbytes):
     stream, d, place = stream_of(device), driver_at(symbol("driver")), new_word()
     failed = ask(d.allocate, place, nbytes, d.pools[device], stream)
     if failed:
-        ask(d.synchronize, stream)
+        for k in range(STREAMS):
+            if d.streams[device, k]:
+                ask(d.synchronize, d.streams[device, k])
         ask(d.trim, d.pools[device], 0)
         failed = ask(d.allocate, place, nbytes, d.pools[device], stream)
     if failed:
         call_python("driver_failed", ALLOCATE, failed, nbytes)
-    atomic_add(symbol("driver") + ALLOCATIONS + 8 * device, 1)
+    d.allocations[device] += 1
     live = atomic_add(symbol("driver") + LIVE + 8 * device, nbytes) + nbytes
     if live > d.peak[device]:
         d.peak[device] = live
     return load(place)
 
 
+@njit
+def free_after(d, device, data, stream):
+    """Give memory back in the order of its stream, which waits for those that have worked with it."""
+    owner, users = stream % (1 << USERS), stream >> USERS
+    for k in range(STREAMS):
+        if users >> k & 1:
+            ask(d.record, d.events[device, k], d.streams[device, k])
+            ask(d.wait, d.streams[device, owner], d.events[device, k], 0)
+    ask(d.free, data, d.streams[device, owner])
+
+
 @native
 def free_there(device, data, nbytes, stream):
-    """Give memory of a device back, once the stream has passed. After a fork it is the parent's."""
+    """Give memory of a device back, once its streams have passed. After a fork it is the parent's. `stream`: the storage's."""
     d = driver_at(symbol("driver"))
     if data and d.forks == state_at(symbol("state")).forks:
         m = local_at(local())
@@ -171,10 +234,10 @@ def free_there(device, data, nbytes, stream):
         if gil_held():  # a stand-in's function is Python, which an error that is set would confuse
             here = new_error()
             fetch_error(here, here + 8, here + 16)
-            ask(d.free, data, stream)
+            free_after(d, device, data, stream)
             restore_error(load(here), load(here + 8), load(here + 16))
         else:
-            ask(d.free, data, stream)
+            free_after(d, device, data, stream)
         atomic_add(symbol("driver") + LIVE + 8 * device, -nbytes)
     return 0
 
@@ -215,6 +278,7 @@ def fill_bytes(target, value, nbytes, device):
 @native
 def synchronize(device):
     """Wait until this thread's stream of a device has no work left."""
+    refuse_capture(WAITS, 0)
     stream, d = stream_of(device), driver_at(symbol("driver"))
     if gil_held():
         thread = save_thread()
@@ -240,9 +304,10 @@ def parameter(launch, value):
 @native
 def start(op, kernel, blocks, rows, threads, shared, launch, device):
     """Launch a kernel over blocks x rows blocks of so many threads. `op` names it where the driver fails."""
-    stream = stream_of(device)
+    stream, d = stream_of(device), driver_at(symbol("driver"))
+    d.last[atomic_add(symbol("driver") + LAUNCHED, 1) % LAST] = op
     failed = ask(
-        driver_at(symbol("driver")).launch,
+        d.launch,
         kernel,
         blocks,
         rows,

@@ -110,17 +110,18 @@ def set_geometry(t, dtype, shape, strides, data):
 
 @entry
 def new_foreign(self, args, count):
-    """(address, shape, strides, dtype code, handle) -> Tensor over memory that a Python object owns"""
+    """(address, shape, strides, dtype code, handle, device) -> Tensor over memory that a Python object owns"""
     f, g = new_frame(), new_frame()
     read_shape(argument(args, 1), f)
     read_shape(argument(args, 2), g)
-    data, dtype = as_long(argument(args, 0)), as_long(argument(args, 3))
+    data, dtype, device = as_long(argument(args, 0)), as_long(argument(args, 3)), as_long(argument(args, 5))
     s = new_storage(local(), 0)
+    storage_at(s).device = device
     t = blank(s, data)
     set_geometry(t, dtype, f, g, data)
     low, high = extent(tensor_at(t))
     r = storage_at(s)
-    r.data, r.nbytes, r.owner, r.aliases = low, high - low, as_long(argument(args, 4)), 1
+    r.data, r.nbytes, r.owner, r.aliases = low, high - low, as_long(argument(args, 4)), device == 0
     return box(t)
 
 

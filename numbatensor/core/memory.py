@@ -43,6 +43,16 @@ def atomic_add(typingctx, address, value):
 
 
 @intrinsic
+def atomic_or(typingctx, address, value):
+    """Set bits of a word and return what was there."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("or", builder.inttoptr(args[0], word.as_pointer()), args[1], "acq_rel")
+
+    return i64(i64, i64), codegen
+
+
+@intrinsic
 def exchange(typingctx, address, value):
     """Store a word and return what was there, atomically."""
 

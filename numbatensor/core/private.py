@@ -254,7 +254,7 @@ def function_of(value):
         return value.py_func
     if isinstance(value, _Intrinsic):
         return value._defn
-    if type(value).__module__.startswith("numba.cuda."):  # numba-cuda has classes of its own
+    if str(type(value).__module__).startswith("numba.cuda."):  # numba-cuda has classes of its own
         return getattr(value, "py_func", getattr(value, "_defn", value))
     return value
 

@@ -128,6 +128,8 @@ CALLBACKS = (
     "c_function_failed",
     "resolve_there",
     "driver_failed",
+    "capture_memory",
+    "captured",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -32,7 +32,8 @@ Block = np.dtype(header)
 # `owner` is a handle of the Python object whose memory this is; `aliases` counts the NumPy arrays that share the memory now;
 # `writer`, `code` and `at` say who wrote last: op row, code object, instruction. `log`, under `log_lock`: what was written while
 # something was saved (see write_log.py), or 0. `inference`: made in inference mode. `meminfo`: numba's block whose memory this is, or 0.
-# `device`: where the memory is (0 the CPU, k + 1 the CUDA device k), and the `stream` of that device in whose order it is given back.
+# `device`: where the memory is (0 the CPU, k + 1 the CUDA device k). `stream`: the number of the stream in whose order it is given back,
+# and from bit USERS on a bit for each other stream that has worked with it.
 Storage = np.dtype(
     header
     + words("version", "data", "nbytes", "device", "owner", "aliases", "writer", "code", "at", "log", "log_lock")
@@ -230,20 +231,26 @@ State = np.dtype(
 # What one thread has for itself, so that threads do not wait for each other. `mode`: see modes.py. `tensors`, `nodes`, `bytes`: what it adds to the counts
 # of `State`; `sequence`: the next number for a node, and `end` of the numbers it may give. `arena`, `heap`: memory for the next pass.
 # `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all. `device`: where new tensors
-# are made; `context`: the device whose CUDA context is this thread's now; `stream`: what the thread chose for device `streamed` (see devices.py).
+# are made; `context`: the device whose CUDA context is this thread's now; `streams`: for each device the number of the stream that the
+# thread's work goes to; `capture`: whether that work is recorded in a graph, and not done (see devices.py).
 CLASSES = 24
+DEVICES, STREAMS, USERS = 17, 48, 8
 Local = np.dtype(
     words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
-    + words("device", "context", "stream", "streamed")
-    + [("blocks", "i8", CLASSES)]
+    + words("device", "context", "capture")
+    + [("streams", "i8", DEVICES), ("blocks", "i8", CLASSES)]
 )
 
 # The driver of CUDA devices: addresses of its C functions, and for each device, by its number, handles and counts of bytes. `forks`: how
-# many forks lay behind the process that opened it.
-DEVICES = 17
+# many forks lay behind the process that opened it. `streams`, `events`: by number, each stream with an event that marks how far it has
+# come; number 0 is the default stream. `last`: a ring of the ops that launched kernels last, `launched` of them in all.
+LAST = 16
 Driver = np.dtype(
-    words("launch", "allocate", "free", "copy", "fill", "synchronize", "set_context", "trim", "forks", "count")
-    + [(name, "i8", DEVICES) for name in ("contexts", "pools", "streams", "units", "live", "peak", "allocations")]
+    words("launch", "allocate", "free", "copy", "fill", "synchronize", "set_context", "trim", "record", "wait")
+    + words("forks", "count", "launched")
+    + [(name, "i8", DEVICES) for name in ("contexts", "pools", "units", "live", "peak", "allocations")]
+    + [(name, "i8", (DEVICES, STREAMS)) for name in ("streams", "events")]
+    + [("last", "i8", LAST)]
 )
 
 # What one launch hands over: addresses of the parameters' words, and the words.

@@ -4,7 +4,7 @@ from numba import njit
 
 from numbatensor.core.collection import forget_variable
 from numbatensor.core.compiler import c_function, call, native, symbol
-from numbatensor.core.devices import FILL_BYTES, FREE, NEW_STORAGE, allocate_there, free_there, stream_of, there
+from numbatensor.core.devices import FILL_BYTES, FREE, NEW_STORAGE, allocate_there, free_there, new_word, there
 from numbatensor.core.handles import release_handle
 from numbatensor.core.memory import (
     STORAGE_COUNT,
@@ -14,6 +14,7 @@ from numbatensor.core.memory import (
     free,
     give_back,
     incref,
+    load,
     local,
     memset,
     note_bytes,
@@ -78,15 +79,24 @@ def free_tensor(payload, size, info):
 @native
 def new_storage_there(here, nbytes):
     """A storage with memory of the device on which this thread makes its tensors."""
-    device = local_at(here).device
-    data = allocate_there(device, nbytes)
+    device, owner = local_at(here).device, 0
+    stream = local_at(here).streams[device]
+    if local_at(here).capture:  # the memory is the graph's
+        place = new_word()
+        owner = call_python("capture_memory", device, nbytes, place)
+        data = load(place)
+    else:
+        data = allocate_there(device, nbytes)
     s = counted(here, STORAGE, symbol("free_storage"))
     if s == 0:
-        free_there(device, data, nbytes, stream_of(device))
+        if owner:
+            release_handle(owner)
+        else:
+            free_there(device, data, nbytes, stream)
         return 0
     r = storage_at(s)
-    r.data, r.nbytes, r.inference, r.device, r.stream = data, nbytes, inference_bit(), device, stream_of(device)
-    r.version = r.owner = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = 0
+    r.data, r.nbytes, r.inference, r.device, r.stream, r.owner = data, nbytes, inference_bit(), device, stream, owner
+    r.version = r.aliases = r.writer = r.code = r.at = r.log = r.log_lock = r.meminfo = 0
     local_at(here).tensors += STORAGE_COUNT
     return s
 

@@ -11,7 +11,7 @@ from numba import njit
 from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into, empty_on
 from numbatensor.core.copies import advance
-from numbatensor.core.devices import copy_bytes, on, parameter, start, synchronize
+from numbatensor.core.devices import MOVES, copy_bytes, on, parameter, refuse_capture, start, synchronize, use
 from numbatensor.core.iterate import begin, coalesce, operand, scalar_operand
 from numbatensor.core.memory import decref, load
 from numbatensor.core.python import call_python
@@ -175,6 +175,8 @@ def move_there(frame, target, source, device):
 def copy_there(out, x):
     """out[...] = x, converted and broadcast, of two tensors of one device."""
     a, b, f = tensor_at(out), tensor_at(x), new_frame()
+    use(out)
+    use(x)
     if a.dtype == b.dtype and a.contiguous and b.contiguous and a.numel == b.numel:
         return copy_bytes(a.data, b.data, a.numel * a.itemsize, a.device)
     begin(f, 0)
@@ -188,6 +190,7 @@ def copy_there(out, x):
 def fill_there(out, number):
     """Set all elements of a tensor to the one whose bits these are."""
     a, frame = tensor_at(out), new_frame()
+    use(out)
     begin(frame, 0)
     shape_of(frame, a)
     operand(frame, a)
@@ -202,6 +205,7 @@ def copy_between(out, x):
     a, b = tensor_at(out), tensor_at(x)
     if a.device == b.device:
         return copy_there(out, x)
+    refuse_capture(MOVES, 0)
     device = a.device if a.device else b.device
     source, target, failed = x, out, False
     if b.contiguous == 0 or b.dtype != a.dtype:
@@ -209,6 +213,8 @@ def copy_between(out, x):
     if a.contiguous == 0 or not same_shape(a, b):
         target = attempt(symbol("empty_on"), a.device, x, a.dtype)
         failed = target == -1
+    if b.device and b.device != device and not failed:
+        failed = attempt(symbol("synchronize"), b.device) == -1
     if not failed:
         s, t = tensor_at(source), tensor_at(target)
         failed = attempt(symbol("copy_bytes"), t.data, s.data, s.numel * s.itemsize, device) == -1

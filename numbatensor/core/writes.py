@@ -7,12 +7,12 @@ from numbatensor.core.conversions import broadcast, copy_into, empty_on
 from numbatensor.core.copies import copy_run
 from numbatensor.core.devices import FILL_THERE, there
 from numbatensor.core.graph import LEAF, NATIVE, attach, link, needs_grad, new_node, settle
-from numbatensor.core.memory import atomic_add, decref, load
+from numbatensor.core.memory import atomic_add, decref, load, local
 from numbatensor.core.modes import grad_enabled, inference_bit
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import LATE, call_python, late
 from numbatensor.core.quick import FEW
-from numbatensor.core.records import frame_at, new_frame, node_at, storage_at, tensor_at
+from numbatensor.core.records import frame_at, local_at, new_frame, node_at, storage_at, tensor_at
 from numbatensor.core.regions import describe, meet, new_region
 from numbatensor.core.sites import mark
 from numbatensor.core.table import COPY_SHAPE, INFERENCE_WRITE, LEAF_IN_PLACE, OVERLAP, RESTRICTED, conversion
@@ -119,6 +119,8 @@ def bump(writer, out):
     s = storage_at(tensor_at(out).storage)
     s.writer = writer
     mark(s)
+    if s.device and local_at(local()).capture:
+        call_python("captured", tensor_at(out).storage, 1)
     count(out, 0)
 
 

@@ -3,12 +3,13 @@
 import importlib
 
 from kernels_cuda import mathematics, pointwise
-from numbatensor import cuda
 from numbatensor.core import python
 from numbatensor.core.compiler import native_address
 from numbatensor.core.records import FORMS
 from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME
 from numbatensor.op import BY_ADDRESS, DTYPES, NUMBA, Pointwise, itself, name_of, scalar
+
+load = None  # how the driver that is open loads a kernel: see `open_backend`
 
 
 def pointwise_parts(op, what, dtype):
@@ -21,7 +22,9 @@ def pointwise_parts(op, what, dtype):
 
 
 def code_of(there):
-    """The native function that `there` names, as "module:name" of `numbatensor.core`: it is imported when an op is first used there."""
+    """The native function that `there` is, or names, as "module:name" of `numbatensor.core`, imported when an op is first used there."""
+    if not isinstance(there, str):
+        return there
     module, _, name = there.partition(":")
     return getattr(importlib.import_module(f"numbatensor.core.{module}"), name)
 
@@ -41,7 +44,7 @@ def resolve_there(op, slot, dtype):
     what, form = divmod(slot, FORMS)
     if op == 0:
         kernel, arguments = pointwise.elementwise(itself, [NUMBA[what], NUMBA[dtype]], form)
-        handle = cuda.runtime.load(kernel, arguments, f"to.{name_of(what)}.{name_of(dtype)}.{form}")
+        handle = load(kernel, arguments, f"to.{name_of(what)}.{name_of(dtype)}.{form}")
         CONVERSIONS_THERE[what, dtype, form] = handle
         return handle
     declared = BY_ADDRESS[op]
@@ -50,6 +53,6 @@ def resolve_there(op, slot, dtype):
         kernel, arguments = pointwise.elementwise(scalar(function, DTYPES[dtype], mathematics), kinds, form)
     else:
         kernel, arguments = declared.kernel_there(what, form, dtype)
-    handle = cuda.runtime.load(kernel, arguments, f"{declared.name}.{what}.{name_of(dtype)}.{form}")
+    handle = load(kernel, arguments, f"{declared.name}.{what}.{name_of(dtype)}.{form}")
     DEVICE_TABLE[int(declared.row["index"])]["kernels"][slot, dtype] = handle
     return handle

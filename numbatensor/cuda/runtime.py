@@ -1,17 +1,19 @@
 """Opening devices: the driver that the core calls, the kernels that it launches, and the errors of both."""
 
+import contextlib
 import threading
 
 from numbatensor import devices as names
 from numbatensor.core import device_index, device_ops, device_random, device_rows, device_steps, devices, python
+from numbatensor.core.device_entries import wait_for
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
-from numbatensor.core.python import argument, as_long, entry, none
+from numbatensor.core.records import LAST
 from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
 
-assert device_index and device_ops and device_random and device_rows and device_steps and kernels  # what the core asks for by name
+assert device_index and device_ops and device_random and device_rows and device_steps  # what the core asks for by name
 lock = threading.RLock()
 backend = None  # what has been opened: the driver of a machine, or a stand-in
 
@@ -20,7 +22,7 @@ def open_backend(made):
     """Make a driver the core's.
 
     `made` has `functions`, a dict of addresses by their names in the driver's table; `units`, for each device how many multiprocessors it
-    has; and methods ``context(k)``, ``pool(k)``, ``stream(k)``, ``load(kernel, types, name)`` and ``failure()``.
+    has; and the methods of `Cuda` in `driver.py`, of which `Standin` has all that Python asks for.
     """
     global backend
     devices.load_devices()
@@ -28,11 +30,11 @@ def open_backend(made):
     for name, place in made.functions.items():
         table[name] = place
     table["forks"], table["count"] = state[0]["forks"], len(made.units)
-    for field in ("contexts", "pools", "streams"):
-        table[field][:] = 0
+    for field in ("contexts", "pools", "streams", "events"):
+        table[field][...] = 0
     CONVERSIONS_THERE[...] = 0
     DEVICE_TABLE["kernels"][...] = 0
-    backend = made
+    backend, kernels.load = made, made.load
 
 
 def find_backend():
@@ -45,23 +47,21 @@ def find_backend():
         return backend
 
 
-def load(kernel, kinds, name):
-    """The handle of a kernel, which is compiled or loaded."""
-    return backend.load(kernel, kinds, name)
-
-
 def open_device(index):
     """The core's number for a CUDA device, once it has been opened. `index`: None for the current one."""
-    found = find_backend()
     k = current_device() if index is None else index
+    if backend and 0 <= k < len(backend.units) and driver[0]["contexts"][k + 1]:
+        return k + 1
+    found = find_backend()
     if not 0 <= k < len(found.units):
         raise RuntimeError(f"there is no CUDA device {k}: there are {len(found.units)}")
     table = driver[0]
     with lock:
         if table["contexts"][k + 1] == 0:
-            table["units"][k + 1] = found.units[k]
-            table["pools"][k + 1], table["streams"][k + 1] = found.pool(k), found.stream(k)
-            table["contexts"][k + 1] = found.context(k)
+            context, table["units"][k + 1] = found.context(k), found.units[k]
+            table["pools"][k + 1], table["streams"][k + 1, 0] = found.pool(k), found.stream(k)
+            table["events"][k + 1, 0] = found.new_event(k, False)
+            table["contexts"][k + 1] = context
     return k + 1
 
 
@@ -92,11 +92,24 @@ def current_device():
     return getattr(chosen, "device", 0)
 
 
-@entry
-def wait_for(self, args, count):
-    """(device): wait until this thread's stream of a device has no work left"""
-    devices.synchronize(as_long(argument(args, 0)))
-    return none()
+names.current = current_device
+
+
+def set_device(device):
+    """Say which device "cuda" means on this thread from now on."""
+    chosen.device = number(device) - 1
+
+
+@contextlib.contextmanager
+def device(index):
+    """Let "cuda" mean a device, given by its number or otherwise, on this thread. A number below 0 and None change nothing."""
+    before = current_device()
+    if index is not None and index != -1:
+        set_device(index)
+    try:
+        yield
+    finally:
+        chosen.device = before
 
 
 def number(device):
@@ -110,11 +123,6 @@ def number(device):
 def synchronize(device=None):
     """Wait until a device has done all that this thread's stream was given."""
     wait_for(number(device))
-
-
-def memory_allocated(device=None):
-    """Bytes that tensors take on a device now."""
-    return int(driver[0]["live"][number(device)])
 
 
 def emulate(devices=1, order="forward"):
@@ -141,6 +149,29 @@ def emulate(devices=1, order="forward"):
             raise RuntimeError("a CUDA device is in use already")
 
 
+ASYNCHRONOUS = {*range(700, 721)} - {
+    704,
+    705,
+    708,
+    709,
+    711,
+    712,
+    713,
+}  # errors of kernels, told by whatever call comes next
+UNCAPTURED = (
+    "a copy between the CPU and the device, as by item(), cpu(), print() or a comparison that Python reads",
+    "waiting for the device",
+    "{} has no code for devices, so the CPU would compute it",
+)
+
+
+def last_ops():
+    """The names of the ops that launched kernels last, the latest first."""
+    n, ring = int(driver[0]["launched"]), driver[0]["last"].tolist()
+    found = [ring[(n - 1 - k) % LAST] for k in range(min(n, LAST))]
+    return dict.fromkeys(BY_ADDRESS[op].name if op in BY_ADDRESS else "copy" for op in found)
+
+
 DEEDS = ("launch a kernel", "allocate memory", "copy", "fill memory", "wait", "use the device")
 
 
@@ -151,6 +182,9 @@ def driver_failed(what, code, extra):
         raise RuntimeError(
             "CUDA cannot be used in a process that was forked after it was opened; start processes by `spawn`"
         )
+    if what == devices.CAPTURED:
+        why = UNCAPTURED[code].format(BY_ADDRESS[extra].name if extra in BY_ADDRESS else "")
+        raise RuntimeError(f"a CUDA graph cannot hold this: {why}")
     if what == devices.STRAY:
         wanted, found = (names.known.get(n) or names.device("cuda", n - 1) for n in (code, extra))
         raise RuntimeError(f"a gradient on {found} reached a tensor on {wanted}")
@@ -166,8 +200,14 @@ def driver_failed(what, code, extra):
     if what == devices.LAUNCH and extra in BY_ADDRESS:
         doing = f"launch a kernel of {BY_ADDRESS[extra].name}"
     if what == devices.ALLOCATE:
-        live = int(driver[0]["live"].sum())
+        opened = [k for k in range(len(backend.units)) if driver[0]["contexts"][k + 1]]
+        places = [
+            f"on cuda:{k} tensors take {int(driver[0]['live'][k + 1]):,}, and the pool has {backend.reserved(k):,}"
+            for k in opened
+        ]
         raise MemoryError(
-            f"CUDA out of memory: {extra} bytes were asked for, and tensors take {live} ({code})"
+            f"CUDA out of memory: {extra:,} bytes were asked for; {'; '.join(places)}, after what was free in it went back "
+            f"({cause or backend.message(code)})"
         ) from cause
-    raise RuntimeError(f"CUDA failed to {doing}: {cause or backend.message(code)}") from cause
+    late = f" Launched last: {', '.join(last_ops())}." if code in ASYNCHRONOUS and not cause else ""
+    raise RuntimeError(f"CUDA failed to {doing}: {cause or backend.message(code)}{late}") from cause

@@ -7,8 +7,10 @@ order, and nothing is left to wait for.
 
 import bisect
 import ctypes
+import itertools
 import mmap
 import os
+import types as python
 
 import numpy as np
 from numba import types
@@ -58,7 +60,7 @@ class Standin:
         if self.base in (None, 2**64 - 1):
             raise OSError(ctypes.get_errno(), "no addresses for the memory of an emulated device")
         self.top, self.starts, self.blocks, self.spare = self.base, [], {}, {}
-        self.kernels, self.limit = [], None
+        self.kernels, self.limit, self.handles, self.recorded = [], None, itertools.count(100), {}
         made = {
             "launch": (11, self.launch),
             "allocate": (4, self.allocate),
@@ -68,6 +70,8 @@ class Standin:
             "synchronize": (1, self.nothing),
             "set_context": (1, self.nothing),
             "trim": (2, self.nothing),
+            "record": (2, self.nothing),
+            "wait": (3, self.nothing),
         }
         self.held = {
             name: ctypes.CFUNCTYPE(ctypes.c_int, *WORDS[:n])(self.guarded(method)) for name, (n, method) in made.items()
@@ -88,6 +92,33 @@ class Standin:
         return k + 1
 
     pool = stream = context
+
+    def properties(self, k):
+        return python.SimpleNamespace(
+            name="block emulator", major=9, minor=0, total_memory=ROOM, multi_processor_count=self.units[k]
+        )
+
+    capability = lambda self, k: (9, 0)
+    message = lambda self, code: f"error {code} of the stand-in driver"
+
+    def reserved(self, k):
+        return self.top - self.base
+
+    def device_of(self, address):
+        return 0
+
+    # streams and events: all is done at once
+
+    def new_handle(self, *args):
+        return next(self.handles)
+
+    def done(self, *handles):
+        return True
+
+    new_stream = new_event = new_handle
+    stream_done = event_done = done
+    elapsed = lambda self, start, end: 0.0
+    record = wait = event_synchronize = destroy_event = trim = lambda self, *handles: None
 
     def load(self, kernel, kinds, name):
         """The handle of a kernel."""
@@ -138,10 +169,10 @@ class Standin:
         return data.ctypes.data + offset
 
     def copy(self, target, source, nbytes, stream):
-        ctypes.memmove(self.seen(target, nbytes), self.seen(source, nbytes), nbytes)
+        self.do(stream, lambda: ctypes.memmove(self.seen(target, nbytes), self.seen(source, nbytes), nbytes) and None)
 
     def fill(self, target, value, nbytes, stream):
-        ctypes.memset(self.seen(target, nbytes), value, nbytes)
+        self.do(stream, lambda: ctypes.memset(self.seen(target, nbytes), value, nbytes) and None)
 
     def nothing(self, *args):
         return 0
@@ -152,7 +183,30 @@ class Standin:
         function, kinds, parts, name = self.kernels[kernel - 1]
         places = (ctypes.c_int64 * len(parts)).from_address(addresses)
         values = [read(kind, place) for kind, place in zip(parts, places, strict=True)]
-        emulator.launch(function, (x, y, z), (threads, ty, tz), values, kinds, shared, self.order, self)
+        run = lambda: emulator.launch(function, (x, y, z), (threads, ty, tz), values, kinds, shared, self.order, self)
+        self.do(stream, run)
+
+    def do(self, stream, work):
+        """Do work of a stream, or record it."""
+        if stream in self.recorded:
+            self.recorded[stream].append(work)
+        else:
+            work()
+
+    # graphs: lists of work
+
+    def begin_capture(self, stream):
+        self.recorded[stream] = []
+
+    def end_capture(self, stream):
+        return self.recorded.pop(stream)
+
+    def replay(self, graph, stream):
+        for work in graph:
+            work()
+
+    def destroy_graph(self, graph):
+        graph.clear()
 
     def failure(self):
         """What went wrong, and what is known of it no longer."""

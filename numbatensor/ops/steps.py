@@ -2,8 +2,10 @@
 
 from kernels_cpu import optimizers as kernels
 from numbatensor.core.compiler import compile
+from numbatensor.core.device_entries import is_capturing
 from numbatensor.core.optimizers import adam_step, drop_gradients, sgd_step  # noqa: F401
 from numbatensor.op import DTYPES, EXACT, NUMBA, Op
+from numbatensor.ops import device_steps
 
 
 class Step(Op):
@@ -33,9 +35,17 @@ ADAM = Step("adam_step", kernels.adam, kernels.amsgrad, there={0: "optimizers:ad
 
 def sgd(group, state):
     """Stochastic gradient descent of all parameters of a group."""
+    if group["momentum"] and is_capturing():
+        for p in group["params"]:
+            device_steps.remembered(state.get(p, {}), "momentum_buffer")
     sgd_step(SGD.address, group, state)
 
 
 def adam(group, state):
-    """Adam of all parameters of a group."""
-    adam_step(ADAM.address, group, state)
+    """Adam of all parameters of a group; those of devices count their steps there, where the group is `capturable`."""
+    if not group["capturable"]:
+        if is_capturing():
+            raise RuntimeError("the steps of Adam are counted on the CPU, which a CUDA graph cannot do: make it Adam(capturable=True)")
+        return adam_step(ADAM.address, group, state)
+    adam_step(ADAM.address, {**group, "params": [p for p in group["params"] if not p.is_cuda]}, state)
+    device_steps.adam({**group, "params": [p for p in group["params"] if p.is_cuda]}, state)

@@ -25,7 +25,9 @@ class Adam(Optimizer):
         Whether to go up the gradient.
     decoupled_weight_decay : bool
         Whether the decay shrinks the parameter itself, as in :class:`AdamW`.
-    foreach, capturable, fused, differentiable : bool, optional
+    capturable : bool
+        Whether the steps of parameters on CUDA devices are counted there, so that a CUDA graph can hold them.
+    foreach, fused, differentiable : bool, optional
         Accepted for PyTorch's sake; every step is fused, and none is recorded.
     """
 

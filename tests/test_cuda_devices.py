@@ -1,0 +1,285 @@
+"""Devices as programs see them: streams, several devices, memory, errors and graphs, on the emulated ones."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import numbatensor as nt
+from numbatensor.autograd import VersionError
+from numbatensor.memory import memory_stats
+
+pytest.importorskip("greenlet")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def emulated():
+    nt.cuda.emulate(devices=2)
+
+
+@pytest.fixture(autouse=True)
+def memory_comes_back():
+    gc.collect()
+    memory_stats()  # drops what waits to be dropped
+    before = [nt.cuda.memory_allocated(k) for k in range(2)]
+    yield
+    gc.collect()
+    memory_stats()
+    assert [nt.cuda.memory_allocated(k) for k in range(2)] == before
+
+
+def test_what_there_is():
+    assert nt.cuda.is_available() and nt.cuda.why_not() is None and nt.cuda.device_count() == 2
+    assert nt.cuda.get_device_name() == "block emulator" and nt.cuda.get_device_capability() == (9, 0)
+    assert nt.cuda.get_device_properties(1).multi_processor_count == 4
+    with pytest.raises(RuntimeError, match="there is no CUDA device 2: there are 2"):
+        nt.ones(3, device="cuda:2")
+
+
+def test_the_current_device():
+    assert nt.cuda.current_device() == 0
+    with nt.cuda.device(1):
+        assert nt.cuda.current_device() == 1 and nt.ones(2, device="cuda").device == "cuda:1"
+        with nt.cuda.device("cuda:0"):
+            assert nt.ones(2, device="cuda").device == "cuda:0"
+        assert nt.ones(2).cuda().device == "cuda:1"
+    nt.cuda.set_device(1)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(nt.cuda.current_device()))
+    thread.start()
+    thread.join()
+    assert seen == [0] and nt.ones(2, device="cuda").device == "cuda:1"
+    nt.cuda.set_device("cuda:0")
+
+
+def test_devices_do_not_mix():
+    x, y = nt.ones(3, device="cuda:0"), nt.ones(3, device="cuda:1")
+    for f in (
+        lambda: x + y,
+        lambda: x.add_(y),
+        lambda: nt.cat([x, y]),
+        lambda: nt.where(x > 0, x, y),
+        lambda: x + nt.ones(3),
+    ):
+        with pytest.raises(RuntimeError, match="expected all tensors to be on the same device"):
+            f()
+    assert (x + nt.tensor(2.0)).tolist() == [3, 3, 3]  # one element of the CPU may
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_copies_and_gradients_cross_devices():
+    x = nt.tensor([1.0, 2.0, 3.0], device="cuda:0", requires_grad=True)
+    y = (x * x).to("cuda:1")
+    z = (y * nt.ones(3, device="cuda:1")).cpu().sum()
+    z.backward()
+    assert y.device == "cuda:1" and x.grad.device == "cuda:0" and x.grad.tolist() == [2, 4, 6]
+    a = nt.zeros(3, device="cuda:1")
+    a.copy_(x.detach())
+    assert a.tolist() == [1, 2, 3]
+    with pytest.raises(RuntimeError, match="a gradient on"):
+        nt.autograd.grad(y, x, nt.ones(3, device="cuda:0"))
+
+
+def test_streams():
+    s, t = nt.cuda.Stream(), nt.cuda.Stream(device="cuda:1")
+    assert s.device == "cuda:0" and t.device == "cuda:1" and s != t and s == s and len({s, t, s}) == 2
+    with nt.cuda.stream(s):
+        assert nt.cuda.current_stream() == s and nt.cuda.current_stream("cuda:1") == nt.cuda.default_stream("cuda:1")
+        with nt.cuda.stream(t):
+            assert nt.cuda.current_device() == 1 and nt.cuda.current_stream("cuda:0") == s
+            y = nt.ones(3, device="cuda") * 2
+        x = nt.ones(3, device="cuda", requires_grad=True)
+        (x * x).sum().backward()
+    nt.cuda.current_stream().wait_stream(s)
+    assert y.device == "cuda:1" and x.grad.tolist() == [2, 2, 2]
+    with pytest.raises(ZeroDivisionError), nt.cuda.stream(s):
+        1 / 0  # noqa: B018
+    assert nt.cuda.current_stream() == nt.cuda.default_stream() and nt.cuda.current_device() == 0
+    e = nt.cuda.Event(enable_timing=True)
+    assert e.query()
+    e.record(s)
+    assert s.query() and e.query() and e.elapsed_time(e) == 0
+    with pytest.raises(ValueError, match="enable_timing"):
+        e.elapsed_time(nt.cuda.Event())
+    with pytest.raises(RuntimeError, match="the event is one of cuda:0"):
+        e.record(t)
+    x.detach().record_stream(s)
+    with pytest.raises(ValueError, match="the stream is one of cuda:1"):
+        x.record_stream(t)
+    assert len({nt.cuda.Stream() for _ in range(100)}) == 31
+
+
+def test_memory_is_told():
+    nt.cuda.reset_peak_memory_stats()
+    before = nt.cuda.memory_allocated()
+    x = nt.empty(1000, device="cuda")
+    del x
+    assert nt.cuda.memory_allocated() == before and nt.cuda.max_memory_allocated() >= before + 4000
+    assert nt.cuda.memory_reserved() > 0 and "cuda:0" in nt.memory_summary() and "cuda:1" in nt.cuda.memory_summary()
+    nt.cuda.empty_cache()
+
+
+def test_out_of_memory():
+    backend = nt.cuda.runtime.backend
+    x = nt.ones(100, device="cuda")
+    backend.limit = sum(backend.blocks.values()) + 1000
+    try:
+        with pytest.raises(
+            MemoryError, match="CUDA out of memory: 400,000 bytes were asked for; on cuda:0 tensors take"
+        ):
+            nt.empty(100_000, device="cuda")
+        with pytest.raises(MemoryError):
+            nt.cat([x] * 1000)
+    finally:
+        backend.limit = None
+    assert (x + x).sum().item() == 200
+
+
+def test_threads():
+    x = nt.arange(64.0, device="cuda")
+    (x * 2 + x).sum()  # loaded before threads start
+    found = []
+
+    def work(k):
+        with nt.cuda.stream(nt.cuda.Stream()):
+            for _ in range(5):
+                y = x * k + x
+            found.append((k, y.tolist()))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(found) == [(k, [float(i * (k + 1)) for i in range(64)]) for k in range(4)]
+
+
+# graphs
+
+
+def test_a_graph_does_it_again():
+    x, w = nt.ones(4, device="cuda"), nt.ones(4, device="cuda", requires_grad=True)
+
+    def step():
+        w.grad = None
+        loss = (w * x).sin() * 2
+        loss.backward(nt.ones(4, device="cuda"))
+        with nt.no_grad():
+            w.sub_(w.grad * 0.5)
+        return loss
+
+    g = nt.cuda.graph(step)
+    assert w.tolist() == [1, 1, 1, 1]  # nothing was done
+    expected = np.ones(4, np.float32)
+    for k in range(3):
+        data = np.linspace(0.1, 1, 4, dtype=np.float32) + k
+        x.copy_(nt.tensor(data))
+        loss = g()
+        np.testing.assert_allclose(loss.tolist(), 2 * np.sin(expected * data), rtol=1e-5)
+        expected -= data * np.cos(expected * data)
+        np.testing.assert_allclose(w.tolist(), expected, rtol=1e-5)
+
+
+def test_a_graph_owns_its_memory():
+    x = nt.ones(4, device="cuda")
+    g = nt.cuda.graph(lambda: x * 2)
+    x = None
+    others = [nt.zeros(4, device="cuda") for _ in range(8)]
+    y = g()
+    assert y.tolist() == [2, 2, 2, 2]
+    del g
+    gc.collect()
+    assert y.tolist() == [2, 2, 2, 2] and others[0].tolist() == [0, 0, 0, 0]
+
+
+def test_a_replay_counts_as_a_write():
+    x, w = nt.ones(4, device="cuda"), nt.ones(4, device="cuda", requires_grad=True)
+    g = nt.cuda.graph(lambda: x.add_(1) * 2)
+    y = (w * x).sum()
+    g()
+    with pytest.raises(VersionError):
+        y.backward()
+
+
+@pytest.mark.parametrize(
+    ("f", "why"),
+    [
+        (lambda x: x[0].item(), "a copy between the CPU and the device"),
+        (lambda x: x.cpu(), "a copy between the CPU and the device"),
+        (lambda x: x + nt.tensor([1.0, 2.0, 3.0, 4.0]).to("cuda"), "a copy between the CPU and the device"),
+        (lambda x: nt.cuda.synchronize(), "waiting for the device"),
+        (lambda x: nt.cuda.graph(lambda: x + 1), "is being captured"),
+        (lambda x: nt.ones(3, device="cuda:1") * 2, "cannot hold work of cuda:1"),
+    ],
+)
+def test_what_a_graph_cannot_hold(f, why):
+    x = nt.ones(4, device="cuda")
+    with pytest.raises(RuntimeError, match=why):
+        nt.cuda.graph(lambda: f(x))
+    assert (x + 1).tolist() == [2, 2, 2, 2]  # what came before goes on
+    assert nt.cuda.graph(lambda: x + 1)().tolist() == [2, 2, 2, 2]
+
+
+def test_an_error_in_a_captured_function():
+    x = nt.ones(4, device="cuda")
+
+    def broken():
+        x.add_(1)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        nt.cuda.graph(broken)
+    assert x.tolist() == [1, 1, 1, 1]
+
+
+OPTIMISERS = {
+    "sgd": lambda p: nt.optim.SGD(p, lr=0.1, weight_decay=0.01),
+    "momentum": lambda p: nt.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.1),
+    "nesterov": lambda p: nt.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, maximize=True),
+    "adam": lambda p: nt.optim.Adam(p, lr=0.1, weight_decay=0.01, capturable=True),
+    "amsgrad": lambda p: nt.optim.Adam(p, lr=0.1, amsgrad=True, capturable=True),
+    "adamw": lambda p: nt.optim.AdamW(p, lr=0.1, capturable=True),
+}
+
+
+def training(optimiser, device):
+    """A parameter, a step of training it, and what the step reads."""
+    w, x = nt.linspace(0.5, 2, 4).to(device).requires_grad_(), nt.ones(4, device=device)
+    optimiser = optimiser([w])
+
+    def step():
+        optimiser.zero_grad()
+        loss = (w * x).sin() * w
+        loss.backward(nt.ones(4, device=device))
+        optimiser.step()
+        return loss
+
+    return w, step, x
+
+
+def test_adam_that_counts_on_the_cpu_is_not_captured():
+    _, step, _ = training(lambda p: nt.optim.Adam(p, lr=0.1), "cuda")
+    step()
+    with pytest.raises(RuntimeError, match="capturable=True"):
+        nt.cuda.graph(step)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimisers(name):
+    w, step, x = training(OPTIMISERS[name], "cpu")
+    far, step_there, x_there = training(OPTIMISERS[name], "cuda")
+    if name != "sgd":
+        with pytest.raises(RuntimeError, match="an optimiser's first step"):
+            nt.cuda.graph(step_there)
+    for _ in range(3):
+        step()
+        step_there()
+        np.testing.assert_allclose(far.tolist(), w.tolist(), rtol=1e-5)
+    captured = nt.cuda.graph(step_there)
+    for k in range(3):
+        for t in (x, x_there):
+            t.fill_(1.0 + k)
+        step()
+        captured()
+        np.testing.assert_allclose(far.tolist(), w.tolist(), rtol=1e-4)
