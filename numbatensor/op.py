@@ -239,9 +239,9 @@ class Op:
         return self
 
     def put_kernel(self, what, dtype, made):
-        """Put compiled code into the table as the op's kernel number `what`; gives its address."""
-        (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made.address
-        return made.address
+        """Put the address of compiled code into the table as the op's kernel number `what`; gives it."""
+        (self.row["rule"][what - 1] if what else self.row["kernel"])[dtype] = made
+        return made
 
     def batched(self, rule):
         """Declare what `vmap` makes of the op: a function of the op, the vmap and the op's arguments (see `func/rules.py`)."""

@@ -97,6 +97,8 @@ def row_faults(case, found):
         ):  # a column's accumulators may be wider than its elements
             wrong.append(f"loads of {max(found['loads'])} bits")
     return wrong
+
+
 F32, I32, I64 = types.float32, types.int32, types.int64
 # Kernels of other ops: the factory, its type and form, and the widest access that contiguous operands promise (0: none is promised).
 OTHERS: list = [(matmul.product, F32, form, 128) for form in (0, 3, 4, 7)]

@@ -7,7 +7,8 @@ from numba import float32, float64
 from kernels_cpu import random as kernels
 from kernels_cpu import sampling
 from numbatensor.core import entries
-from numbatensor.op import ALL, EXACT, FLOATING, NUMBA, Recorded, compile, name_of
+from numbatensor.core.compiler import kernel
+from numbatensor.op import ALL, EXACT, FLOATING, NUMBA, Recorded, is_ours, name_of
 
 
 class Distribution(Recorded):
@@ -27,8 +28,8 @@ class Distribution(Recorded):
 
     def compile(self, what, dtype):
         """The address of a kernel for a dtype."""
-        kernel = self.kernels[what](NUMBA[dtype])
-        made = compile(kernel, f"{self.name}.{what}.{name_of(dtype)}", arguments=2, fastmath=EXACT)
+        name = f"{self.name}.{what}.{name_of(dtype)}"
+        made = kernel(lambda: self.kernels[what](NUMBA[dtype]), name, 2, EXACT, is_ours(self.function))
         return self.put_kernel(what, dtype, made)
 
 

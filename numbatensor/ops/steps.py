@@ -1,10 +1,10 @@
 """The steps of optimisers: each one fused pass over a parameter."""
 
 from kernels_cpu import optimizers as kernels
-from numbatensor.core.compiler import compile
+from numbatensor.core.compiler import kernel
 from numbatensor.core.device_entries import is_capturing
 from numbatensor.core.optimizers import adam_step, drop_gradients, sgd_step  # noqa: F401
-from numbatensor.op import DTYPES, EXACT, NUMBA, Op
+from numbatensor.op import DTYPES, EXACT, NUMBA, Op, is_ours
 from numbatensor.ops import device_steps
 
 
@@ -26,7 +26,7 @@ class Step(Op):
         """The address of kernel `what` for a dtype."""
         factory, kind = self.factories[what], NUMBA[dtype]
         name = f"{self.name}.{factory.__name__}.{DTYPES[dtype].__name__}"
-        return self.put_kernel(what, dtype, compile(factory(kind), name, arguments=2, fastmath=EXACT))
+        return self.put_kernel(what, dtype, kernel(lambda: factory(kind), name, 2, EXACT, is_ours(self.function)))
 
 
 SGD = Step("sgd_step", kernels.sgd, kernels.momentum, there={0: "optimizers:sgd", 1: "optimizers:momentum"})
@@ -45,7 +45,9 @@ def adam(group, state):
     """Adam of all parameters of a group; those of devices count their steps there, where the group is `capturable`."""
     if not group["capturable"]:
         if is_capturing():
-            raise RuntimeError("the steps of Adam are counted on the CPU, which a CUDA graph cannot do: make it Adam(capturable=True)")
+            raise RuntimeError(
+                "the steps of Adam are counted on the CPU, which a CUDA graph cannot do: make it Adam(capturable=True)"
+            )
         return adam_step(ADAM.address, group, state)
     adam_step(ADAM.address, {**group, "params": [p for p in group["params"] if not p.is_cuda]}, state)
     device_steps.adam({**group, "params": [p for p in group["params"] if p.is_cuda]}, state)
