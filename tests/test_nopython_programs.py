@@ -288,6 +288,54 @@ def test_message_passing():
     alike(passed, normal(4, 3), normal(3, 3), *edges, 3)
 
 
+def test_updates_in_place():
+    """Adam with its moments in lists, and writes into slices of a buffer that a graph reads later."""
+
+    def trained(params, x, target, steps):
+        first, second = [nt.zeros_like(p) for p in params], [nt.zeros_like(p) for p in params]
+        losses = nt.zeros(steps, dtype=x.dtype)
+        for t in range(steps):
+            hidden = nt.tanh(x @ params[0])
+            loss = ((hidden @ params[1] - target) ** 2).mean()
+            loss.backward()
+            losses[t] = loss.detach()
+            with nt.no_grad():
+                for k, p in enumerate(params):
+                    g = p.grad
+                    if g is not None:
+                        first[k].mul_(0.9).add_(0.1 * g)
+                        second[k] *= 0.99
+                        second[k] += 0.01 * g * g
+                        p -= (
+                            0.05 * first[k] / (1 - 0.9 ** (t + 1)) / ((second[k] / (1 - 0.99 ** (t + 1))).sqrt() + 1e-8)
+                        )
+                        g.zero_()
+        buffer = nt.zeros(2, 4, dtype=x.dtype)
+        buffer[0, :2] = params[0].sum(0)[:2]
+        buffer[1] += x[0].sum()
+        buffer[:, 2:] *= 2.0
+        return losses, buffer
+
+    losses, _ = alike(trained, [normal(3, 4), normal(4, 1)], normal(5, 3, grad=False), normal(5, 1, grad=False), 30)
+    assert losses[-1].item() < 0.5 * losses[0].item()
+
+
+def test_writes_to_what_a_loop_gives_are_kept():
+    """Numba looks for dead code where there is a list comprehension, and drops them for arrays."""
+
+    def written(params):
+        known = [1.0 for _ in range(2)]
+        for p in params:
+            p -= 1.0
+        for p in params:
+            p[0] = 5.0
+        for k, p in enumerate(params):
+            p[1] += known[k]
+        return params[0] + params[1]
+
+    alike(written, [nt.ones(3), nt.ones(3)])
+
+
 def test_errors_are_caught():
     """A line search that goes back where a step leaves the domain."""
 

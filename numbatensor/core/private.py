@@ -16,7 +16,7 @@ import sysconfig
 import warnings
 
 import numba
-from numba.core import compiler, registry, typed_passes
+from numba.core import compiler, ir_utils, registry, typed_passes
 from numba.core import ir as numba_ir
 from numba.core.bytecode import ByteCodePy312
 from numba.core.caching import CompileResultCacheImpl
@@ -71,6 +71,7 @@ VITAL = {
         "JITCodeLibrary.finalize",
     ],
     "numba.core.caching": ["CompileResultCacheImpl.rebuild"],
+    "numba.core.ir_utils": ["remove_dead_block"],
     "numba.core.runtime._nrt_python": ["c_helpers"],
     "numba.core.rewrites": ["Rewrite.match", "Rewrite.apply"],
 }
@@ -175,6 +176,28 @@ def keep_loops_in_blocks():
         self.exception_entries = tuple(whole_block(self, entry) for entry in self.exception_entries)
 
     ByteCodePy312.__init__ = init
+
+
+def keep_writes():
+    """Keep Numba from dropping writes in place to what a loop, or a call, has given.
+
+    Where a list comprehension has made it look for dead code, it takes ``for p in params: p -= 1`` for dead, and ``p[0] = 1`` too: what p
+    names is not looked at afterwards. For types of Numba's own that is left so where the types are known; before, it cannot be told.
+    """
+    usual = ir_utils.remove_dead_block
+
+    def remove(block, lives, call_table, arg_aliases, alias_map, alias_set, func_ir, typemap):
+        written = set()
+        for statement in block.body:
+            if isinstance(statement, (numba_ir.SetItem, numba_ir.StaticSetItem)):
+                written.add(statement.target.name)
+            elif isinstance(statement, numba_ir.Assign) and getattr(statement.value, "op", "") == "inplace_binop":
+                written.add(statement.value.lhs.name)
+        if typemap is not None:
+            written = {name for name in written if type(typemap.get(name)).__module__.startswith("numbatensor.")}
+        return usual(block, lives, call_table, arg_aliases | written, alias_map, alias_set, func_ir, typemap)
+
+    ir_utils.remove_dead_block = remove
 
 
 @contextlib.contextmanager

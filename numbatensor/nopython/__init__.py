@@ -14,7 +14,7 @@ from numbatensor import dtypes
 from numbatensor.autograd.modes import enable_grad, inference_mode, no_grad, set_grad_enabled, strict_versions
 from numbatensor.core import cells, compiled, entries
 from numbatensor.core.compiler import address
-from numbatensor.core.private import cpu, keep_loops_in_blocks
+from numbatensor.core.private import cpu, keep_loops_in_blocks, keep_writes
 from numbatensor.core.python import NativeFunction, callback, native_function
 from numbatensor.hollow import Hollow
 from numbatensor.linear_algebra import matmul
@@ -93,6 +93,7 @@ def in_block(*parts):
 
 
 keep_loops_in_blocks()
+keep_writes()
 for mode in (no_grad, enable_grad, set_grad_enabled, inference_mode, strict_versions):
     setattr(mode, "mutate_with_body", staticmethod(in_block))  # noqa: B010
 
