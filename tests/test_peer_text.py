@@ -57,7 +57,6 @@ L.arange(2000.0)  L.tensor([2.0**24, 1.0])
 """),
         POWERS,
     ),
-    "L.tensor([1.0], requires_grad=True) @ L.tensor([1.0])": "a product of vectors is a squeezed matrix product",
     "L.tensor([1.0, 2.0], requires_grad=True).max(0)": "a named tuple looks like one",
     "N.ModuleList([N.Linear(1, 1)] * 3)": "equal modules are not counted",
     "N.Dropout(0.25)": "no inplace",
