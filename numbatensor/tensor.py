@@ -254,7 +254,7 @@ class Tensor(TensorBase):
 
     def array(self):
         """A NumPy array over the memory, for the library's own use: it is not counted as an alias. Of a device's memory, a copy."""
-        return array_over(self.detach().cpu() if self.is_cuda else self, 0)
+        return array_over(OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self, 0)
 
     def numpy(self):
         """A NumPy array that shares the memory.
@@ -403,7 +403,7 @@ class Tensor(TensorBase):
         if dtype is not None and dtypes.as_dtype(dtype) is not self.dtype:
             made = entries.to_dtype(self, dtypes.as_dtype(dtype).code)
         if device is not None:
-            source, target = entries.get(self, entries.DEVICE), number_of(device)
+            source, target = number_of(self.device), number_of(device)
             if source != target:
                 made = OPS["moved"](made, target, source)
         return made.clone() if copy and made is self else made
@@ -553,7 +553,7 @@ def new(shape, dtype, requires_grad=False, zeros=False, device=None):
 
 def placed(made, device):
     """A new leaf on a device."""
-    if device is None or number_of(device) == entries.get(made, entries.DEVICE):
+    if device is None or number_of(device) == number_of(made.device):
         return made
     return made.detach().to(device).requires_grad_(made.requires_grad)
 

@@ -51,7 +51,6 @@ L.round(x.detach(), out=L.empty_like(X))
 L.logit(u.detach(), out=L.empty_like(X))
 L.clamp(X, 0, 1, out=L.empty_like(X))
 (x * 1).logical_not_()
-x.to(L.float64, copy=True).dtype
 x.scatter(0, at, y, reduce="add")
 L.matmul(X, m.detach(), out=L.empty(3, 2, dtype=D))
 """,

@@ -86,7 +86,7 @@ def pieces_of(rows, n):
 
 
 @njit
-def walk(j, dtype, out, x, more, rows, n, chunks, chunk):
+def walk_places(j, dtype, out, x, more, rows, n, chunks, chunk):
     """Launch a kernel that walks along chunks of rows."""
     launch = new_launch()
     launch_at(launch).count = 0
@@ -123,16 +123,16 @@ def run_walks(job):
     rows, n, dtype, out, x = j.outer * j.inner, j.n, tensor_at(j.tensors[1]).dtype, j.pointers[0], j.pointers[1]
     chunks, chunk = pieces_of(rows, n)
     if chunks == 1:
-        walk(j, dtype, out, x, 0, rows, n, 1, n)
+        walk_places(j, dtype, out, x, 0, rows, n, 1, n)
         return 0
     found = new_pieces(job, rows * chunks, j.dtype)
     if j.length == ONE:
-        walk(j, dtype, found, x, 0, rows * chunks, n, chunks, chunk)
-        walk(j, dtype, out, x, found, rows, chunks, 1, n)
+        walk_places(j, dtype, found, x, 0, rows * chunks, n, chunks, chunk)
+        walk_places(j, dtype, out, x, found, rows, chunks, 1, n)
     else:
         totals_of(j, found, chunks, chunk)
-        walk(j, j.dtype, found, found, 0, rows, chunks, 1, chunks)
-        walk(j, dtype, out, x, found, rows * chunks, n, chunks, chunk)
+        walk_places(j, j.dtype, found, found, 0, rows, chunks, 1, chunks)
+        walk_places(j, dtype, out, x, found, rows * chunks, n, chunks, chunk)
     return 0
 
 

@@ -144,7 +144,8 @@ def emulate(devices=1, order="forward"):
         if backend is None:
             open_backend(Standin(devices, order))
         elif isinstance(backend, Standin):
-            backend.order = order
+            backend.order, backend.units = order, backend.units + backend.units[:1] * (devices - len(backend.units))
+            driver[0]["count"] = len(backend.units)
         else:
             raise RuntimeError("a CUDA device is in use already")
 

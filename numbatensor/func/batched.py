@@ -39,6 +39,9 @@ class Batched(Hollow, Tensor):
         made.value, made.level = value, level
         return made
 
+    device = property(lambda self: self.value.device, doc="Where the elements are.")
+    is_cuda = property(lambda self: self.value.is_cuda, doc="Whether the elements are on a CUDA device.")
+
     # ops
 
     def perform(self, op, values, in_place=False):
