@@ -1,1 +1,1 @@
-"""The kernels of CUDA devices: the same files and names as `kernels_cpu`. None yet."""
+"""The kernels of CUDA devices: the same files and names as `kernels_cpu`."""

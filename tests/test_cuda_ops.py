@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from numba import njit
 
 import numbatensor as nt
 from numbatensor.core.device_ops import detours
@@ -50,3 +51,18 @@ def test_an_op_and_its_gradients(case):
         if a is not None:
             assert a.device == "cuda:0"
             close(a.cpu(), b)
+
+
+def test_what_needs_the_cpu_says_so():
+    """Users' code over arrays, and elements in compiled code."""
+    x = nt.ones(3, device="cuda")
+
+    @nt.custom_op
+    def twice(x):
+        return x * 2
+
+    functions = [twice, njit(lambda x: x.sum().item()), njit(lambda x: x.numpy().sum())]
+    for function in functions:
+        with pytest.raises(RuntimeError, match="x.cpu()"):
+            function(x)
+    assert njit(lambda x: nt.tanh(x) * 2.0)(x).device == "cuda:0"

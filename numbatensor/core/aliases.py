@@ -7,6 +7,7 @@ Views of the array keep that object, as does whatever else is made of it, so its
 from numba import njit
 
 from numbatensor.core.compiler import address, c_function, external, publish, symbol
+from numbatensor.core.devices import need_cpu
 from numbatensor.core.entries import numbers
 from numbatensor.core.memory import atomic_add, counted, decref, incref, load, local, store
 from numbatensor.core.private import PAYLOAD, TYPE
@@ -27,7 +28,7 @@ from numbatensor.core.python import (
     set_item,
     unboxed,
 )
-from numbatensor.core.records import HEADER, Storage, tensor_at
+from numbatensor.core.records import HEADER, Storage, storage_at, tensor_at
 from numbatensor.core.writes import extent
 
 STORAGE_ALIASES = Storage.fields["aliases"][1]
@@ -62,6 +63,7 @@ def free_alias(payload, size, info):
 @njit
 def new_alias(storage):
     """A block for an array of compiled code to rest on."""
+    need_cpu(storage_at(storage).device)
     block = counted(local(), ALIAS, symbol("free_alias"))
     if block == 0:
         call_python("complain", 0, ALIAS, 0, 0)

@@ -10,6 +10,7 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.custom import describe_output
+from numbatensor.core.devices import need_cpu
 from numbatensor.core.graph import (
     ATTRIBUTE,
     NATIVE,
@@ -280,6 +281,9 @@ def custom_call(op, words):
     n = o.parameters
     inner, outs = words + 8 * n, words + 16 * n
     memset(inner, 0, 8 * (n + o.outputs))
+    for i in range(n):
+        if kind_of(o, i) == TENSOR:
+            need_cpu(tensor_at(load(words + 8 * i)).device)
     recorded = wants_record(o, words)
     if recorded:
         prepare_record(op, words)

@@ -98,7 +98,7 @@ def load_devices():
 
 
 # What the driver was asked for, where it failed: what `driver_failed` is told.
-LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY, CAPTURED = range(10)
+LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY, CAPTURED, ELSEWHERE = range(11)
 MOVES, WAITS, DETOURS = range(3)  # what cannot be captured
 
 
@@ -112,6 +112,13 @@ def ask(typingctx, function, *args):
         return builder.sext(builder.call(function, cgutils.unpack_tuple(builder, values[1])), word)
 
     return i64(i64, types.UniTuple(i64, len(args))), codegen
+
+
+@njit
+def need_cpu(device):
+    """Fail where elements are wanted that are not on the CPU."""
+    if device:
+        call_python("driver_failed", ELSEWHERE, device, 0)
 
 
 @njit

@@ -189,6 +189,10 @@ def driver_failed(what, code, extra):
     if what == devices.STRAY:
         wanted, found = (names.known.get(n) or names.device("cuda", n - 1) for n in (code, extra))
         raise RuntimeError(f"a gradient on {found} reached a tensor on {wanted}")
+    if what == devices.ELSEWHERE:
+        raise RuntimeError(
+            f"the elements are on cuda:{code - 1}, where code of the CPU cannot reach them: bring the Tensor to the CPU first, by x.cpu()"
+        )
     if what == devices.MIXED:
         values = decoded(BY_ADDRESS[code], extra) if extra else []
         found = dict.fromkeys(str(v.device) for v in values if isinstance(v, python.TensorBase))
