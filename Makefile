@@ -4,13 +4,17 @@ BIN = .venv/bin
 
 .PHONY: demo test bench cuda-check gpu-check lint types layout wheel clean
 
-.venv/.stamp: setup.cfg pyproject.toml
+.venv/.demo: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("numbatensor needs Python 3.11 to 3.14" if not (3, 11) <= sys.version_info[:2] < (3, 15) else 0)'
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo]"
+	touch $@
+
+.venv/.stamp: .venv/.demo
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo,test,lint,bench]"
 	touch $@
 
-demo: .venv/.stamp
+demo: .venv/.demo
 	$(BIN)/python examples/digits.py
 
 test: .venv/.stamp
