@@ -97,6 +97,7 @@ class Tensor(TensorBase):
     dtype = property(lambda self: dtypes.ALL[entries.get(self, entries.DTYPE)], doc="The type of the elements.")
     itemsize = property(lambda self: self.dtype.itemsize, doc="Bytes of an element.")
     device = property(device_of, doc="Where the elements are.")
+    _device_name = property(lambda self: str(self.device), doc="The device, as text.")
     is_cuda = property(
         lambda self: entries.get(self, entries.DEVICE) != 0, doc="Whether the elements are on a CUDA device."
     )

@@ -184,7 +184,7 @@ def test_rows_live_as_long_as_they_are_used():
 def test_strides_and_views():
     def look(x):
         y = x.T
-        return x.stride(), y.stride(), y.stride(0), y.stride(-1), y[1].storage_offset(), y.nelement(), x.device
+        return x.stride(), y.stride(), y.stride(0), y.stride(-1), y[1].storage_offset(), y.nelement(), str(x.device)
 
     def view(x):
         y = x.view(2, 6)

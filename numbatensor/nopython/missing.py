@@ -17,12 +17,15 @@ METHODS = {
     "register_post_accumulate_grad_hook": HOOK,
     "array": "it is for the library's own use: call numpy()",
     "as_subclass": OBJECT,
+    "record_stream": OBJECT,
 }
 MAKER = "it makes a function: call it outside, and name what it makes"
 FUNCTIONS = {
     "Tensor": "use nt.tensor()",
     "Size": "shapes are tuples in compiled code",
     "dtype": OBJECT,
+    "device": "name devices by strings in compiled code",
+    "from_dlpack": "it makes a Tensor of a Python object: call it outside",
     "Generator": OBJECT,
     "get_default_dtype": "dtypes are types in compiled code, and the default may change after it: name the dtype",
     "promote_types": "dtypes are types in compiled code: name the dtype",

@@ -59,12 +59,15 @@ def new(self, size, dtype=None, **_):
     return TensorType(results.chosen(dtype, self.dtype), length(sizes))
 
 
-def new_copy(self, data, dtype):
+def new_copy(self, data, dtype=None, **_):
     return TensorType(results.chosen(dtype, self.dtype), results.data_type("new_tensor", data)[1])
 
 
 METHODS = {  # the types of their results
     "contiguous": itself,
+    "cpu": itself,
+    "cuda": itself,
+    "get_device": lambda self: types.intp,
     "expand_as": of_rank_of,
     "view_as": of_rank_of,
     "reshape_as": of_rank_of,
@@ -112,9 +115,9 @@ for name in "eq ne lt le gt ge logical_and logical_or logical_xor logical_not".s
     run_by_python(getattr(Tensor, name + "_"), f"Tensor.{name}_", itself, parameters=parameters)
 
 
-def read_by_python(name, kind):
-    """Declare an attribute that Python's property gives."""
-    read = python_calls.code_of(f"Tensor.{name}.fget")
+def read_by_python(name, kind, path=None):
+    """Declare an attribute that Python's property gives; `path`: of another property, which gives it in a form that there is here."""
+    read = python_calls.code_of(f"Tensor.{path or name}.fget")
     rule = (lambda x: kind) if isinstance(kind, types.Type) else kind
 
     @attribute(name, rule)
@@ -123,7 +126,8 @@ def read_by_python(name, kind):
 
 
 read_by_python("data", lambda x: x)
-read_by_python("device", results.TEXT)
+read_by_python("device", results.TEXT, "_device_name")
+read_by_python("is_cuda", types.boolean)
 read_by_python("retains_grad", types.boolean)
 
 
