@@ -10,6 +10,19 @@ from kernels_cpu.pointers import on_stack, operands, wide
 BLOCK = 512  # elements that are computed before those that need it are computed again
 
 
+def loop(f, pointers, get, put):
+    """The plain kernel: one loop."""
+
+    def kernel(addresses, n):
+        wide()
+        p = pointers(addresses)
+        for i in range(n):
+            put(p, i, f(*get(p, i)))
+        return 0
+
+    return kernel
+
+
 def elementwise(function, kinds, fixed=0, exact=None):
     """A kernel ``(pointers, n)`` that applies a scalar function. `kinds`: numba types, the output's first.
 
@@ -21,16 +34,8 @@ def elementwise(function, kinds, fixed=0, exact=None):
         function, exact = exact, None
     f = register_jitable(function)
     pointers, get, put = operands(kinds, fixed)
-
-    def kernel(addresses, n):
-        wide()
-        p = pointers(addresses)
-        for i in range(n):
-            put(p, i, f(*get(p, i)))
-        return 0
-
     if exact is None:
-        return kernel
+        return loop(f, pointers, get, put)
     g = register_jitable(exact)
     block = block_of(kinds[0])
 
@@ -60,16 +65,8 @@ def several(function, kinds, outputs, exact=None):
     """
     f = register_jitable(function)
     pointers, get, put = operands(kinds, 0, outputs)
-
-    def kernel(addresses, n):
-        wide()
-        p = pointers(addresses)
-        for i in range(n):
-            put(p, i, f(*get(p, i)))
-        return 0
-
     if exact is None:
-        return kernel
+        return loop(f, pointers, get, put)
     g = register_jitable(exact)
 
     def mended_kernel(addresses, n):

@@ -362,6 +362,32 @@ def parameters_of(function):
     return list(inspect.signature(function).parameters.values())
 
 
+def widened(code):
+    """The accumulator of sums: int64 for integers, float64 for floats."""
+    return INT64 if code < FLOAT32 else FLOAT32 + 1
+
+
+def summed(code):
+    """The dtype of a sum: int64 for integers."""
+    return INT64 if code < FLOAT32 else code
+
+
+def unchanged(code):
+    return code
+
+
+def boolean(code):
+    return 0
+
+
+def itself(x):
+    return x
+
+
+def accumulated(acc, count, second):
+    return acc
+
+
 class Reduction(Op):
     """Many elements made one: ``finish(combine over i of term(x[i]))``.
 
@@ -373,17 +399,17 @@ class Reduction(Op):
         self,
         function,
         identity,
-        term,
-        finish,
-        partial,
-        accumulator,
-        outcome,
-        dtypes,
-        needs_element,
-        run,
-        there,
-        more,
-        samples,
+        term=itself,
+        finish=accumulated,
+        partial=None,
+        accumulator=unchanged,
+        outcome=unchanged,
+        dtypes=ALL,
+        needs_element=False,
+        run=reduce.reduction,
+        there="device_reduce:reduction_there",
+        more=(),
+        samples=REDUCED,
     ):
         parameter = inspect.Parameter
         named = [("x", TENSOR, parameter.empty), ("dim", DIMS, None), ("keepdim", FLAG, False), *more]
@@ -444,62 +470,12 @@ class Reduction(Op):
         return module.reduction(what, form, term, combine, finish, self.start(code), kinds, centred)
 
 
-def widened(code):
-    """The accumulator of sums: int64 for integers, float64 for floats."""
-    return INT64 if code < FLOAT32 else FLOAT32 + 1
+def reduction(identity, **declared):
+    """Declare a reduction by the formula that combines two values, and what else :class:`Reduction` takes.
 
-
-def summed(code):
-    """The dtype of a sum: int64 for integers."""
-    return INT64 if code < FLOAT32 else code
-
-
-def unchanged(code):
-    return code
-
-
-def boolean(code):
-    return 0
-
-
-def itself(x):
-    return x
-
-
-def accumulated(acc, count, second):
-    return acc
-
-
-def reduction(
-    identity,
-    term=itself,
-    finish=accumulated,
-    partial=None,
-    accumulator=unchanged,
-    outcome=unchanged,
-    dtypes=ALL,
-    needs_element=False,
-    run=reduce.reduction,
-    there="device_reduce:reduction_there",
-    more=(),
-    samples=REDUCED,
-):
-    """Declare a reduction by the formula that combines two values. `more`: further parameters (name, kind, default)."""
-    return lambda function: Reduction(
-        function,
-        identity,
-        term,
-        finish,
-        partial,
-        accumulator,
-        outcome,
-        dtypes,
-        needs_element,
-        run,
-        there,
-        more,
-        samples,
-    )
+    `more`: further parameters (name, kind, default).
+    """
+    return lambda function: Reduction(function, identity, **declared)
 
 
 class View(Op):

@@ -98,9 +98,7 @@ class Tensor(TensorBase):
     itemsize = property(lambda self: self.dtype.itemsize, doc="Bytes of an element.")
     device = property(device_of, doc="Where the elements are.")
     _device_name = property(lambda self: str(self.device), doc="The device, as text.")
-    is_cuda = property(
-        lambda self: entries.get(self, entries.DEVICE) != 0, doc="Whether the elements are on a CUDA device."
-    )
+    is_cuda = property(reader("get_flag", entries.DEVICE), doc="Whether the elements are on a CUDA device.")
     is_leaf = property(
         lambda self: not self.requires_grad or self.grad_fn is None, doc="Whether no recorded op made this tensor."
     )

@@ -66,3 +66,14 @@ def test_what_needs_the_cpu_says_so():
         with pytest.raises(RuntimeError, match="x.cpu()"):
             function(x)
     assert njit(lambda x: nt.tanh(x) * 2.0)(x).device == "cuda:0"
+
+
+def test_single_elements_of_the_cpu_are_moved_and_given_back():
+    """Of another dtype, too: the op then puts a converted tensor in the place of the one that was moved."""
+    x = nt.ones(3, device="cuda", requires_grad=True)
+    for number in (nt.tensor(2.0, dtype=nt.float64), nt.tensor(2.0), nt.tensor(2)):
+        y = x * number
+        assert y.device == "cuda:0" and y.dtype is nt.float32 and y.tolist() == [2.0, 2.0, 2.0]
+    scale = nt.tensor(3.0, dtype=nt.float64, requires_grad=True)
+    (x * scale).sum().backward()
+    assert scale.grad.device == "cpu" and scale.grad.item() == 3.0 and x.grad.tolist() == [3.0, 3.0, 3.0]

@@ -3,7 +3,6 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, external, fail, native, symbol
-from numbatensor.core.conversions import empty_on
 from numbatensor.core.devices import STRAY, on
 from numbatensor.core.dispatch import launch, perform, pointwise
 from numbatensor.core.graph import (
@@ -123,11 +122,7 @@ def add_grad(old, grad, recorded):
             r = arguments_at(a)
             r.count, r.room, r.tensors[0], r.kinds[0] = 1, 0, grad, 0
             return perform(symbol("op_clone"), a)
-        made = empty_on(tensor_at(grad).device, grad, tensor_at(grad).dtype)
-        if attempt(symbol("copy_into"), made, grad) == -1:
-            decref(made)
-            fail()
-        return made
+        return on(tensor_at(grad).device, symbol("contiguous_copy"), grad, tensor_at(grad).dtype, 0)
     if recorded or tensor_at(old).requires_grad or spread(tensor_at(old)):
         return add_tensors(old, grad)
     add_in_place(old, grad)

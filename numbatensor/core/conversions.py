@@ -62,8 +62,8 @@ def copy_into(out, x):
 
 
 @native
-def packed_in(x, dtype, unused):
-    """The elements of a tensor, contiguous, in a dtype, where this thread makes its tensors: a new one on the tensor's device."""
+def contiguous_copy(x, dtype, unused):
+    """A contiguous copy of a tensor, in a dtype and where this thread makes its tensors, unrecorded; a new reference."""
     f = new_frame()
     shape_of(f, tensor_at(x))
     made = empty(f, dtype)
@@ -80,7 +80,7 @@ def convert(x, dtype):
     if t.dtype == dtype:
         incref(x)
         return x
-    made = on(t.device, symbol("packed_in"), x, dtype, 0)
+    made = on(t.device, symbol("contiguous_copy"), x, dtype, 0)
     if needs_grad(t) and grad_enabled() and dtype >= FLOAT32:
         settle(x)
         node = new_node(NATIVE, symbol("op_to"), 1, 0, 0, made)
@@ -89,4 +89,4 @@ def convert(x, dtype):
     return made
 
 
-assert copy_into and empty_like and packed_in  # reached through their symbols
+assert copy_into and empty_like and contiguous_copy  # reached through their symbols

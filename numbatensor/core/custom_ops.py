@@ -8,7 +8,7 @@ arguments, and of the outputs (0: nothing); the gradients of the outputs; whethe
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.conversions import copy_into
+from numbatensor.core.conversions import contiguous_copy, copy_into
 from numbatensor.core.custom import describe_output
 from numbatensor.core.devices import need_cpu
 from numbatensor.core.graph import (
@@ -165,21 +165,11 @@ def run_user(o, function, words, results):
 
 
 @native
-def copied(t):
-    """A contiguous copy, outside of the graph."""
-    x, f = tensor_at(t), new_frame()
-    shape_of(f, x)
-    made = empty(f, x.dtype)
-    copy_into(made, t)
-    return made
-
-
-@native
 def lent(t):
     """What a user's function gets of a tensor: a contiguous one, over the same memory where that is, which has no other owner."""
     if tensor_at(t).contiguous:
         return alias(t)
-    return copied(t)
+    return contiguous_copy(t, tensor_at(t).dtype, 0)
 
 
 @native
@@ -190,7 +180,7 @@ def lend_arguments(op, words, inner):
         t = load(words + 8 * i)
         if kind_of(o, i) == TENSOR:
             if o.in_place and i and tensor_at(t).storage == tensor_at(load(words)).storage:
-                t = copied(t)
+                t = contiguous_copy(t, tensor_at(t).dtype, 0)
             else:
                 t = lent(t)
         store(inner + 8 * i, t)

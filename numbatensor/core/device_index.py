@@ -9,7 +9,7 @@ from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.copies import advance
 from numbatensor.core.device_sort import sorted_rows
-from numbatensor.core.devices import copy_bytes, fill_bytes, parameter, start, synchronize
+from numbatensor.core.devices import copy_bytes, fill_bytes, parameter, parameters, start, synchronize
 from numbatensor.core.iterate import begin, coalesce, operand
 from numbatensor.core.memory import decref, load, memcpy
 from numbatensor.core.packing import packed_as, width_code
@@ -59,9 +59,7 @@ def new_words_there(n):
 def find_offsets(room, index, size, step, adds, walk):
     """Launch the kernel that makes offsets of a packed index of int64. `walk`: a frame whose operand 1 is what is walked, or 0."""
     r, launch, dims = tensor_at(room), new_launch(), 0
-    launch_at(launch).count = 0
-    for word in (r.data, tensor_at(index).data, r.data + 8 * r.numel, r.numel, size, step, adds):
-        parameter(launch, word)
+    parameters(launch, (r.data, tensor_at(index).data, r.data + 8 * r.numel, r.numel, size, step, adds))
     if walk:
         f = frame_at(walk)
         dims = f.ndim

@@ -5,10 +5,10 @@ from numba import njit
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import broadcast, copy_into
 from numbatensor.core.device_index import blocks_of, move_all, new_words_there, word_there
-from numbatensor.core.devices import parameter, start
+from numbatensor.core.devices import parameters, start
 from numbatensor.core.memory import decref
 from numbatensor.core.packing import op_result, packed_as
-from numbatensor.core.records import arguments_at, frame_at, launch_at, new_frame, new_launch, tensor_at
+from numbatensor.core.records import arguments_at, frame_at, new_frame, new_launch, tensor_at
 from numbatensor.core.slices import PUT, TAKE, broadcast_copy
 from numbatensor.core.table import refuse
 from numbatensor.core.tensors import zero
@@ -25,13 +25,9 @@ def count_there(x, counts):
     """Count what is not zero in each tile of a packed tensor, and sum the counts; gives how many there are."""
     t, op, launch = tensor_at(x), symbol("op_nonzero"), new_launch()
     c, tiles = tensor_at(counts), tensor_at(counts).numel
-    launch_at(launch).count = 0
-    for word in (c.data, t.data, t.numel):
-        parameter(launch, word)
+    parameters(launch, (c.data, t.data, t.numel))
     start(op, kernel_there(op, COUNT, 0, t.dtype), tiles, 1, THREADS, 0, launch, t.device)
-    launch_at(launch).count = 0
-    parameter(launch, c.data)
-    parameter(launch, tiles)
+    parameters(launch, (c.data, tiles))
     start(op, kernel_there(op, SCAN, 0, INT64), 1, 1, THREADS, 0, launch, t.device)
     return word_there(c.data + 8 * tiles, t.device)
 
@@ -40,9 +36,7 @@ def count_there(x, counts):
 def write_where(x, counts, places, scale):
     """Write where the elements are that are not zero, each multiplied by a number."""
     t, op, launch = tensor_at(x), symbol("op_nonzero"), new_launch()
-    launch_at(launch).count = 0
-    for word in (tensor_at(places).data, t.data, tensor_at(counts).data, t.numel, scale):
-        parameter(launch, word)
+    parameters(launch, (tensor_at(places).data, t.data, tensor_at(counts).data, t.numel, scale))
     tiles = tensor_at(counts).numel
     return start(op, kernel_there(op, WHERE, 0, t.dtype), tiles, 1, THREADS, 0, launch, t.device)
 
@@ -83,9 +77,7 @@ def unravel_there(places, x, out):
     t, o, p, op, launch, below = tensor_at(x), tensor_at(out), tensor_at(places), symbol("op_nonzero"), new_launch(), 1
     kernel = kernel_there(op, UNRAVEL, 0, INT64)
     for d in range(t.ndim - 1, -1, -1):
-        launch_at(launch).count = 0
-        for word in (o.data + 8 * d, p.data, p.numel, t.ndim, below, t.shape[d]):
-            parameter(launch, word)
+        parameters(launch, (o.data + 8 * d, p.data, p.numel, t.ndim, below, t.shape[d]))
         start(op, kernel, blocks_of(p.numel), 1, THREADS, 0, launch, t.device)
         below *= t.shape[d]
     return 0

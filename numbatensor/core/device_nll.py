@@ -5,11 +5,11 @@ from numba import njit
 from kernels_cpu.nll import MEAN, NONE
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_index import blocks_of, new_words_there, word_there
-from numbatensor.core.devices import parameter, start
+from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.memory import decref
 from numbatensor.core.nll import likelihood_at, likelihood_fits, new_likelihood
 from numbatensor.core.packing import op_result
-from numbatensor.core.records import arguments_at, frame_at, launch_at, new_frame, new_launch, tensor_at
+from numbatensor.core.records import arguments_at, frame_at, new_frame, new_launch, tensor_at
 from numbatensor.core.table import refuse
 from numbatensor.core.tensors import zero
 from numbatensor.core.there import MOST, THREADS, kernel_there
@@ -26,9 +26,7 @@ def targets_fit(job, classes, device):
         return 1
     flag = new_words_there(0)
     place = tensor_at(flag).data
-    launch_at(launch).count = 0
-    for word in (place, j.target, j.count, j.target_step, classes, j.ignored):
-        parameter(launch, word)
+    parameters(launch, (place, j.target, j.count, j.target_step, classes, j.ignored))
     status = attempt(symbol("launch_likelihood"), CHECK, 0, tensor_at(flag).dtype, blocks_of(j.count), launch, device)
     if status != -1:
         status = attempt(symbol("word_there"), place, device)
@@ -56,9 +54,7 @@ def checked_likelihood(op, arguments, job, x, target, weight, ignored, reduction
 @njit
 def add_parameters(launch, j, out, first, second):
     """What `nll_loss` and `weights` take: `first` and `second` are the strides of x."""
-    launch_at(launch).count = 0
-    for word in (out, j.x, j.target, j.weight, j.count, first, second, j.target_step, j.weight_step, j.ignored):
-        parameter(launch, word)
+    parameters(launch, (out, j.x, j.target, j.weight, j.count, first, second, j.target_step, j.weight_step, j.ignored))
 
 
 @native
@@ -86,9 +82,7 @@ def write_slopes(job, made, share, grad_step):
     if share:
         add_parameters(launch, j, tensor_at(share).data, 0, 0)
         launch_likelihood(WEIGHTS, 0, m.dtype, 1, launch, m.device)
-    launch_at(launch).count = 0
-    for word in (m.data, j.x, j.target, j.weight, tensor_at(share).data if share else 0, j.count):
-        parameter(launch, word)
+    parameters(launch, (m.data, j.x, j.target, j.weight, tensor_at(share).data if share else 0, j.count))
     for word in (m.strides[0], grad_step, j.target_step, j.weight_step, j.ignored):
         parameter(launch, word)
     return launch_likelihood(GRAD, 0, m.dtype, blocks_of(j.count), launch, m.device)

@@ -7,7 +7,7 @@ from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_reduce import real_word, reduce_there
 from numbatensor.core.device_rows import BLOCKS, group_for, launch_rows
-from numbatensor.core.devices import parameter, start
+from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.memory import bits, decref, number
 from numbatensor.core.norms import at_end, vector_of
 from numbatensor.core.packing import op_result, packed_as
@@ -75,15 +75,7 @@ def run_weight(job):
     parts = (rows + part - 1) // part
     f.ndim, f.shape[0], f.shape[1] = 2, parts, n
     partial = made if parts == 1 else keep(j, empty(shape, j.dtype))
-    launch_at(launch).count = 0
-    parameter(launch, tensor_at(partial).data)
-    parameter(launch, grad)
-    parameter(launch, x)
-    parameter(launch, mean)
-    parameter(launch, scale)
-    parameter(launch, rows)
-    parameter(launch, n)
-    parameter(launch, part)
+    parameters(launch, (tensor_at(partial).data, grad, x, mean, scale, rows, n, part))
     start(j.op, kernel_there(j.op, WEIGHT, 0, j.dtype), across * parts, 1, THREADS, 0, launch, device)
     return 0 if parts == 1 else reduce_there(symbol("op_sum"), partial, 1, made, 0, 0)
 

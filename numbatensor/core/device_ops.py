@@ -25,7 +25,7 @@ from numbatensor.core.devices import (
 from numbatensor.core.dispatch import perform, performed, performed_into
 from numbatensor.core.graph import SAVED
 from numbatensor.core.iterate import begin, operand, scalar_operand
-from numbatensor.core.memory import atomic_add, decref, incref, local, memcpy, store
+from numbatensor.core.memory import atomic_add, decref, incref, load, local, memcpy, memset, store
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python
 from numbatensor.core.records import (
@@ -57,6 +57,7 @@ from numbatensor.core.there import (
     THREADS,
     UNKNOWN,
     VECTOR,
+    blocks_of_vectors,
     device_op,
     kernel_there,
     sweep_there,
@@ -67,6 +68,13 @@ ARGUMENTS = Arguments.itemsize
 NUMBERS = Frame.fields["numbers"][1]
 detours = np.zeros(ROWS, np.int64)  # how often each op took one
 publish("detours", detours.ctypes.data)
+
+
+@njit
+def give_back(held):
+    """Let go of tensors that took the places of arguments. An op may have put converted ones into the arguments meanwhile."""
+    for k in range(OPERANDS):
+        decref(load(held + 8 * k))
 
 
 @native
@@ -83,23 +91,22 @@ def run_detour(op, arguments, out):
     atomic_add(symbol("detours") + 8 * o.index, 1)
     here, a = new_arguments(), arguments_at(arguments)
     memcpy(here, arguments, ARGUMENTS)
-    h = arguments_at(here)
-    mine, failed, made, result = 0, False, -1, -1
+    h, held = arguments_at(here), new_frame()
+    memset(held, 0, 8 * OPERANDS)
+    failed, made, result = False, -1, -1
     for k in range(o.tensors):
         if a.tensors[k] and not failed:
             t = attempt(symbol("copy_on"), 0, a.tensors[k])
             failed = t == -1
             if not failed:
                 h.tensors[k] = t
-                mine |= 1 << k
+                store(held + 8 * k, t)
     target = 0
     if out and not failed:
         target = attempt(symbol("copy_on"), 0, out)
         failed = target == -1
         if a.tensors[0] == out and not failed:
-            decref(h.tensors[0])
             h.tensors[0] = target
-            incref(target)
     if not failed:
         replace_device(0)
         made = attempt(symbol("run_as_on_cpu"), op, here, target)
@@ -114,9 +121,7 @@ def run_detour(op, arguments, out):
         decref(made)
     if target and target != -1:
         decref(target)
-    for k in range(o.tensors):
-        if mine >> k & 1:
-            decref(h.tensors[k])
+    give_back(held)
     if result == -1:
         fail()
     return result
@@ -188,8 +193,8 @@ def launch_even(op, arguments, out, dtype):
             parameter(launch, 0)
             put_number(launch + WORDS + 8 * (g.count - 1), dtype, a.kinds[k], a.numbers[k])
     parameter(launch, x.numel)
-    per = THREADS * 2 * (VECTOR // widest)
-    return start(op, kernel_there(op, 0, 0, dtype), (x.numel + per - 1) // per, 1, THREADS, 0, launch, x.device)
+    kernel = kernel_there(op, 0, 0, dtype)
+    return start(op, kernel, blocks_of_vectors(x.numel, widest), 1, THREADS, 0, launch, x.device)
 
 
 @native
@@ -229,55 +234,47 @@ def moved_to(t, device):
     return attempt(symbol("perform"), symbol("op_moved"), arguments)
 
 
-@njit
-def give_back(a, moved):
-    """Let go of the arguments that were moved."""
-    for k in range(OPERANDS):
-        if moved >> k & 1:
-            decref(a.tensors[k])
-
-
 @native
-def gather_on(op, arguments, device):
-    """Bring the arguments to a device: single elements of the CPU are moved. Gives a bit mask of what is to be given back."""
+def gather_on(op, arguments, device, held):
+    """Bring the arguments to a device: single elements of the CPU are moved. What takes their places goes to `held`, by argument."""
     o, a = op_at(op), arguments_at(arguments)
     for k in range(o.tensors):
         if a.tensors[k]:
             x = tensor_at(a.tensors[k])
             if x.device != device and (x.device or x.ndim):
                 call_python("driver_failed", MIXED, op, arguments)
-    moved = 0
     for k in range(o.tensors):
         if a.tensors[k] and tensor_at(a.tensors[k]).device != device:
             t = moved_to(a.tensors[k], device)
             if t == -1:
-                give_back(a, moved)
+                give_back(held)
                 fail()
             a.tensors[k] = t
-            moved |= 1 << k
-    return moved
+            store(held + 8 * k, t)
+    return 0
 
 
 @native
 def perform_on(op, arguments, out, in_place):
     """Run an op on the device of its tensors, into `out` where that is not 0."""
     o, a = op_at(op), arguments_at(arguments)
-    device, moved, mixed = tensor_at(out).device if out else -1, 0, False
+    device, held, mixed = tensor_at(out).device if out else -1, new_frame(), False
     for k in range(o.tensors):
         if a.tensors[k]:
             found = tensor_at(a.tensors[k]).device
             mixed |= device >= 0 and found != device
             device = max(device, found)
     if mixed:
-        moved = gather_on(op, arguments, device)
+        memset(held, 0, 8 * OPERANDS)
+        gather_on(op, arguments, device, held)
     before = replace_device(device if device >= 0 else local_at(local()).device)
     if out:
         made = attempt(symbol("performed_into"), op, arguments, out, in_place)
     else:
         made = attempt(symbol("performed"), op, arguments)
     replace_device(before)
-    if moved:
-        give_back(a, moved)
+    if mixed:
+        give_back(held)
     if made == -1:
         fail()
     return made

@@ -3,7 +3,7 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, fail, native, symbol
-from numbatensor.core.devices import parameter, start
+from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.memory import decref, load
 from numbatensor.core.products import (
     addmm_shape,
@@ -16,7 +16,7 @@ from numbatensor.core.products import (
     result,
 )
 from numbatensor.core.promotion import put_number
-from numbatensor.core.records import arguments_at, driver_at, launch_at, new_frame, new_launch, tensor_at
+from numbatensor.core.records import arguments_at, driver_at, new_frame, new_launch, tensor_at
 from numbatensor.core.there import THREADS, kernel_there
 
 INT, INT32, ONE = 2, 4, 1
@@ -102,11 +102,7 @@ def multiply_there(out, x, y, turned, beginning, alpha, beta):
             rest = rest if d == last else rest // j.shape[d]
             left_x, left_y = left_x + index * j.x_steps[d], left_y + index * j.y_steps[d]
         launch = new_launch()
-        launch_at(launch).count = 0
-        parameter(launch, j.out + done * j.m * j.n * j.item)
-        parameter(launch, left_x)
-        parameter(launch, left_y)
-        parameter(launch, j.old)
+        parameters(launch, (j.out + done * j.m * j.n * j.item, left_x, left_y, j.old))
         for size in (j.m, j.n, j.k, inner):
             parameter(launch, size)
         for step in (j.x_row, j.x_column, j.y_row, j.y_column, j.old_row, j.old_column):

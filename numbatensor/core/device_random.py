@@ -3,10 +3,10 @@
 from numba import njit
 
 from numbatensor.core.compiler import native, symbol
-from numbatensor.core.devices import parameter, start
+from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.memory import bits, load, number
 from numbatensor.core.promotion import put_number
-from numbatensor.core.records import launch_at, new_frame, new_launch, tensor_at
+from numbatensor.core.records import new_frame, new_launch, tensor_at
 from numbatensor.core.there import MOST, THREADS, kernel_there
 
 FLOAT, TRIALS = 3, 1
@@ -34,9 +34,7 @@ def random_fill_there(op, out, seed, offset, a, b, p):
     kernel = kernel_there(op, TRIALS if p else 0, 0, x.dtype)
     while done < x.numel:
         n = min(MOST - 4, x.numel - done)
-        launch_at(launch).count = 0
-        parameter(launch, x.data + done * x.itemsize)
-        parameter(launch, tensor_at(p).data + done * tensor_at(p).itemsize if p else 0)
+        parameters(launch, (x.data + done * x.itemsize, tensor_at(p).data + done * tensor_at(p).itemsize if p else 0))
         for word in (n, done, seed, offset, first, second, third):
             parameter(launch, word)
         start(op, kernel, ((n + 1) // 2 + THREADS - 1) // THREADS, 1, THREADS, 0, launch, x.device)

@@ -19,10 +19,10 @@ from kernels_cuda.reduction import (
     SHORT,
 )
 from kernels_cuda.row import THREADS, WARP
-from numbatensor.core.arguments import float_argument, list_argument, number_argument
+from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_ops import run_detour
-from numbatensor.core.devices import new_word, parameter, start
+from numbatensor.core.devices import new_word, parameter, parameters, start
 from numbatensor.core.iterate import coalesce
 from numbatensor.core.memory import bits, decref, load, number, store
 from numbatensor.core.packing import packed_as
@@ -31,7 +31,6 @@ from numbatensor.core.records import (
     arguments_at,
     at,
     frame_at,
-    launch_at,
     new_frame,
     new_launch,
     on_stack,
@@ -39,7 +38,7 @@ from numbatensor.core.records import (
     tensor_at,
     words,
 )
-from numbatensor.core.reduce import accumulator_there, mask_of, merge_kept, put_dimension, reduced_shape
+from numbatensor.core.reduce import accumulator_there, merge_kept, put_dimension, wanted_shape
 from numbatensor.core.table import refuse
 from numbatensor.core.tensors import FLOAT32, alias, empty, is_packed, itemsize_of
 from numbatensor.core.there import MOST, VECTOR, kernel_there
@@ -76,10 +75,7 @@ def numbers_of(p, launch):
 @njit
 def begin_launch(launch, p):
     """Give a kernel the pointers."""
-    launch_at(launch).count = 0
-    parameter(launch, p.out)
-    parameter(launch, p.source)
-    parameter(launch, p.centres)
+    parameters(launch, (p.out, p.source, p.centres))
 
 
 @njit
@@ -268,10 +264,7 @@ def reduction_there(op, arguments, out):
     """``op(x, dim, keepdim)``: a dim that is None or empty means all dimensions."""
     x = arguments_at(arguments).tensors[0]
     a, shape = tensor_at(x), new_frame()
-    mask = mask_of(list_argument(arguments, 1), a.ndim)
-    if mask < 0:
-        refuse(op, arguments)
-    count = reduced_shape(shape, a, mask, number_argument(arguments, 2))
+    mask, count = wanted_shape(op, arguments, a, shape)
     if op_at(op).trait and count == 0:
         refuse(op, arguments)
     made = empty(shape, op_at(op).outcome[a.dtype])
@@ -289,10 +282,7 @@ def variance_there(op, arguments, out):
     """``op(x, dim, keepdim, correction)``: two passes, the second over the squared distances to the mean of the first."""
     x = arguments_at(arguments).tensors[0]
     a, shape = tensor_at(x), new_frame()
-    mask = mask_of(list_argument(arguments, 1), a.ndim)
-    if mask < 0:
-        refuse(op, arguments)
-    reduced_shape(shape, a, mask, number_argument(arguments, 2))
+    mask = wanted_shape(op, arguments, a, shape)[0]
     made = empty(shape, a.dtype)
     if tensor_at(made).numel >= MOST:
         decref(made)

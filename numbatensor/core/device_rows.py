@@ -9,7 +9,7 @@ from numba import njit
 from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, THREADS, WARP
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_reduce import PARTIAL, block_pass, new_pass, pass_at
-from numbatensor.core.devices import parameter, start
+from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.memory import decref
 from numbatensor.core.packing import op_result, packed_as
 from numbatensor.core.records import frame_at, launch_at, new_frame, new_launch, tensor_at
@@ -89,9 +89,7 @@ def pieces_of(rows, n):
 def walk_places(j, dtype, out, x, more, rows, n, chunks, chunk):
     """Launch a kernel that walks along chunks of rows."""
     launch = new_launch()
-    launch_at(launch).count = 0
-    for word in (out, x, more, rows, n, chunks, chunk):
-        parameter(launch, word)
+    parameters(launch, (out, x, more, rows, n, chunks, chunk))
     what = BY_WARP if chunks == 1 and n <= WARP * (FEWEST << LEVELS - 1) else BY_BLOCK
     even = out % VECTOR == 0 and x % VECTOR == 0 and n * itemsize_of(dtype) % VECTOR == 0
     launch_rows(j, what, 1 if even else 0, rows, launch, dtype)

@@ -5,14 +5,13 @@ from numba import njit
 from numbatensor.core.arguments import wrap
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import copy_into
-from numbatensor.core.devices import copy_bytes, parameter, start
+from numbatensor.core.devices import copy_bytes, parameters, start
 from numbatensor.core.memory import decref, memcpy
 from numbatensor.core.packing import op_result, packed_as
 from numbatensor.core.records import (
     Tensor,
     arguments_at,
     frame_at,
-    launch_at,
     new_frame,
     new_launch,
     new_view,
@@ -47,27 +46,14 @@ def sort_some(x, n, rows, flip, ranks, order):
     tile, total = SMALLEST << form, rows * n
     tiles = (n + tile - 1) // tile
     launch = new_launch()
-    launch_at(launch).count = 0
-    parameter(launch, ranks if tiles > 1 else 0)
-    parameter(launch, order)
-    parameter(launch, tensor_at(x).data)
-    parameter(launch, n)
-    parameter(launch, tiles)
-    parameter(launch, flip)
+    parameters(launch, (ranks if tiles > 1 else 0, order, tensor_at(x).data, n, tiles, flip))
     start(op, kernel_there(op, 0, form, dtype), rows * tiles, 1, tile // 2, 0, launch, device)
     if tiles == 1:
         return order
     kernel = kernel_there(op, MERGE, 0, INT64)
     spare_ranks, spare, run = ranks + 8 * total, ranks + 16 * total, tile
     while run < n:
-        launch_at(launch).count = 0
-        parameter(launch, spare_ranks)
-        parameter(launch, spare)
-        parameter(launch, ranks)
-        parameter(launch, order)
-        parameter(launch, n)
-        parameter(launch, run)
-        parameter(launch, total)
+        parameters(launch, (spare_ranks, spare, ranks, order, n, run, total))
         start(op, kernel, (total + THREADS - 1) // THREADS, 1, THREADS, 0, launch, device)
         ranks, spare_ranks, order, spare = spare_ranks, ranks, spare, order
         run *= 2

@@ -250,13 +250,12 @@ def free_there(device, data, nbytes, stream):
 
 
 @njit
-def without_gil(function, a, b, c, stream):
+def without_gil(function, *args):
     """Call a function of the driver that may wait; other threads of Python go on."""
-    if gil_held() == 0:
-        return ask(function, a, b, c, stream)
-    thread = save_thread()
-    failed = ask(function, a, b, c, stream)
-    restore_thread(thread)
+    thread = save_thread() if gil_held() else 0
+    failed = ask(function, *args)
+    if thread:
+        restore_thread(thread)
     return failed
 
 
@@ -286,13 +285,8 @@ def fill_bytes(target, value, nbytes, device):
 def synchronize(device):
     """Wait until this thread's stream of a device has no work left."""
     refuse_capture(WAITS, 0)
-    stream, d = stream_of(device), driver_at(symbol("driver"))
-    if gil_held():
-        thread = save_thread()
-        failed = ask(d.synchronize, stream)
-        restore_thread(thread)
-    else:
-        failed = ask(d.synchronize, stream)
+    stream = stream_of(device)
+    failed = without_gil(driver_at(symbol("driver")).synchronize, stream)
     if failed:
         call_python("driver_failed", SYNCHRONIZE, failed, device)
     return 0
@@ -306,6 +300,14 @@ def parameter(launch, value):
     store(place, value)
     store(launch + ADDRESSES + 8 * g.count, place)
     g.count += 1
+
+
+@njit
+def parameters(launch, words):
+    """Make words what a kernel is given, or the first of it."""
+    launch_at(launch).count = 0
+    for value in words:
+        parameter(launch, value)
 
 
 @native

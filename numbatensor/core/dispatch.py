@@ -138,7 +138,10 @@ def pointwise(op, arguments, out):
             mixed |= (x.dtype != dtype and o.masks >> k & 1 == 0) << k
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
-    kernel = kernel_of(op, dtype) if local_at(local()).device == 0 else 0
+    here = (
+        local_at(local()).device == 0
+    )  # kernels are found before anything is made or written; those of devices, when they are launched
+    kernel = kernel_of(op, dtype) if here else 0
     if out:
         y = tensor_at(out)
         if not same_shape(y, frame_at(frame)):
@@ -149,13 +152,13 @@ def pointwise(op, arguments, out):
         for k in range(o.tensors):
             if a.tensors[k] and a.tensors[k] != out and overlaps(y, tensor_at(a.tensors[k])):
                 call_python("complain", OVERLAP, op, out, a.tensors[k])
-        if y.dtype != result:
+        if here and y.dtype != result:
             conversion(y.dtype, result)
     if wanted and (views or inference_used()):
         settle_all(op, arguments)
     if mixed:
         for k in range(o.tensors):
-            if mixed >> k & 1:
+            if here and mixed >> k & 1:
                 conversion(dtype, tensor_at(a.tensors[k]).dtype)
         for k in range(o.tensors):
             if mixed >> k & 1:

@@ -224,8 +224,8 @@ def step(call_address, v):
     elif custom:
         run_custom_rule(call_address, v)
     else:
-        here = tensor_at(visit.grad).device == 0
-        done = run_fused(call_address, v) if o.fused and here and c.create_graph == 0 else 0
+        fused = o.fused and c.create_graph == 0 and tensor_at(visit.grad).device == 0
+        done = run_fused(call_address, v) if fused else 0
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
             if o.rule_kind[i] != NONE and done >> i & 1 == 0 and wanted(c, call_address, e.node):

@@ -3,14 +3,13 @@
 from numba import njit
 
 from numbatensor.core.compiler import attempt, call, native
-from numbatensor.core.conversions import copy_into
+from numbatensor.core.conversions import contiguous_copy
 from numbatensor.core.iterate import PARALLEL
 from numbatensor.core.memory import free, incref, malloc
 from numbatensor.core.pool import LARGE, allocate_large, free_large
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
-from numbatensor.core.records import Arguments, new_frame, tensor_at
-from numbatensor.core.table import conversion
-from numbatensor.core.tensors import empty, shape_of
+from numbatensor.core.records import Arguments, tensor_at
+from numbatensor.core.tensors import empty
 
 TENSORS_AT = Arguments.fields["tensors"][1]
 
@@ -22,13 +21,7 @@ def packed_as(t, dtype):
     if x.contiguous and x.dtype == dtype:
         incref(t)
         return t
-    if x.dtype != dtype:
-        conversion(dtype, x.dtype)
-    f = new_frame()
-    shape_of(f, x)
-    made = empty(f, dtype)
-    copy_into(made, t)
-    return made
+    return contiguous_copy(t, dtype, 0)
 
 
 @njit

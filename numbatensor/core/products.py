@@ -240,15 +240,20 @@ def matmul_shape(op, arguments, frame):
     return x.dtype
 
 
+@njit
+def multiplied(arguments, out, frame, dtype, turned, start):
+    """The product of the first two arguments, with a frame's shape. `turned`, `start`: see :func:`multiply`."""
+    kernel = kernel_of(symbol("op_matmul"), dtype)
+    made, a = result(out, frame, dtype), arguments_at(arguments)
+    multiply(kernel, made, a.tensors[0], a.tensors[1], turned, start)
+    return made
+
+
 @native
 def matmul(op, arguments, out):
     """Products of matrices, in batches that broadcast: tensors 0 and 1, of one dtype, both at least 2-D."""
-    a, frame = arguments_at(arguments), new_frame()
-    dtype = matmul_shape(op, arguments, frame)
-    kernel = kernel_of(symbol("op_matmul"), dtype)
-    made = result(out, frame, dtype)
-    multiply(kernel, made, a.tensors[0], a.tensors[1], 0, 0)
-    return made
+    frame = new_frame()
+    return multiplied(arguments, out, frame, matmul_shape(op, arguments, frame), 0, 0)
 
 
 @native
@@ -259,12 +264,9 @@ def dot(op, arguments, out):
     fits = x.ndim == 1 and y.ndim == 1 and x.dtype == y.dtype and x.dtype != BOOL
     if not fits or x.shape[0] != y.shape[0]:
         return refuse(op, arguments)
-    kernel = kernel_of(symbol("op_matmul"), x.dtype)
     frame = new_frame()
     frame_at(frame).ndim = 0
-    made = result(out, frame, x.dtype)
-    multiply(kernel, made, a.tensors[0], a.tensors[1], 1, 0)
-    return made
+    return multiplied(arguments, out, frame, x.dtype, 1, 0)
 
 
 @njit
@@ -291,12 +293,9 @@ def linear_shape(op, arguments, frame):
 @native
 def linear(op, arguments, out):
     """``input @ weight.T + bias`` for an input of any rank but 0; no bias is None."""
-    a, frame = arguments_at(arguments), new_frame()
+    frame = new_frame()
     dtype = linear_shape(op, arguments, frame)
-    kernel = kernel_of(symbol("op_matmul"), dtype)
-    made = result(out, frame, dtype)
-    multiply(kernel, made, a.tensors[0], a.tensors[1], 1, a.tensors[2])
-    return made
+    return multiplied(arguments, out, frame, dtype, 1, arguments_at(arguments).tensors[2])
 
 
 @njit

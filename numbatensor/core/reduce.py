@@ -303,6 +303,15 @@ def reduced_shape(frame, x, mask, keepdim):
 
 
 @njit
+def wanted_shape(op, arguments, x, shape):
+    """Which dimensions of x a reduction is asked to reduce, as bits, and how many elements make one result, whose shape the frame gets."""
+    mask = mask_of(list_argument(arguments, 1), x.ndim)
+    if mask < 0:
+        refuse(op, arguments)
+    return mask, reduced_shape(shape, x, mask, number_argument(arguments, 2))
+
+
+@njit
 def divide_all(values, n, count):
     """values[i] /= count, of float64."""
     for i in range(n):
@@ -326,11 +335,8 @@ def reduction(op, arguments, out):
     """``op(x, dim, keepdim)``: a dim that is None or empty means all dimensions."""
     x = arguments_at(arguments).tensors[0]
     o, a = op_at(op), tensor_at(x)
-    mask = mask_of(list_argument(arguments, 1), a.ndim)
-    if mask < 0:
-        refuse(op, arguments)
     shape = new_frame()
-    count = reduced_shape(shape, a, mask, number_argument(arguments, 2))
+    mask, count = wanted_shape(op, arguments, a, shape)
     if o.trait and count == 0:
         refuse(op, arguments)
     extra_kernel(op, FINISH, a.dtype)
@@ -354,11 +360,8 @@ def variance(op, arguments, out):
     """``op(x, dim, keepdim, correction)``: two passes, the second over the squared distances to the mean of the first."""
     x = arguments_at(arguments).tensors[0]
     a = tensor_at(x)
-    mask = mask_of(list_argument(arguments, 1), a.ndim)
-    if mask < 0:
-        refuse(op, arguments)
     shape = new_frame()
-    count = reduced_shape(shape, a, mask, number_argument(arguments, 2))
+    mask, count = wanted_shape(op, arguments, a, shape)
     extra_kernel(op, FINISH, a.dtype)
     made = empty(shape, a.dtype)
     n = tensor_at(made).numel

@@ -41,9 +41,8 @@ MOST = 1 << 31  # elements of one launch, and bytes that its sizes count
 THREADS = 256
 VECTOR = 16  # bytes of the widest access
 EACH = 4  # elements that a thread works on in the strided forms
-UNKNOWN, SAME, DETOUR = range(
-    3
-)  # what runs an op there, if it is no code of its own: the code for the CPU, whose parts know devices; the CPU
+# What runs an op there, if it is no code of its own: the code for the CPU, whose parts know devices; the CPU.
+UNKNOWN, SAME, DETOUR = range(3)
 RUNNER = -1  # what `resolve_there` is asked for beside kernels
 
 
@@ -85,6 +84,13 @@ def even(f):
     return True
 
 
+@njit
+def blocks_of_vectors(n, widest):
+    """How many blocks the vector form of a kernel needs, whose threads take two vectors of the widest operand each."""
+    per = THREADS * 2 * (VECTOR // widest)
+    return (n + per - 1) // per
+
+
 @native
 def send(frame, op, kernel, form, first, size, device):
     """Launch a kernel over the dimensions of a frame from `first` on, of which that one has `size` indices."""
@@ -105,13 +111,13 @@ def send(frame, op, kernel, form, first, size, device):
         for k in range(f.operands):
             for i in range(first, f.ndim):
                 parameter(launch, 0 if is_number(f, k) else f.strides[k, i])
-    per = THREADS * EACH
+    blocks = (n + THREADS * EACH - 1) // (THREADS * EACH)
     if form == 0:
         widest = 1
         for k in range(f.operands):
             widest = max(widest, f.itemsizes[k])
-        per = THREADS * 2 * (VECTOR // widest)
-    return start(op, kernel, (n + per - 1) // per, 1, THREADS, 0, launch, device)
+        blocks = blocks_of_vectors(n, widest)
+    return start(op, kernel, blocks, 1, THREADS, 0, launch, device)
 
 
 @njit
@@ -209,7 +215,7 @@ def copy_between(out, x):
     device = a.device if a.device else b.device
     source, target, failed = x, out, False
     if b.contiguous == 0 or b.dtype != a.dtype:
-        source = on(b.device, symbol("packed_in"), x, a.dtype, 0)
+        source = on(b.device, symbol("contiguous_copy"), x, a.dtype, 0)
     if a.contiguous == 0 or not same_shape(a, b):
         target = attempt(symbol("empty_on"), a.device, x, a.dtype)
         failed = target == -1

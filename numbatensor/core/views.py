@@ -9,7 +9,7 @@ from numba.extending import register_jitable
 
 from numbatensor.core.arguments import arguments_room, item, list_argument, number_argument
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.conversions import copy_into
+from numbatensor.core.conversions import contiguous_copy, copy_into
 from numbatensor.core.devices import FILL_BYTES, there
 from numbatensor.core.graph import CHAINED, INFERENCE_VIEW, KIND, NO_GRAD_VIEW, OP, is_ambiguous
 from numbatensor.core.memory import decref, incref, local, memset
@@ -148,20 +148,6 @@ def same_memory(op, arguments, out):
 
 
 @native
-def contiguous_copy(x):
-    """A contiguous copy, unrecorded."""
-    f = new_frame()
-    t = tensor_at(x)
-    g = frame_at(f)
-    g.ndim = t.ndim
-    for i in range(t.ndim):
-        g.shape[i] = t.shape[i]
-    made = empty(f, t.dtype)
-    copy_into(made, x)
-    return made
-
-
-@native
 def same_elements(op, arguments, out):
     """Another shape over the same memory, or over a copy where that does not do."""
     x = arguments_at(arguments).tensors[0]
@@ -173,7 +159,7 @@ def same_elements(op, arguments, out):
     if strides_for_shape(y, b):
         finish_view(t, x, op)
         return t
-    made = attempt(symbol("contiguous_copy"), x)
+    made = attempt(symbol("contiguous_copy"), x, tensor_at(x).dtype, 0)
     if made == -1:
         decref(t)
         fail()
@@ -204,7 +190,8 @@ def rows_of(op, arguments, out):
 
 @native
 def copy_of(op, arguments, out):
-    return contiguous_copy(arguments_at(arguments).tensors[0])
+    x = arguments_at(arguments).tensors[0]
+    return contiguous_copy(x, tensor_at(x).dtype, 0)
 
 
 # writes to views
@@ -308,7 +295,7 @@ def packed(t):
     """The tensor, whose reference it takes, or a contiguous copy."""
     if tensor_at(t).contiguous:
         return t
-    made = contiguous_copy(t)
+    made = contiguous_copy(t, tensor_at(t).dtype, 0)
     decref(t)
     return made
 
@@ -319,7 +306,7 @@ def region(op, arguments, out):
     x = arguments_at(arguments).tensors[0]
     whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), False)
     view = part(whole, list_argument(arguments, 3), list_argument(arguments, 4), number_argument(arguments, 5))
-    made = contiguous_copy(view)
+    made = contiguous_copy(view, tensor_at(view).dtype, 0)
     decref(view)
     decref(whole)
     return made

@@ -9,7 +9,6 @@ from numbatensor.core.device_entries import wait_for
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
 from numbatensor.core.records import LAST
-from numbatensor.core.there import CONVERSIONS_THERE, DEVICE_TABLE
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
 
@@ -30,10 +29,6 @@ def open_backend(made):
     for name, place in made.functions.items():
         table[name] = place
     table["forks"], table["count"] = state[0]["forks"], len(made.units)
-    for field in ("contexts", "pools", "streams", "events"):
-        table[field][...] = 0
-    CONVERSIONS_THERE[...] = 0
-    DEVICE_TABLE["kernels"][...] = 0
     backend, kernels.load = made, made.load
 
 
