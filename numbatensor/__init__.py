@@ -47,13 +47,18 @@ from numbatensor.creation import (
 from numbatensor.custom_op import custom_op
 from numbatensor.devices import device
 from numbatensor.dtypes import (
+    bfloat16,
     bool,
     double,
     dtype,
+    finfo,
     float,
+    float16,
     float32,
     float64,
     get_default_dtype,
+    half,
+    iinfo,
     int,
     int8,
     int16,

@@ -57,7 +57,7 @@ from numbatensor.core.rules import (
     split_part,
 )
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN
-from numbatensor.core.tensors import same_shape
+from numbatensor.core.tensors import FLOAT16, same_shape
 from numbatensor.core.visits import discover, find_visit, leave, pop_ready, prune, push_ready, start_call
 
 sched_yield = external("sched_yield", 0, small=True)
@@ -224,7 +224,12 @@ def step(call_address, v):
     elif custom:
         run_custom_rule(call_address, v)
     else:
-        fused = o.fused and c.create_graph == 0 and tensor_at(visit.grad).device == 0
+        fused = (
+            o.fused
+            and c.create_graph == 0
+            and tensor_at(visit.grad).device == 0
+            and tensor_at(visit.grad).dtype < FLOAT16
+        )
         done = run_fused(call_address, v) if fused else 0
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)

@@ -197,7 +197,7 @@ def cumprod_rule(grad, out, x, dim):
             part = part + (grad.narrow(dim, k + 1, n - k - 1) * before * after).sum(dim, True)
         here = np.zeros([n if d == dim % x.ndim else 1 for d in range(x.ndim)], x.dtype.numpy)
         here.reshape(-1)[k] = 1
-        chosen = part * from_array(here).to(x.device)
+        chosen = part * from_array(here).to(x.device, x.dtype)
         total = chosen if total is None else total + chosen
     return total
 
@@ -216,7 +216,7 @@ def others_by_scans(grad, x, input_shape, dim, keepdim):
     turned = x.permute(order)
     rows = turned.reshape(-1, math.prod(input_shape[d] for d in dims))
     m, n = rows.shape
-    one = from_array(np.ones((m, 1), x.dtype.numpy)).to(x.device)
+    one = from_array(np.ones((m, 1), x.dtype.numpy)).to(x.device, x.dtype)
     before = cumprod(cat((one, rows.narrow(1, 0, n - 1)), 1), 1)
     after = flip(cumprod(cat((one, flip(rows.narrow(1, 1, n - 1), 1)), 1), 1), 1)
     alone = unpermute((before * after).reshape(turned.shape), order)
