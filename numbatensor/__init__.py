@@ -152,7 +152,21 @@ clip = clamp
 absolute = functions["abs"]
 swapaxes = swapdims = functions["transpose"]
 import numbatensor.autograd.functional  # noqa: E402
-from numbatensor import nn, optim, utils  # noqa: E402
+from numbatensor import (  # noqa: E402
+    amp,  # noqa: E402
+    nn,
+    optim,
+    utils,
+)
+from numbatensor.amp import (  # noqa: E402
+    autocast,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_available,
+    is_autocast_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 
 LAZY = {
     "func": "numbatensor.func",

@@ -16,6 +16,7 @@ from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
 from numbatensor.core import entries, joining, node_entries, reduce, rules, views
 from numbatensor.core import python as native
+from numbatensor.core.autocast import CUDA
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, kernel, native_address, publish
 from numbatensor.core.handles import hold
@@ -26,7 +27,7 @@ from numbatensor.core.records import COUNT, INPUTS, POINTWISE, SIZE, STRUCTURED,
 from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
-from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
+from numbatensor.core.table import CONVERSIONS, FIXED, ON_CPU, ON_DEVICES, RESERVED, RUN, TABLE
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import EmptyBox, Hollow, hollow
 from numbatensor.samples import REDUCED, reals, truths, whole
@@ -42,7 +43,7 @@ ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's
 # What annotates the parameters of a declaration: the kinds of objects that the argument can be.
 OPTIONAL, NUMBER, DIMS, SIZES = TENSOR | NONE, ANY_NUMBER, LIST | INT | NONE, LIST | REST
 FLAG, INDEX = BOOL, INT | NONE
-ON_CPU, ON_DEVICES, EVERYWHERE = 1, 2, 3
+EVERYWHERE = ON_CPU | ON_DEVICES
 PSEUDO = ("out", "input_shape", "count")  # what a rule can ask for beside the op's arguments
 
 
@@ -111,7 +112,7 @@ class Op:
     # What runs the op on CUDA devices: native code, "same" where the CPU's is made of parts that know devices; None: the CPU, on copies.
     there = None
     there_kernels: dict = {}  # its kernels there, by number: "module:factory" of kernels_cuda
-    halves = 0  # whose code takes float16 and bfloat16 as they are: ON_CPU, ON_DEVICES
+    halves = 0  # what its code does with float16 and bfloat16, as bits: see `core/table.py`
 
     def __init__(self, function, parameters=None, name=None, samples=None):
         self.samples = samples  # of its arguments (see samples.py); or, in words, why there are none
@@ -229,6 +230,11 @@ class Op:
             k = self.inputs.index(name)
             self.names[k] = self.aliases[k] = sys.intern(public)
             self.row["names"][k] = self.row["aliases"][k] = id(self.names[k])
+        return self
+
+    def under_autocast(self, cpu=0, cuda=0):
+        """Declare in what the op runs while autocast is on: a policy of `core/autocast.py` for the CPU, and one for CUDA devices."""
+        self.row["autocast"] = cpu | cuda << CUDA
         return self
 
     def internal(self):
@@ -544,8 +550,8 @@ def structured(*, samples, run=None, kernels=(), dtypes=ALL, writes=0, there=Non
     """Declare an op that `run`, a native function, computes; without it, one that is only ever recorded.
 
     `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms. `writes`: it can write in place into its
-    first argument, if that is contiguous (1), or it always does (2). `there`, `there_kernels`: the same for CUDA devices; `halves`: who takes
-    float16 and bfloat16 as they are (see `Op`).
+    first argument, if that is contiguous (1), or it always does (2). `there`, `there_kernels`: the same for CUDA devices; `halves`: what its code
+    does with float16 and bfloat16 (see `core/table.py`).
     """
     return lambda function: Structured(function, run, kernels, dtypes, writes, samples, there, there_kernels, halves)
 

@@ -33,6 +33,7 @@ from numbatensor.core.records import (
 )
 from numbatensor.core.table import (
     MIXED_FLOATS,
+    MIXES,
     NEGATIVE_POWER,
     OUT_DTYPE,
     OUT_GRAD,
@@ -41,6 +42,7 @@ from numbatensor.core.table import (
     RAISES,
     SHAPES,
     UNSUPPORTED,
+    WIDE,
     ZERO_DIVISION,
     conversion,
     kernel_of,
@@ -233,13 +235,17 @@ def run_plainly(op, arguments, out):
 
 @njit
 def float_of(op, arguments):
-    """The dtype of the floats among an op's tensors: float16 or bfloat16, and no other."""
-    a, dtype, mixed = arguments_at(arguments), 0, False
+    """The dtype of the floats among an op's tensors: float16 or bfloat16, and no other, unless the op takes float32 beside it."""
+    a, dtype, mixed, plain = arguments_at(arguments), 0, False, False
     for k in range(op_at(op).tensors):
         if a.tensors[k] and tensor_at(a.tensors[k]).dtype >= FLOAT32:
             given = tensor_at(a.tensors[k]).dtype
-            mixed |= dtype != 0 and given != dtype
-            dtype = given
+            if given == FLOAT32:
+                plain = True
+            else:
+                mixed |= dtype != 0 and given != dtype
+                dtype = given
+    mixed |= plain and op_at(op).halves & MIXES == 0
     if mixed:
         call_python("complain", MIXED_FLOATS, op, arguments, 0)
     return dtype
@@ -267,7 +273,7 @@ def run_in_float32(op, arguments, out):
         if result == out:
             incref(out)
         decref(made)
-    elif made != -1 and tensor_at(made).dtype == FLOAT32:
+    elif made != -1 and tensor_at(made).dtype == FLOAT32 and op_at(op).halves & WIDE == 0:
         result = attempt(symbol("contiguous_copy"), made, dtype, 0)
         decref(made)
     for k in range(OPERANDS):

@@ -28,7 +28,7 @@ from numbatensor.core.graph import (
     settle,
 )
 from numbatensor.core.memory import decref, free, incref, load, malloc, memset, store
-from numbatensor.core.modes import anomaly, switch_grad
+from numbatensor.core.modes import AUTOCAST, NO_GRAD, anomaly, replace
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import (
@@ -400,9 +400,10 @@ def backward_many(call_address, roots, seeds, count, captured, asked):
             free(nodes)
             fail()
         store(nodes + 8 * k, node)
-    recording = switch_grad(call_at(call_address).create_graph)
+    # the pass runs in the dtypes that the forward pass had
+    before = replace(NO_GRAD | AUTOCAST, 0 if call_at(call_address).create_graph else NO_GRAD)
     failed = attempt(symbol("run_pass"), call_address, roots, seeds, nodes, count, captured, asked) == -1
-    switch_grad(recording)
+    replace(NO_GRAD | AUTOCAST, before)
     free(nodes)
     if failed:
         fail()

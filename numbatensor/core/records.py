@@ -129,7 +129,7 @@ Attribute = np.dtype(words("kind", "value", "length"))
 # `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.
 # `saves[i]`: what the rule of input i reads: bit 0 the output, bit k argument k, bits SIZE and COUNT the first input's shape
 # and how many of its elements make one of the output's.
-# `halves`: whose code takes float16 and bfloat16 as they are: bit 0 the CPU's, bit 1 that for devices; else it is given float32.
+# `halves`: whether the op's code takes float16 and bfloat16, or is given float32 (see `core/table.py`).
 # `autocast`: what the op is run in under autocast (see core/autocast.py).
 # `accepts`, `names`, `aliases`: of each argument, bit mask of the kinds of objects it can be, and its names as keyword.
 Op = np.dtype(
@@ -235,12 +235,12 @@ State = np.dtype(
 # of `State`; `sequence`: the next number for a node, and `end` of the numbers it may give. `arena`, `heap`: memory for the next pass.
 # `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all. `device`: where new tensors
 # are made; `context`: the device whose CUDA context is this thread's now; `streams`: for each device the number of the stream that the
-# thread's work goes to; `capture`: whether that work is recorded in a graph, and not done (see devices.py).
+# thread's work goes to; `capture`: whether that work is recorded in a graph, and not done (see devices.py). `casts`: see autocast.py.
 CLASSES = 24
 DEVICES, STREAMS, USERS = 17, 48, 8
 Local = np.dtype(
     words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
-    + words("device", "context", "capture")
+    + words("device", "context", "capture", "casts")
     + [("streams", "i8", DEVICES), ("blocks", "i8", CLASSES)]
 )
 

@@ -8,6 +8,8 @@ from kernels_cpu import extremum, scan, softmax_grad, sort
 from kernels_cpu import layer_norm as norm_kernels
 from kernels_cpu import softmax as softmax_kernels
 from numbatensor.core import device_sort, norms, row_ops
+from numbatensor.core.autocast import FULL
+from numbatensor.core.table import MIXES, WIDE
 from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
 from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
@@ -104,6 +106,7 @@ logsumexp.backward(
 
 
 @structured(
+    halves=MIXES,
     run=norms.layer_norm,
     kernels=walks(norm_kernels.layer_norm),
     dtypes=FLOATING,
@@ -116,6 +119,7 @@ def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER)
 
 
 @structured(
+    halves=MIXES,
     run=norms.layer_norm_grad,
     kernels=walks(norm_kernels.layer_norm_grad),
     dtypes=FLOATING,
@@ -128,6 +132,7 @@ def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUM
 
 
 @structured(
+    halves=MIXES | WIDE,
     run=norms.layer_norm_grad_weight,
     kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
     dtypes=FLOATING,
@@ -275,5 +280,7 @@ for op in (softmax, log_softmax, softmax_slope, log_softmax_slope, logsumexp, cu
     op.internal()
 for op in (layer_norm, layer_norm_slope, layer_norm_slope_of_weight):
     op.internal()
+for op in (softmax, log_softmax, logsumexp, cumsum, cumprod, layer_norm):
+    op.under_autocast(cuda=FULL)
 for op in (softmax_slope, log_softmax_slope, layer_norm_slope, layer_norm_slope_of_weight):
     op.constant(*op.tensor_names)  # under `create_graph` the formulas are used

@@ -2,6 +2,7 @@
 
 from kernels_cpu.matmul import combination, product
 from numbatensor.core import device_moves, device_products, products
+from numbatensor.core.autocast import LOWER
 from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
@@ -77,5 +78,7 @@ def moved(x: TENSOR, device: INT, source: INT):
 
 
 moved.backward(x=lambda grad, device, source: moved(grad, source, device))
+for op in (matmul, dot, linear, addmm):
+    op.under_autocast(LOWER, LOWER)
 for op in (matmul, dot, linear, addmm, copy, moved):
     op.internal()
