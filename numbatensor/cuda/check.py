@@ -13,7 +13,19 @@ import numpy as np
 from numba import types
 
 import numbatensor.ops  # noqa: F401  (declares the ops)
-from kernels_cuda import arranging, index, masks, mathematics, matmul, nll, optimizers, pointwise, random, sort
+from kernels_cuda import (
+    arranging,
+    index,
+    masks,
+    mathematics,
+    matmul,
+    nll,
+    optimizers,
+    pointwise,
+    random,
+    sort,
+    transpose,
+)
 from kernels_cuda.pointers import itemsize
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.cuda import compiler
@@ -106,6 +118,7 @@ OTHERS += [(nll.nll_loss, F32, reduction, 0) for reduction in range(3)]
 OTHERS += [(f, F32, 0, 0) for f in (random.uniform, random.normal, random.exponential, random.bernoulli, random.trials)]
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimizers.adam, optimizers.amsgrad)]
 OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
+OTHERS += [(transpose.transpose, kind, 0, kind.bitwidth) for kind in (types.int16, I32, I64)]
 
 
 def checked_other(factory, kind, form, bits, arch):
