@@ -118,7 +118,7 @@ OTHERS += [(nll.nll_loss, F32, reduction, 0) for reduction in range(3)]
 OTHERS += [(f, F32, 0, 0) for f in (random.uniform, random.normal, random.exponential, random.bernoulli, random.trials)]
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimizers.adam, optimizers.amsgrad)]
 OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
-OTHERS += [(transpose.transpose, kind, 0, kind.bitwidth) for kind in (types.int16, I32, I64)]
+OTHERS += [(transpose.transpose, kind, 0, 8 * itemsize(kind)) for kind in (types.int16, I32, I64)]
 
 
 def checked_other(factory, kind, form, bits, arch):
