@@ -19,7 +19,16 @@ from numbatensor.nopython.calls import invoke_cell, published, refuse
 from numbatensor.nopython.halves import BFLOAT16, FLOAT16, Half
 
 NAMES = [d.name for d in dtypes.ALL]
-NUMBA: list = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
+NUMBA: list = [
+    types.boolean,
+    types.uint8,
+    types.int8,
+    types.int16,
+    types.int32,
+    types.int64,
+    types.float32,
+    types.float64,
+]
 NUMBA += [FLOAT16, BFLOAT16]
 assert len(NUMBA) == len(DTYPES)
 
