@@ -249,6 +249,19 @@ def test_rows_of_every_length(half, n):
     as_rounded(x.t().clone().mul_(2.0).t(), wide * 2.0, half)
 
 
+@each_half
+def test_transposed_operands_and_several_gradients(half):
+    x = nt.from_numpy(np.random.default_rng(2).standard_normal((130, 70)).astype(np.float32)).to(half)
+    y, wide = x.t().clone(), x.float()
+    as_rounded(x + y.t(), wide + y.float().t(), half)
+    as_rounded(y.clone().add_(x.t()).t(), wide + y.float().t(), half)
+    as_rounded(nt.addcmul(x, y.t(), x[:1]), nt.addcmul(wide, y.float().t(), wide[:1]), half)
+    leaf = x.clone().requires_grad_()
+    for k in (1, 2):
+        (leaf * 0.75).sum().backward()
+        assert leaf.grad.dtype is half and leaf.grad.float().sum().item() == 0.75 * k * x.numel()
+
+
 # views
 
 
