@@ -11,6 +11,7 @@ from numba import njit
 
 from numbatensor.core.compiler import external, fail, native, publish, symbol
 from numbatensor.core.conversions import empty_on
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref, load, number
 from numbatensor.core.python import (
     TYPE,
@@ -147,7 +148,8 @@ def step_kernel(row, p, which):
     t = tensor_at(p)
     if t.device:
         return which
-    return extra_kernel(row, which - 1, t.dtype) if which else kernel_of(row, t.dtype)
+    dtype = computed(t.dtype)
+    return extra_kernel(row, which - 1, dtype) if which else kernel_of(row, dtype)
 
 
 @njit

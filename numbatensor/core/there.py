@@ -256,7 +256,7 @@ def fill_there(out, number):
     operand(frame, a)
     scalar_operand(frame, 0, itemsize_of(a.dtype))
     frame_at(frame).numbers[0] = number
-    return sweep_there(frame, 0, 0, a.dtype, a.dtype, a.device)
+    return move_there(frame, a.dtype, a.dtype, a.device)
 
 
 @native
