@@ -19,7 +19,7 @@ SOURCES = sorted(p for folder in ("numbatensor", "kernels_cpu", "kernels_cuda") 
 LAYERS = [
     ["kernels_cpu", "kernels_cuda"],
     ["numbatensor.core"],
-    ["numbatensor.dtypes", "numbatensor.memory", "numbatensor.devices", "numbatensor.exchange"],
+    ["numbatensor.dtypes", "numbatensor.memory", "numbatensor.devices", "numbatensor.exchange", "numbatensor.backends"],
     ["numbatensor.hollow"],
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.cuda"],
@@ -70,7 +70,7 @@ OPTIONAL = {
     "greenlet",
 }  # may be imported inside functions
 WITH_A_DEVICE = {
-    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin")
+    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin", "cublas")
 }  # loaded when a device is first asked for
 KERNELS_MAY_IMPORT = {"numba", "llvmlite", "numpy"} | set(sys.stdlib_module_names)  # llvmlite is numba's own
 # Modules that one of the two kernel packages has alone, with the reasons.
