@@ -186,6 +186,9 @@ def open_library(device):
 
 def why_not(device=None):
     """Why a device has no library, in one line; None where it has."""
+    missing = runtime.why_not()
+    if missing:
+        return missing
     k = runtime.number(device)
     enter(k)
     return opened[k] if open_library(k) == NONE else None
