@@ -68,10 +68,10 @@ class Heuristic(ctypes.Structure):
 
 
 class CublasLt:
-    """The library's functions, by their names without `cublasLt`."""
+    """The library's functions, by their names without `cublasLt`. `workspace`: the most bytes that an algorithm may want."""
 
-    def __init__(self, found):
-        self.functions = {}
+    def __init__(self, found, workspace):
+        self.functions, self.workspace = {}, workspace
         for name, kinds in FUNCTIONS.items():
             function = self.functions[name] = getattr(found, f"cublasLt{name}")
             function.argtypes, function.restype = kinds, i32
@@ -119,11 +119,11 @@ class CublasLt:
             self.set("MatmulDesc", made, BIAS_POINTER, u64(p.bias_align))
         return made
 
-    def choose(self, handle, p, parts, workspace):
+    def choose(self, handle, p, parts):
         """The algorithm that the heuristic puts first; None where there is none."""
         with contextlib.ExitStack() as stack:
             wanted = self.create(stack, "MatmulPreference")
-            self.set("MatmulPreference", wanted, WORKSPACE, u64(workspace))
+            self.set("MatmulPreference", wanted, WORKSPACE, u64(self.workspace))
             self.set("MatmulPreference", wanted, REDUCTION, u32(KINDS[p.dtype][4]))
             for attribute, align in ((ALIGN_A, p.y_align), (ALIGN_B, p.x_align), (ALIGN_C, p.old_align)):
                 self.set("MatmulPreference", wanted, attribute, u32(align))
@@ -136,9 +136,9 @@ class CublasLt:
             raise RuntimeError(f"cublasLtMatmulAlgoGetHeuristic: {self.message(status)}")
         return None if status or count.value == 0 or found.state else found
 
-    def prepare(self, handle, plan, workspace):
+    def prepare(self, handle, plan):
         """Fill in a plan, whose problem is there. Gives a stack that destroys what the plan holds."""
-        p = types.SimpleNamespace(**{name: int(plan[name]) for name in Problem.names})
+        p = types.SimpleNamespace(**dict(zip(Problem.names, plan.item(), strict=False)))
         with contextlib.ExitStack() as stack:
             if p.dtype in KINDS:
                 x_shape = (p.k, p.m) if p.x_turned else (p.m, p.k)
@@ -150,7 +150,7 @@ class CublasLt:
                     self.layout(stack, p, p.m, p.n, p.old_step, p.m * p.n),
                     self.layout(stack, p, p.m, p.n, p.n, p.m * p.n),
                 )
-                found = self.choose(handle, p, parts, workspace)
+                found = self.choose(handle, p, parts)
                 if found:
                     for name, part in zip(("product", "y", "x", "old", "out"), parts, strict=True):
                         plan[name] = part
@@ -172,7 +172,8 @@ def open_library(device):
             return int(library[0]["handles"][device])
         made = ctypes.c_void_p(NONE)
         try:
-            found = CublasLt(runtime.backend.product_library())
+            recent = runtime.backend.capability(device - 1) >= (9, 0)
+            found = CublasLt(runtime.backend.product_library(), LARGE_WORKSPACE if recent else WORKSPACE_BYTES)
             found.ask("Create", ctypes.byref(made))
             library[0]["multiply"], library[0]["set_attribute"] = map(
                 found.address, ("Matmul", "MatmulDescSetAttribute")
@@ -200,19 +201,19 @@ def prepare(place, slot):
         key = ctypes.string_at(place, Problem.itemsize)
         if key in plans:
             return plans[key].ctypes.data
-        made = np.zeros(1, Prepared)
+        made, table = np.zeros(1, Prepared), library[0]
         made.view(np.uint8)[: len(key)] = np.frombuffer(key, np.uint8)
-        device = int(made[0]["device"])
-        workspace = LARGE_WORKSPACE if runtime.backend.capability(device - 1) >= (9, 0) else WORKSPACE_BYTES
-        held = opened[device].prepare(int(library[0]["handles"][device]), made[0], workspace)
+        plan, address = made[0], made.ctypes.data
+        device = int(plan["device"])
+        held = opened[device].prepare(int(table["handles"][device]), plan)
         if len(plans) >= MOST:
-            made[0]["fleeting"] = 1
-            fleeting[made.ctypes.data] = made, held
+            plan["fleeting"] = 1
+            fleeting[address] = made, held
         else:
             held.pop_all()
-            plans[key], made[0]["next"] = made, library[0]["plans"][slot]
-            library[0]["plans"][slot] = made.ctypes.data
-        return made.ctypes.data
+            plans[key], plan["next"] = made, table["plans"][slot]
+            table["plans"][slot] = address
+        return address
 
 
 @python.callback
