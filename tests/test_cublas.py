@@ -201,6 +201,16 @@ def test_linear(fake, dtype):
     assert fake.last()["epilogue"] == BIAS
 
 
+def test_vectors(fake):
+    before = fake.counts[MULTIPLIED]
+    for x, y in ((whole(5), whole(5)), (whole(6, 5), whole(5)), (whole(5), whole(5, 6))):
+        agree(lambda x, y: x @ y, x, y, launched=1)
+    agree(lambda x, y: nt.dot(x[::2], y[1::2]), whole(10), whole(10), launched=1)
+    assert fake.counts[MULTIPLIED] == before + 4
+    agree(nt.dot, whole(0), whole(0))
+    agree(nt.dot, whole(5, dtype="int64"), whole(5, dtype="int64"))
+
+
 def test_a_bias_that_cannot_be_one(fake):
     """It is copied into the result, to which the product is added."""
     x, w = whole(4, 5), whole(6, 5)

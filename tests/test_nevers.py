@@ -90,7 +90,7 @@ WITHOUT_CPU = {
     "meanings": "what functions of devices mean in the emulator",
 }
 # Ops that a device has no code of its own for: the CPU draws, and the result is moved; only ever recorded; or not written yet.
-DETOURS = {"randperm", "multinomial", "dot"}
+DETOURS = {"randperm", "multinomial"}
 RECORDED = {"copy_slices", "as_strided_view", "copy", "function"}
 FILLS = {
     "uniform",

@@ -13,6 +13,7 @@ from numbatensor.core.memory import decref
 from numbatensor.core.products import (
     addmm_shape,
     begin_with,
+    dot_shape,
     is_number,
     lay_out,
     linear_shape,
@@ -141,6 +142,14 @@ def matmul_there(op, arguments, out):
     a, frame = arguments_at(arguments), new_frame()
     one = word_of(matmul_shape(op, arguments, frame), INT, ONE)
     return product_there(op, frame, a.tensors[0], a.tensors[1], 0, 0, one, one, out)
+
+
+@native
+def dot_there(op, arguments, out):
+    """Sum of the products of two vectors."""
+    a, frame = arguments_at(arguments), new_frame()
+    one = word_of(dot_shape(op, arguments, frame), INT, ONE)
+    return product_there(op, frame, a.tensors[0], a.tensors[1], 1, 0, one, one, out)
 
 
 @native
