@@ -2,6 +2,7 @@
 
 import math
 
+from numbatensor.core.autocast import LOWER, cast_tensor
 from numbatensor.hollow import hollow
 from numbatensor.ops import structured
 from numbatensor.tensor import Tensor, as_operand
@@ -14,6 +15,8 @@ def matmul(input, other):
         raise TypeError("matmul(): both arguments must be Tensors")
     if x.ndim > 1 and y.ndim > 1:
         return structured.matmul(x, y)  # which refuses what does not fit
+    if x.dtype is not y.dtype:
+        x, y = (cast_tensor(t, LOWER) for t in (x, y))
     if x.dtype is not y.dtype:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x.dtype.name} != {y.dtype.name}")
     if x.ndim == 0 or y.ndim == 0:

@@ -55,7 +55,7 @@ LAYERS = [
     ["numbatensor.nopython"],
     ["numbatensor.custom_op"],
     ["numbatensor.scalars"],
-    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions"],
+    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions", "numbatensor.amp"],
     ["numbatensor"],
 ]
 ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
