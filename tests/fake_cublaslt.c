@@ -7,7 +7,7 @@
 #include <string.h>
 #define API __attribute__((visibility("default")))
 enum { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID = 7, MISMATCH = 8, NOT_SUPPORTED = 15 };
-enum { R_32F = 0, R_64F = 1, COMPUTE_32F = 68, COMPUTE_64F = 70, FAST_TF32 = 77 };
+enum { R_32F = 0, R_64F = 1, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68, COMPUTE_64F = 70, FAST_TF32 = 77 };
 enum { PLAIN = 1, RELU = 2, BIAS = 4, GELU = 32 };
 typedef void *P;
 typedef struct { long mark; int compute, scale, turn_a, turn_b; unsigned epilogue; char *bias; } Product;
@@ -90,7 +90,7 @@ API int cublasLtMatmulDescSetAttribute(Product *p, int which, const void *value,
     return INVALID;
 }
 API int cublasLtMatrixLayoutCreate(Layout **out, int type, uint64_t rows, uint64_t columns, int64_t step) {
-    int code = fresh((P *)out, sizeof **out, LAYOUT, type == R_32F || type == R_64F ? counted(LAYOUTS) : INVALID);
+    int code = fresh((P *)out, sizeof **out, LAYOUT, type <= R_16F || type == R_16BF ? counted(LAYOUTS) : INVALID);
     if (code == 0) (*out)->type = type, (*out)->rows = rows, (*out)->columns = columns, (*out)->step = step, (*out)->batches = 1;
     return code;
 }
@@ -112,7 +112,7 @@ API int cublasLtMatmulPreferenceSetAttribute(Preference *p, int which, const voi
     return which >= 5 && which <= 8 ? put(&p->align[which - 5], 4, value, size) : INVALID;
 }
 
-static int item(const Layout *l) { return l->type == R_64F ? 8 : 4; }
+static int item(const Layout *l) { return l->type == R_64F ? 8 : l->type == R_32F ? 4 : 2; }
 static int sound(const Layout *l) {
     return l->mark == LAYOUT && l->rows > 0 && l->columns > 0 && l->step >= (int64_t)l->rows && l->batches > 0 && l->batch >= 0;
 }
@@ -120,7 +120,8 @@ static int agree(const Product *p, const Layout *a, const Layout *b, const Layou
     if (p->mark != PRODUCT || !sound(a) || !sound(b) || !sound(c) || !sound(d)) return 0;
     uint64_t m = p->turn_a ? a->columns : a->rows, k = p->turn_a ? a->rows : a->columns;
     uint64_t n = p->turn_b ? b->rows : b->columns, other = p->turn_b ? b->columns : b->rows;
-    int same = a->type == b->type && a->type == c->type && a->type == d->type && a->type == (p->scale == R_64F ? R_64F : R_32F);
+    int same = a->type == b->type && a->type == c->type && a->type == d->type && (a->type == R_64F) == (p->scale == R_64F);
+    if (p->compute == FAST_TF32 && a->type != R_32F) return 0;
     int batches = a->batches == b->batches && a->batches == c->batches && a->batches == d->batches;
     int apart = d->batches == 1 || d->batch >= d->step * (int64_t)d->columns;
     return same && batches && apart && k == other && d->rows == m && d->columns == n && c->rows == m && c->columns == n;
@@ -139,7 +140,7 @@ API int cublasLtMatmulAlgoGetHeuristic(P handle, Product *p, Layout *a, Layout *
     int code = counted(HEURISTICS);
     *count = 0;
     if (code) return code;
-    if (handle != (P)0xB1A5 || wanted < 1 || w->mark != PREFERENCE || w->reduction > 7 || !agree(p, a, b, c, d)) return INVALID;
+    if (handle != (P)0xB1A5 || wanted < 1 || w->mark != PREFERENCE || w->reduction != (item(d) == 2 ? 2 : 7) || !agree(p, a, b, c, d)) return INVALID;
     if ((p->epilogue & BIAS) && ((uintptr_t)p->bias % 16 || p->bias == 0)) return INVALID;
     if (fake_refused == -1 || fake_refused == (long)p->epilogue) return NOT_SUPPORTED;
     if ((uint64_t)fake_workspace > w->workspace) return SUCCESS;
@@ -158,9 +159,28 @@ API int cublasLtMatmulAlgoGetHeuristic(P handle, Product *p, Layout *a, Layout *
 
 static char *seen(const char *p) { return (char *)p + (fake_size ? fake_shift : 0); }
 static int there(const char *p) { return fake_size == 0 || ((long)p >= fake_base && (long)p < fake_base + fake_size); }
+static double element(int type, const char *p, int64_t k) {
+    if (type == R_64F) return ((double *)p)[k];
+    if (type == R_32F) return ((float *)p)[k];
+    if (type == R_16F) return ((_Float16 *)p)[k];
+    uint32_t bits = (uint32_t)((uint16_t *)p)[k] << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+static void put_element(int type, char *p, int64_t k, double value) {
+    if (type == R_64F) ((double *)p)[k] = value;
+    else if (type == R_32F) ((float *)p)[k] = value;
+    else if (type == R_16F) ((_Float16 *)p)[k] = value;
+    else {
+        float f = value;
+        uint32_t bits;
+        memcpy(&bits, &f, 4);
+        ((uint16_t *)p)[k] = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+    }
+}
 static double get(const Layout *l, const char *p, int64_t row, int64_t column, int64_t batch) {
-    int64_t k = row + column * l->step + batch * l->batch;
-    return l->type == R_64F ? ((double *)p)[k] : ((float *)p)[k];
+    return element(l->type, p, row + column * l->step + batch * l->batch);
 }
 static double narrow(double value) { /* TF32 keeps 10 bits of a fraction */
     float f = value;
@@ -185,12 +205,10 @@ API void fake_run(Job *j) {
                 }
                 sum *= j->alpha;
                 if (j->beta) sum += j->beta * get(&j->c, C, row, col, t);
-                if (j->product.epilogue & BIAS) sum += j->d.type == R_64F ? ((double *)bias)[row] : ((float *)bias)[row];
+                if (j->product.epilogue & BIAS) sum += element(j->d.type, bias, row);
                 if (j->product.epilogue & RELU) sum = sum > 0 ? sum : 0;
                 if (j->product.epilogue & GELU) sum = 0.5 * sum * (1 + tanh(0.7978845608028654 * (sum + 0.044715 * sum * sum * sum)));
-                int64_t place = row + col * j->d.step + t * j->d.batch;
-                if (j->d.type == R_64F) ((double *)D)[place] = sum;
-                else ((float *)D)[place] = sum;
+                put_element(j->d.type, D, row + col * j->d.step + t * j->d.batch, sum);
             }
 }
 API int cublasLtMatmul(P handle, Product *p, const void *alpha, char *A, Layout *a, char *B, Layout *b, const void *beta, char *C, Layout *c, char *D, Layout *d,

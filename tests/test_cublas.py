@@ -91,55 +91,67 @@ def fake(opened):
     nt.set_float32_matmul_precision("highest")
 
 
-def whole(*shape, dtype="float32"):
+def whole(*shape):
     """An array of small integers: what is made of them is exact."""
     rng = np.random.default_rng(sum(shape))
-    return rng.integers(-4, 5, shape).astype(dtype)
+    return rng.integers(-4, 5, shape).astype(np.float32)
 
 
-def agree(function, *arrays, launched=None):
+def agree(function, *arrays, launched=None, dtype=nt.float32):
     """What a function makes on the device is what it makes on the CPU. `launched`: how many kernels and calls of the library that takes."""
-    here = [nt.tensor(a) if isinstance(a, np.ndarray) else a for a in arrays]
+    here = [nt.tensor(a).to(dtype) if isinstance(a, np.ndarray) else a for a in arrays]
     far = [t.to("cuda") if isinstance(t, nt.Tensor) else t for t in here]
     expected, before = function(*here), int(driver[0]["launched"])
     found = function(*far)
     assert launched is None or int(driver[0]["launched"]) - before == launched
     assert found.device == "cuda:0" and found.dtype is expected.dtype and found.shape == expected.shape
-    np.testing.assert_array_equal(found.cpu().numpy(), expected.numpy())
+    np.testing.assert_array_equal(found.cpu().double().numpy(), expected.double().numpy())
 
 
-def placed(form, rows, columns, dtype):
+def placed(form, rows, columns):
     """An array to make a matrix of, and how."""
     if form == "rows":
-        return whole(rows, columns, dtype=dtype), lambda t: t
+        return whole(rows, columns), lambda t: t
     if form == "columns":
-        return whole(columns, rows, dtype=dtype), lambda t: t.t()
+        return whole(columns, rows), lambda t: t.t()
     if form == "window":
-        return whole(rows + 3, columns + 5, dtype=dtype), lambda t: t[2 : 2 + rows, 1 : 1 + columns]
+        return whole(rows + 3, columns + 5), lambda t: t[2 : 2 + rows, 1 : 1 + columns]
     if form == "turned window":
-        return whole(columns + 3, rows + 5, dtype=dtype), lambda t: t[2 : 2 + columns, 3 : 3 + rows].t()
-    return whole(rows * columns + 1, dtype=dtype), lambda t: t[1:].view(rows, columns)
+        return whole(columns + 3, rows + 5), lambda t: t[2 : 2 + columns, 3 : 3 + rows].t()
+    return whole(rows * columns + 1), lambda t: t[1:].view(rows, columns)
 
 
 FORMS = ["rows", "columns", "window", "turned window", "late"]
+DTYPES = [nt.float32, nt.float64, nt.float16, nt.bfloat16]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("x_form, y_form", list(itertools.product(FORMS, FORMS)))
 def test_matrices_are_taken_as_they_lie(fake, x_form, y_form, dtype):
     """In one call of the library, without a copy."""
     for m, n, k in ((3, 5, 4), (1, 7, 2), (6, 1, 3), (2, 3, 1), (1, 1, 1)):
-        (x, show_x), (y, show_y) = placed(x_form, m, k, dtype), placed(y_form, k, n, dtype)
-        agree(lambda x, y: show_x(x) @ show_y(y), x, y, launched=1)
+        (x, show_x), (y, show_y) = placed(x_form, m, k), placed(y_form, k, n)
+        agree(lambda x, y: show_x(x) @ show_y(y), x, y, launched=1, dtype=dtype)  # noqa: B023
         last = fake.last()
         assert (last["m"], last["n"], last["k"], last["batches"]) == (m, n, k, 1)
-        assert last["epilogue"] == PLAIN and last["compute"] == (68 if dtype == "float32" else 70)
+        assert last["epilogue"] == PLAIN and last["compute"] == (70 if dtype is nt.float64 else 68)
+        assert x_form != "rows" or last["x_align"] == 256
+        assert x_form != "late" or last["x_align"] == nt.empty(1, dtype=dtype).element_size()
         if min(m, n, k) > 1:
             assert last["x_turned"] == (x_form in ("columns", "turned window"))
             assert last["y_turned"] == (y_form in ("columns", "turned window"))
             assert last["x_step"] == {"columns": m, "window": k + 5, "turned window": m + 5}.get(x_form, k)
-    size = np.dtype(dtype).itemsize
-    assert last["x_align"] == (size if x_form == "late" else 4 * size if x_form != "rows" else 256) or min(m, n, k) == 1
+
+
+@pytest.mark.parametrize("dtype", [nt.float16, nt.bfloat16])
+@pytest.mark.parametrize("m, n, k", [(3, 5, 4), (66, 9, 5), (2, 8, 8), (1, 1, 1), (2, 3, 0)])
+def test_our_own_kernels_take_16_bits(fake, m, n, k, dtype):
+    """In one launch, without copies in float32."""
+    nt.backends.cuda.matmul.library = "numbatensor"
+    agree(lambda x, y: x @ y, whole(m, k), whole(k, n), dtype=dtype, launched=1)
+    agree(lambda x, y: x.t() @ y.t(), whole(k, m), whole(n, k), dtype=dtype, launched=1)
+    agree(F.linear, whole(2, m, k), whole(n, k), whole(n), dtype=dtype, launched=1)
+    agree(lambda s, x, y: nt.addmm(s, x[:, ::2], y, beta=0.5), whole(m, 1), whole(m, 2 * k), whole(k, n), dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -188,16 +200,16 @@ def test_batches_that_one_step_does_not_lead_through(fake):
     assert fake.counts[MULTIPLIED] == before
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_linear(fake, dtype):
-    w, b = whole(6, 5, dtype=dtype), whole(6, dtype=dtype)
+    w, b = whole(6, 5), whole(6)
     for shape in ((4, 5), (5,), (2, 3, 5), (1, 5)):
-        agree(F.linear, whole(*shape, dtype=dtype), w, b, launched=1)
+        agree(F.linear, whole(*shape), w, b, launched=1, dtype=dtype)
         last = fake.last()
         assert last["epilogue"] == BIAS and last["in_place"] and last["y_turned"] and not last["x_turned"]
-        agree(F.linear, whole(*shape, dtype=dtype), w, launched=1)
+        agree(F.linear, whole(*shape), w, launched=1, dtype=dtype)
         assert fake.last()["epilogue"] == PLAIN
-    agree(F.linear, whole(4, 5, dtype=dtype), w[:1], b[:1], launched=1)
+    agree(F.linear, whole(4, 5), w[:1], b[:1], launched=1, dtype=dtype)
     assert fake.last()["epilogue"] == BIAS
 
 
@@ -208,7 +220,7 @@ def test_vectors(fake):
     agree(lambda x, y: nt.dot(x[::2], y[1::2]), whole(10), whole(10), launched=1)
     assert fake.counts[MULTIPLIED] == before + 4
     agree(nt.dot, whole(0), whole(0))
-    agree(nt.dot, whole(5, dtype="int64"), whole(5, dtype="int64"))
+    agree(nt.dot, whole(5), whole(5), dtype=nt.int64)
 
 
 def test_a_bias_that_cannot_be_one(fake):
@@ -228,8 +240,9 @@ def test_a_bias_that_cannot_be_one(fake):
     assert fake.last()["batches"] == 3
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("beta, alpha", [(1, 1), (0.5, 2), (1, -2), (0, 3), (2, 0)])
-def test_addmm(fake, beta, alpha):
+def test_addmm(fake, beta, alpha, dtype):
     x, y = whole(4, 5), whole(5, 6)
     for start, show, launched, in_place in (
         (whole(4, 6), lambda s: s, 1, False),
@@ -241,7 +254,7 @@ def test_addmm(fake, beta, alpha):
         (whole(1), lambda s: s[0], 2, True),
     ):
         add = lambda s, x, y: nt.addmm(show(s), x, y, beta=beta, alpha=alpha)  # noqa: B023
-        agree(add, start, x, y, launched=1 if beta == 0 else launched)
+        agree(add, start, x, y, launched=1 if beta == 0 else launched, dtype=dtype)
         assert fake.last()["in_place"] == (in_place or beta == 0)
 
 

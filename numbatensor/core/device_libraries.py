@@ -11,6 +11,7 @@ from numba import njit
 from numbatensor.core.compiler import native, publish, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.devices import LAUNCHED, ask, new_word, stream_of
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import atomic_add, decref, load, local, store
 from numbatensor.core.products import job_at
 from numbatensor.core.promotion import put_number
@@ -30,7 +31,7 @@ from numbatensor.core.records import (
     problem_at,
     tensor_at,
 )
-from numbatensor.core.tensors import FLOAT32, FLOAT64, empty
+from numbatensor.core.tensors import FLOAT32, empty
 
 library = np.zeros(1, Library)
 publish("library", library.ctypes.data)
@@ -52,7 +53,7 @@ def word_of(dtype, kind, value):
     """A number in the type that is computed in: small integers in 32 bits, small floats in float32."""
     place = new_frame()
     store(place, 0)  # all of the word: words are compared
-    put_number(place, FLOAT32 if dtype > FLOAT64 else max(dtype, INT32), kind, value)
+    put_number(place, max(computed(dtype), INT32), kind, value)
     return load(place)
 
 
