@@ -134,7 +134,9 @@ class Op:
     def kernel_there(self, what, form, dtype):
         """A kernel for CUDA devices, and its argument types. `form`: which of its forms, for the factory."""
         module, _, name = self.there_kernels[what].partition(":")
-        return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(NUMBA[dtype], form)
+        halves = importlib.import_module("kernels_cuda.halves")
+        kind = [*NUMBA, halves.float16, halves.bfloat16][dtype]
+        return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(kind, form)
 
     def make_known(self):
         """Enter the op where it is found by name; `key` is what compiled code knows it by."""

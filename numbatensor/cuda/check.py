@@ -15,6 +15,7 @@ from numba import types
 import numbatensor.ops  # noqa: F401  (declares the ops)
 from kernels_cuda import (
     arranging,
+    halves,
     index,
     masks,
     mathematics,
@@ -110,6 +111,7 @@ F32, I32, I64 = types.float32, types.int32, types.int64
 # Kernels of other ops: the factory, its type and form, and the widest access that contiguous operands promise (0: none is promised).
 OTHERS: list = [(matmul.product, F32, form, 128) for form in (0, 3, 4, 7)]
 OTHERS += [(matmul.product, types.float64, 0, 128), (matmul.product, I64, 3, 128), (matmul.product, types.int8, 4, 0)]
+OTHERS += [(matmul.product, halves.float16, 0, 0), (matmul.product, halves.bfloat16, 7, 0)]
 OTHERS += [(index.offsets, I64, 2, 0), (index.take, I32, 2, 0), (index.replace, I64, 1, 0), (index.add_at, F32, 2, 0)]
 OTHERS += [(sort.sort_tiles, F32, 5, 0), (sort.sort_tiles, I64, 5, 0), (sort.merge_runs, I64, 0, 0)]
 OTHERS += [(masks.count, F32, 0, 0), (masks.scan, I64, 0, 0), (masks.where, F32, 0, 0), (masks.unravel, I64, 0, 0)]

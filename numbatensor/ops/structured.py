@@ -3,6 +3,7 @@
 from kernels_cpu.matmul import combination, product
 from numbatensor.core import device_moves, device_products, products
 from numbatensor.core.autocast import LOWER
+from numbatensor.core.table import ON_DEVICES
 from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
@@ -12,6 +13,7 @@ from numbatensor.samples import floats
     run=products.matmul,
     there=device_products.matmul_there,
     there_kernels={0: "matmul:product"},
+    halves=ON_DEVICES,
     kernels={0: (product, 2, EXACT)},
     dtypes=NUMERIC,
     samples=[(floats(2, 3), floats(3, 2)), (floats(2, 2, 3), floats(3, 2)), (floats(2, 0), floats(0, 3))],
@@ -20,7 +22,13 @@ def matmul(x: TENSOR, y: TENSOR):
     """Matrix product: ``out[..., i, j] = sum over k of x[..., i, k] * y[..., k, j]``, both at least 2-D."""
 
 
-@structured(run=products.dot, dtypes=NUMERIC, samples=[(floats(3), floats(3)), (floats(0), floats(0))])
+@structured(
+    run=products.dot,
+    there=device_products.dot_there,
+    halves=ON_DEVICES,
+    dtypes=NUMERIC,
+    samples=[(floats(3), floats(3)), (floats(0), floats(0))],
+)
 def dot(x: TENSOR, y: TENSOR):
     """Sum of the products of two vectors."""
 
@@ -28,6 +36,7 @@ def dot(x: TENSOR, y: TENSOR):
 @structured(
     run=products.linear,
     there=device_products.linear_there,
+    halves=ON_DEVICES,
     dtypes=NUMERIC,
     samples=[
         (floats(2, 3), floats(4, 3), floats(4)),
@@ -42,6 +51,7 @@ def linear(x: TENSOR, weight: TENSOR, bias: OPTIONAL = None):
 @structured(
     run=products.addmm,
     there=device_products.addmm_there,
+    halves=ON_DEVICES,
     kernels={1: (combination, 2, EXACT)},
     dtypes=NUMERIC,
     samples=[(floats(2, 2), floats(2, 3), floats(3, 2)), (floats(2), floats(2, 3), floats(3, 2), 0.5, 2.0)],
