@@ -1,6 +1,5 @@
 """Steps of optimisers on devices: many parameters in one launch, and the same numbers as on the CPU."""
 
-import os
 import warnings
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 
 import numbatensor as nt
 from numbatensor.core.devices import driver
+from tests.device import open_device
 
-pytest.importorskip("greenlet")
 MAKES = {
     "sgd": lambda p, **k: nt.optim.SGD(p, lr=0.1, weight_decay=0.1, **k),
     "momentum": lambda p, **k: nt.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, **k),
@@ -22,8 +21,7 @@ MAKES = {
 
 @pytest.fixture(autouse=True, scope="module")
 def emulated():
-    if os.environ.get("NUMBATENSOR_GPU") != "1":
-        nt.cuda.emulate()
+    open_device()
 
 
 def launches():
