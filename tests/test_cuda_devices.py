@@ -84,6 +84,23 @@ def test_copies_and_gradients_cross_devices():
         nt.autograd.grad(y, x, nt.ones(3, device="cuda:0"))
 
 
+def test_modules_move():
+    """With their buffers of any dtype, and with gradients; parameters stay the objects that they are, and learn where they are now."""
+    m = nt.nn.Sequential(nt.nn.Linear(3, 2), nt.nn.LayerNorm(2))
+    m.register_buffer("seen", nt.arange(3))
+    x = nt.ones(2, 3)
+    m(x).sum().backward()
+    params, grads = list(m.parameters()), [p.grad.tolist() for p in m.parameters()]
+    assert m.to("cuda") is m and all(a is b for a, b in zip(params, m.parameters(), strict=True))
+    assert m.seen.device == "cuda:0" and m.seen.dtype is nt.int64
+    assert [p.grad.tolist() for p in params] == grads and all(p.grad.device == p.device == "cuda:0" for p in params)
+    m(x.to("cuda")).sum().backward()
+    np.testing.assert_allclose(params[0].grad.tolist(), 2 * np.array(grads[0]), atol=1e-6)
+    m.to("cpu", nt.float64)
+    assert m(x.double()).dtype is nt.float64 and m.seen.dtype is nt.int64 and params[0].grad.dtype is nt.float64
+    assert m.cuda().cpu() is m
+
+
 @of_two_devices
 def test_streams():
     s, t = nt.cuda.Stream(), nt.cuda.Stream(device="cuda:1")
