@@ -9,6 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
+from kernels_cuda.halves import Half, computed, narrow, widen
+
 i32, i64 = ir.IntType(32), ir.IntType(64)
 GLOBAL = 1  # the address space of device memory
 
@@ -29,12 +31,16 @@ def itemsize(kind):
 
 
 def cooked(context, builder, kind, value):
-    """What is computed with, of what memory holds: of a byte a truth value."""
+    """What is computed with, of what memory holds: of a byte a truth value, of a float of 16 bits one of 32."""
+    if isinstance(kind, Half):
+        return widen(builder, kind, value)
     return builder.icmp_unsigned("!=", value, value.type(0)) if kind == types.boolean else value
 
 
 def raw(context, builder, kind, value):
     """What memory holds, of what is computed with."""
+    if isinstance(kind, Half):
+        return narrow(builder, kind, value)
     return builder.zext(value, context.get_data_type(kind)) if kind == types.boolean else value
 
 
@@ -154,7 +160,7 @@ def get(typingctx, p, i):
     def codegen(context, builder, signature, args):
         return load_elements(context, builder, p.dtype, args[0], wide_index(builder, args[1], i))[0]
 
-    return p.dtype(p, i), codegen
+    return computed(p.dtype)(p, i), codegen
 
 
 @emulated(lambda p, i, value: p.__setitem__(i, value))
@@ -163,7 +169,7 @@ def put(typingctx, p, i, value):
     """Store element i, of any type."""
 
     def codegen(context, builder, signature, args):
-        given = context.cast(builder, args[2], value, p.dtype)
+        given = context.cast(builder, args[2], value, computed(p.dtype))
         store_elements(context, builder, p.dtype, args[0], wide_index(builder, args[1], i), [given])
         return context.get_dummy_value()
 
@@ -179,7 +185,7 @@ def vectors(count):
     @emulated(lambda p, i: p.load(i, count))
     @intrinsic
     def load(typingctx, p, i):
-        result = types.UniTuple(p.dtype, count)
+        result = types.UniTuple(computed(p.dtype), count)
 
         def codegen(context, builder, signature, args):
             index = wide_index(builder, args[1], i)
@@ -192,7 +198,7 @@ def vectors(count):
     def store(typingctx, p, i, values):
         def codegen(context, builder, signature, args):
             given = [
-                context.cast(builder, v, k, p.dtype)
+                context.cast(builder, v, k, computed(p.dtype))
                 for v, k in zip(cgutils.unpack_tuple(builder, args[2]), values, strict=True)
             ]
             store_elements(context, builder, p.dtype, args[0], wide_index(builder, args[1], i), given)
@@ -213,7 +219,7 @@ def fresh(typingctx, p, i):
         value.volatile = True
         return cooked(context, builder, p.dtype, value)
 
-    return p.dtype(p, i), codegen
+    return computed(p.dtype)(p, i), codegen
 
 
 def atomic(name, meaning, ordering="monotonic"):

@@ -13,6 +13,7 @@ from numba import cuda, types, uint32
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import called, device
 from kernels_cuda.pointers import emulated, i32, itemsize, load_elements, moved_by, store_elements, vectors
 from kernels_cuda.pointers import put as put_one
@@ -47,7 +48,7 @@ def elementwise(function, kinds, dims=0):
 
 def number_of(kind):
     """The type of an operand that is a number."""
-    return types.uint8 if kind == types.boolean else kind
+    return types.uint8 if kind == types.boolean else computed(kind)
 
 
 def contiguous(f, kinds):
@@ -110,12 +111,13 @@ def read_or_number(builder, is_null, number, load):
 
 def loads(kinds, size):
     """An intrinsic ``(operands, i)``: of each operand the `size` elements from i on; one alone is no tuple."""
-    result = types.Tuple([kind if size == 1 else types.UniTuple(kind, size) for kind in kinds[1:]])
+    seen = [computed(kind) for kind in kinds[1:]]
+    result = types.Tuple([kind if size == 1 else types.UniTuple(kind, size) for kind in seen])
 
     def meaning(operands, i):
         made = []
         for k, kind in enumerate(kinds[1:]):
-            pointer, number = operands[2 * k], kind(operands[2 * k + 1])
+            pointer, number = operands[2 * k], computed(kind)(operands[2 * k + 1])
             values = (number,) * size if pointer.is_null else pointer.load(i, size)
             made.append(values if size > 1 else values[0])
         return tuple(made)
@@ -129,7 +131,8 @@ def loads(kinds, size):
                 pointer, is_null, number = operand(context, builder, args[0], kind, k)
                 load = lambda: load_elements(context, builder, kind, pointer, args[1], size)
                 values = read_or_number(builder, is_null, number, load)
-                made.append(context.make_tuple(builder, types.UniTuple(kind, size), values) if size > 1 else values[0])
+                one = types.UniTuple(seen[k], size)
+                made.append(context.make_tuple(builder, one, values) if size > 1 else values[0])
             return context.make_tuple(builder, result, made)
 
         return result(operands, types.uint32), codegen
@@ -139,6 +142,7 @@ def loads(kinds, size):
 
 def applied(kind, size):
     """An intrinsic ``(f, vectors)``: a function of scalars, applied to each of their elements."""
+    kind = computed(kind)
     result = types.UniTuple(kind, size)
 
     @emulated(lambda f, vectors: tuple(f(*values) for values in zip(*vectors, strict=True)))
@@ -211,12 +215,12 @@ def places_of(dims, count):
 
 def gathers(kinds):
     """An intrinsic ``(operands, places)``: of each operand the elements at its offsets."""
-    result = types.Tuple([types.UniTuple(kind, PER_THREAD) for kind in kinds[1:]])
+    result = types.Tuple([types.UniTuple(computed(kind), PER_THREAD) for kind in kinds[1:]])
 
     def meaning(operands, places):
         made = []
         for k, kind in enumerate(kinds[1:]):
-            pointer, number = operands[2 * k], kind(operands[2 * k + 1])
+            pointer, number = operands[2 * k], computed(kind)(operands[2 * k + 1])
             made.append(tuple(number if pointer.is_null else pointer.moved(offset)[0] for offset in places[k + 1]))
         return tuple(made)
 
@@ -230,7 +234,7 @@ def gathers(kinds):
                 offsets = cgutils.unpack_tuple(builder, builder.extract_value(args[1], k + 1))
                 at = lambda offset: load_elements(context, builder, kind, moved_by(builder, pointer, offset), None)[0]
                 values = read_or_number(builder, is_null, number, lambda: [at(offset) for offset in offsets])
-                made.append(context.make_tuple(builder, types.UniTuple(kind, PER_THREAD), values))
+                made.append(context.make_tuple(builder, result[k], values))
             return context.make_tuple(builder, result, made)
 
         return result(operands, places), codegen

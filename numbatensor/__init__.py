@@ -47,13 +47,18 @@ from numbatensor.creation import (
 from numbatensor.custom_op import custom_op
 from numbatensor.devices import device
 from numbatensor.dtypes import (
+    bfloat16,
     bool,
     double,
     dtype,
+    finfo,
     float,
+    float16,
     float32,
     float64,
     get_default_dtype,
+    half,
+    iinfo,
     int,
     int8,
     int16,
@@ -147,7 +152,21 @@ clip = clamp
 absolute = functions["abs"]
 swapaxes = swapdims = functions["transpose"]
 import numbatensor.autograd.functional  # noqa: E402
-from numbatensor import nn, optim, utils  # noqa: E402
+from numbatensor import (  # noqa: E402
+    amp,  # noqa: E402
+    nn,
+    optim,
+    utils,
+)
+from numbatensor.amp import (  # noqa: E402
+    autocast,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_available,
+    is_autocast_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 
 LAZY = {
     "func": "numbatensor.func",

@@ -22,7 +22,7 @@ def full(size, fill_value, *, dtype=None, requires_grad=False, device=None):
     """A tensor of one value."""
     shape = as_sizes(size if isinstance(size, (tuple, list)) else (size,))
     made = new(shape, dtype or dtypes.as_dtype(type(fill_value)), device=device)
-    if made.is_cuda:
+    if made.is_cuda or made.dtype is dtypes.bfloat16:
         made.detach().fill_(fill_value)
     else:
         made.array()[...] = fill_value
@@ -81,21 +81,21 @@ def arange(start, end=None, step=1, *, dtype=None, requires_grad=False, device=N
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     whole = all(isinstance(v, int) for v in (start, end, step))
     d = dtypes.as_dtype(dtype) if dtype else dtypes.int64 if whole else dtypes.get_default_dtype()
-    made = from_array(np.arange(start, end, step).astype(d.numpy))
+    made = from_array(np.arange(start, end, step).astype(d.numpy)).to(d)
     return placed(made.requires_grad_() if requires_grad else made, device)
 
 
 def linspace(start, end, steps, *, dtype=None, requires_grad=False, device=None):
     """So many numbers at equal distances, both ends included."""
     d = dtypes.as_dtype(dtype) if dtype else dtypes.get_default_dtype()
-    made = from_array(np.linspace(start, end, steps).astype(d.numpy))
+    made = from_array(np.linspace(start, end, steps).astype(d.numpy)).to(d)
     return placed(made.requires_grad_() if requires_grad else made, device)
 
 
 def eye(n, m=None, *, dtype=None, requires_grad=False, device=None):
     """A matrix with ones on its diagonal."""
     d = dtypes.as_dtype(dtype) if dtype else dtypes.get_default_dtype()
-    made = from_array(np.eye(n, m, dtype=d.numpy))
+    made = from_array(np.eye(n, m, dtype=d.numpy)).to(d)
     return placed(made.requires_grad_() if requires_grad else made, device)
 
 

@@ -9,14 +9,15 @@ import sys
 
 import numpy as np
 
+from numbatensor import dtypes
 from numbatensor.core import capsules, entries
 from numbatensor.core.handles import hold
-from numbatensor.core.promotion import CODES
+from numbatensor.core.promotion import BFLOAT16_BITS
 from numbatensor.core.records import RANK
 from numbatensor.devices import number_of
 
 CPU, CUDA, CUDA_HOST = 1, 2, 3  # DLPack's numbers
-KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
+KINDS, BRAIN = {"i": 0, "u": 1, "f": 2, "b": 6}, 4  # of types, by NumPy's letters, and that of bfloat16
 READ_ONLY, COPIED = 1, 2
 LEGACY = 1  # the default stream, as both protocols number it
 
@@ -94,12 +95,13 @@ def to_dlpack(tensor, stream=None, max_version=None, dl_device=None, copy=None):
     if not flags & COPIED and tensor.is_cuda:
         entries.count_write(tensor)
     kind, number = dlpack_device(tensor)
-    dtype = tensor.dtype.numpy
+    dtype = tensor.dtype
+    letter = BRAIN if dtype is dtypes.bfloat16 else KINDS[dtype.numpy.kind]
     return capsules.to_capsule(
         tensor,
         int(max_version is not None and max_version[0] >= 1),
         kind | number << 32,
-        KINDS[dtype.kind] | 8 * dtype.itemsize << 8 | 1 << 16,
+        letter | 8 * dtype.itemsize << 8 | 1 << 16,
         flags,
     )
 
@@ -125,7 +127,7 @@ class Foreign:
 
 def foreign(address, shape, strides, dtype, owner, device):
     """A tensor over memory that another library owns. `strides`: in bytes, None where it is contiguous."""
-    if dtype not in CODES:
+    if dtype not in dtypes.CODES:
         raise TypeError(f"can't convert data of type {dtype} to a tensor")
     if len(shape) > RANK:
         raise RuntimeError(f"a tensor has at most {RANK} dimensions, not {len(shape)}")
@@ -133,7 +135,7 @@ def foreign(address, shape, strides, dtype, owner, device):
         strides = [int(dtype.itemsize * np.prod(shape[k + 1 :], dtype=np.int64)) for k in range(len(shape))]
     if address % dtype.itemsize or any(s % dtype.itemsize for s in strides):
         raise ValueError("the elements of the array are not aligned; copy it first")
-    return entries.new_foreign(address, tuple(shape), tuple(strides), CODES[dtype], hold(owner), device)
+    return entries.new_foreign(address, tuple(shape), tuple(strides), dtypes.CODES[dtype], hold(owner), device)
 
 
 def request(array, **options):
@@ -178,10 +180,11 @@ def from_dlpack(array, device=None, copy=None):
         raise BufferError(f"the array speaks DLPack {record.major}.{record.minor}, of which only 1 is known")
     x = record.array
     read_only = versioned and record.flags & READ_ONLY
-    if x.lanes != 1 or x.kind not in KINDS.values():
+    brain = (x.kind, x.bits) == (BRAIN, 16)
+    if x.lanes != 1 or not (brain or x.kind in KINDS.values()):
         raise BufferError(f"a tensor has no dtype for DLPack's type {x.kind} of {x.bits} bits in {x.lanes} lanes")
-    letter = {number: letter for letter, number in KINDS.items()}[x.kind]
-    dtype = np.dtype(bool) if letter == "b" else np.dtype(f"{letter}{x.bits // 8}")
+    letter = {number: letter for letter, number in KINDS.items()}.get(x.kind)
+    dtype = BFLOAT16_BITS if brain else np.dtype(bool) if letter == "b" else np.dtype(f"{letter}{x.bits // 8}")
     shape = x.shape[: x.ndim]
     strides = [s * dtype.itemsize for s in x.strides[: x.ndim]] if x.strides else None
     if read_only and not copy:
@@ -212,7 +215,7 @@ def interface(tensor):
     return {
         "shape": tuple(tensor.shape),
         "strides": None if tensor.is_contiguous() else entries.stride_tuple(tensor),
-        "typestr": tensor.dtype.numpy.str,
+        "typestr": "<V2" if tensor.dtype is dtypes.bfloat16 else tensor.dtype.numpy.str,
         "data": (tensor.data_ptr() if tensor.numel() else 0, False),
         "version": 3,
         "stream": stream.cuda_stream,

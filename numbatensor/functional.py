@@ -216,10 +216,10 @@ def nan_to_num(input, nan=0.0, posinf=None, neginf=None):
     """NaN and infinities replaced by numbers."""
     if not input.dtype.is_floating_point:
         return input.clone()
-    limit = np.finfo(input.dtype.numpy)
+    limit = dtypes.finfo(input.dtype)
     x = op["where"](op["isnan"](input), nan, input)
-    x = op["where"](x == math.inf, float(limit.max) if posinf is None else posinf, x)
-    return op["where"](x == -math.inf, float(limit.min) if neginf is None else neginf, x)
+    x = op["where"](x == math.inf, limit.max if posinf is None else posinf, x)
+    return op["where"](x == -math.inf, limit.min if neginf is None else neginf, x)
 
 
 def logit(input, eps=None):

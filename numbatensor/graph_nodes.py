@@ -4,7 +4,7 @@ import ctypes
 import typing
 
 from numbatensor.core import entries, graph, node_entries, python, sites
-from numbatensor.core.promotion import DTYPES
+from numbatensor.core.promotion import NAMES
 from numbatensor.core.python import NodeBase
 from numbatensor.core.records import Edge, Node, Output, Saved, Storage, view_record
 from numbatensor.hooks import RemovableHandle, extras_of, pack, unpacked
@@ -126,7 +126,7 @@ class GraphNode(NodeBase):
         """What the node saved, as a list of `SavedValue`."""
         found, extras = [], node_entries.extras_of(self.address)
         for k, (name, s) in enumerate(self.slots()):
-            shape, dtype = tuple(int(n) for n in s["shape"][: s["ndim"]]), DTYPES[int(s["dtype"])].__name__
+            shape, dtype = tuple(int(n) for n in s["shape"][: s["ndim"]]), NAMES[int(s["dtype"])]
             packed = extras is not None and k in extras.packed
             if s["storage"] and not packed:
                 now = int(view_record(int(s["storage"]), Storage)["version"])
@@ -142,7 +142,7 @@ class GraphNode(NodeBase):
         record, found = self.record, []
         for k in range(int(record["outputs"])):
             o = view_record(int(record["more"]) + (k - 1) * Output.itemsize, Output) if k else record
-            found.append((tuple(int(n) for n in o["shape"][: o["ndim"]]), DTYPES[int(o["dtype"])].__name__))
+            found.append((tuple(int(n) for n in o["shape"][: o["ndim"]]), NAMES[int(o["dtype"])]))
         return found
 
     def _named(self):

@@ -2,6 +2,7 @@
 
 import math
 
+from numbatensor.core.autocast import LOWER, cast_tensor
 from numbatensor.hollow import hollow
 from numbatensor.ops import structured
 from numbatensor.tensor import Tensor, as_operand
@@ -12,6 +13,8 @@ def matmul(input, other):
     x, y = as_operand(input), as_operand(other)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise TypeError("matmul(): both arguments must be Tensors")
+    if x.dtype is not y.dtype:
+        x, y = (cast_tensor(t, LOWER) for t in (x, y))
     if x.dtype is not y.dtype:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x.dtype.name} != {y.dtype.name}")
     if x.ndim == 0 or y.ndim == 0:

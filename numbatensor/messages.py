@@ -14,9 +14,10 @@ from numbatensor.core.graph import (
     OP,
     OUTPUT,
 )
-from numbatensor.core.promotion import DTYPES
+from numbatensor.core.promotion import NAMES
 from numbatensor.core.python import callback
 from numbatensor.core.records import RANK, Arguments, Frame, Tensor, view_record
+from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import EmptyBox
 from numbatensor.op import BY_ADDRESS, BY_INDEX
 
@@ -29,12 +30,14 @@ LONG = {
     "int64": "Long",
     "float32": "Float",
     "float64": "Double",
+    "float16": "Half",
+    "bfloat16": "BFloat16",
 }
 
 
 def long_name(code):
     """PyTorch's word for a dtype."""
-    return LONG[np.dtype(DTYPES[code]).name]
+    return LONG[NAMES[code]]
 
 
 def shape_at(address, kind=Tensor):
@@ -62,6 +65,14 @@ def shapes(op, arguments, k):
 def unsupported(op, dtype, c):
     name = BY_ADDRESS[op].name if op in BY_ADDRESS else "this operation"
     raise NotImplementedError(f"\"{name}\" not implemented for '{long_name(dtype)}'")
+
+
+def mixed_floats(op, arguments, c):
+    codes = [view_record(int(t), Tensor)["dtype"] for t in view_record(arguments, Arguments)["tensors"] if t]
+    names = sorted({NAMES[code] for code in codes if code >= FLOAT32})
+    raise RuntimeError(
+        f"{BY_ADDRESS[op].name}: tensors of {' and '.join(names)} do not go together; convert them to one dtype"
+    )
 
 
 def out_shape(op, out, frame):
@@ -224,6 +235,7 @@ REPORTS = (
     inference_save,
     ambiguous,
     inference_version,
+    mixed_floats,
 )
 
 

@@ -75,5 +75,5 @@ def converter(d):
     return convert
 
 
-for name in ("float", "double", "int", "long", "short", "bool"):
+for name in ("float", "double", "half", "bfloat16", "int", "long", "short", "bool"):
     setattr(Tensor, name, converter(getattr(dtypes, name)))

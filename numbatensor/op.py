@@ -16,17 +16,18 @@ from kernels_cpu import pointwise as skeleton
 from kernels_cpu import reduction as reductions
 from numbatensor.core import entries, joining, node_entries, reduce, rules, views
 from numbatensor.core import python as native
+from numbatensor.core.autocast import CUDA
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, kernel, native_address, publish
 from numbatensor.core.handles import hold
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
-from numbatensor.core.promotion import CODES, DTYPES, INT64
+from numbatensor.core.promotion import CODES, DTYPES, INT64, NAMES
 from numbatensor.core.records import COUNT, INPUTS, POINTWISE, SIZE, STRUCTURED, VIEW, view_record
 from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
-from numbatensor.core.table import CONVERSIONS, FIXED, RESERVED, RUN, TABLE
+from numbatensor.core.table import CONVERSIONS, FIXED, ON_CPU, ON_DEVICES, RESERVED, RUN, TABLE
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import EmptyBox, Hollow, hollow
 from numbatensor.samples import REDUCED, reals, truths, whole
@@ -36,17 +37,18 @@ OPS: dict = OPERATIONS
 BY_ADDRESS: dict = {}
 BY_INDEX: dict = {}
 NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
-ALL, NUMERIC, INTEGRAL, FLOATING = 0b11111111, 0b11111110, 0b00111111, 0b11000000
+ALL, NUMERIC, INTEGRAL, FLOATING = 0b11_11111111, 0b11_11111110, 0b00_00111111, 0b11_11000000
 PUBLIC = {"x": "input", "y": "other"}  # the mathematics' names, and PyTorch's
 ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's
 # What annotates the parameters of a declaration: the kinds of objects that the argument can be.
 OPTIONAL, NUMBER, DIMS, SIZES = TENSOR | NONE, ANY_NUMBER, LIST | INT | NONE, LIST | REST
 FLAG, INDEX = BOOL, INT | NONE
+EVERYWHERE = ON_CPU | ON_DEVICES
 PSEUDO = ("out", "input_shape", "count")  # what a rule can ask for beside the op's arguments
 
 
 def name_of(dtype):
-    return np.dtype(DTYPES[dtype]).name
+    return NAMES[dtype]
 
 
 def globals_read(code):
@@ -110,6 +112,7 @@ class Op:
     # What runs the op on CUDA devices: native code, "same" where the CPU's is made of parts that know devices; None: the CPU, on copies.
     there = None
     there_kernels: dict = {}  # its kernels there, by number: "module:factory" of kernels_cuda
+    halves = 0  # what its code does with float16 and bfloat16, as bits: see `core/table.py`
 
     def __init__(self, function, parameters=None, name=None, samples=None):
         self.samples = samples  # of its arguments (see samples.py); or, in words, why there are none
@@ -122,6 +125,7 @@ class Op:
         index = RESERVED.index(self.name) if self.name in RESERVED else free_row(self.name)
         self.row = TABLE[index]
         self.row["index"], self.row["kind"], self.row["dtypes"], self.row["cost"] = index, self.kind, ALL, 1
+        self.row["halves"] = self.halves
         self.address = TABLE.ctypes.data + index * Row.itemsize
         BY_ADDRESS[self.address] = BY_INDEX[index] = self
         self.make_known()
@@ -226,6 +230,11 @@ class Op:
             k = self.inputs.index(name)
             self.names[k] = self.aliases[k] = sys.intern(public)
             self.row["names"][k] = self.row["aliases"][k] = id(self.names[k])
+        return self
+
+    def under_autocast(self, cpu=0, cuda=0):
+        """Declare in what the op runs while autocast is on: a policy of `core/autocast.py` for the CPU, and one for CUDA devices."""
+        self.row["autocast"] = cpu | cuda << CUDA
         return self
 
     def internal(self):
@@ -481,7 +490,7 @@ def reduction(identity, **declared):
 class View(Op):
     """New geometry over the same memory (see `core/views.py`)."""
 
-    kind = VIEW
+    kind, halves = VIEW, EVERYWHERE
 
     def __init__(self, function, overlaps, run, samples):
         named = parameters_of(function)
@@ -515,7 +524,8 @@ def view(*, samples, overlaps=False, run=None):
 class Structured(Op):
     """An op with code of its own: a native function, and the kernels that it uses."""
 
-    def __init__(self, function, run, kernels, dtypes, writes, samples, there, there_kernels):
+    def __init__(self, function, run, kernels, dtypes, writes, samples, there, there_kernels, halves):
+        self.halves = halves
         super().__init__(function, samples=samples)
         self.run, self.kernels = run, kernels
         self.there, self.there_kernels = there, there_kernels
@@ -536,17 +546,20 @@ class Structured(Op):
 EXACT, REASSOCIATED = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})  # LLVM's freedoms
 
 
-def structured(*, samples, run=None, kernels=(), dtypes=ALL, writes=0, there=None, there_kernels=()):
+def structured(*, samples, run=None, kernels=(), dtypes=ALL, writes=0, there=None, there_kernels=(), halves=0):
     """Declare an op that `run`, a native function, computes; without it, one that is only ever recorded.
 
     `kernels`: for each kernel its factory, how many words it takes, and LLVM's freedoms. `writes`: it can write in place into its
-    first argument, if that is contiguous (1), or it always does (2). `there`, `there_kernels`: the same for CUDA devices (see `Op`).
+    first argument, if that is contiguous (1), or it always does (2). `there`, `there_kernels`: the same for CUDA devices; `halves`: what its code
+    does with float16 and bfloat16 (see `core/table.py`).
     """
-    return lambda function: Structured(function, run, kernels, dtypes, writes, samples, there, there_kernels)
+    return lambda function: Structured(function, run, kernels, dtypes, writes, samples, there, there_kernels, halves)
 
 
 class Joined(Op):
     """Any number of tensors made one; the gradient of each is a part of the whole's."""
+
+    halves = EVERYWHERE
 
     def __init__(self, name, doc, run, new, samples):
         def function():

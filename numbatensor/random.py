@@ -29,6 +29,7 @@ from numbatensor.hollow import Hollow, anywhere, running
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
 from numbatensor.random_in_place import (
+    computed,
     floating,
     integer,
     integer_range,
@@ -183,7 +184,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     if out is not None:
         return checked_out(out, input.shape, None, "bernoulli").bernoulli_(p, generator=generator)
     probabilities(p)
-    made = new_trials(ops.bernoulli.address, p.detach().contiguous(), address_of(generator))
+    made = new_trials(ops.bernoulli.address, computed(p.detach()).contiguous(), address_of(generator)).to(p.dtype)
     return ops.bernoulli.record(made, {"p": p}, {})
 
 

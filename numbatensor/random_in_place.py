@@ -24,6 +24,8 @@ C_NAMES = {
     "int64": "long",
     "float32": "float",
     "float64": "double",
+    "float16": "at::Half",
+    "bfloat16": "at::BFloat16",
 }
 
 
@@ -35,9 +37,19 @@ def overwrite(op, x, generator, a, b, p=None):
     return write_random(op.address, x, address_of(generator), a, b, None if p is None else packed(p, x), p)
 
 
+def computed(p):
+    """A tensor in the dtype in which it is computed with."""
+    return p.float() if p.itemsize == 2 else p
+
+
 def packed(p, x):
     """Probabilities as the kernel of x reads them: of its shape, contiguous, and not its own memory."""
-    p = p.detach().to(x.device).expand(x.shape).to(dtypes.float32 if x.dtype is dtypes.float32 else dtypes.float64)
+    p = (
+        p.detach()
+        .to(x.device)
+        .expand(x.shape)
+        .to(dtypes.float32 if x.dtype.itemsize <= 4 and x.dtype.is_floating_point else dtypes.float64)
+    )
     apart = entries.get(p, entries.STORAGE) != entries.get(x, entries.STORAGE)
     return p if p.is_contiguous() and apart else p.clone()
 
@@ -51,7 +63,7 @@ def floating(name, dtype):
 def limits(dtype):
     """Smallest and largest integer of a dtype; of a float, up to where it has all of them."""
     if dtype.is_floating_point:
-        most = 1 << np.finfo(dtype.numpy).nmant + 1
+        most = 1 << dtypes.finfo(dtype).digits
         return -most, most
     if dtype is dtypes.bool:
         return 0, 1
@@ -77,7 +89,7 @@ def integer_range(dtype, low, high):
     for name, value in (("from", low), ("to - 1", high - 1)):
         if not least <= value <= most:
             if dtype.is_floating_point:
-                digits = np.finfo(dtype.numpy).nmant + 1
+                digits = dtypes.finfo(dtype).digits
                 warnings.warn(
                     f"{name} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {C_NAMES[dtype.name]} can "
                     "support discrete uniform distribution only within this range.",
@@ -124,7 +136,7 @@ def uniform_(self, start=0.0, to=1.0, *, generator=None, **named):
     if named:
         raise TypeError(f"uniform_() got an unexpected keyword argument '{[*named][0]}'")
     floating("uniform_", self.dtype)
-    most, low, high = float(np.finfo(self.dtype.numpy).max), float(start), float(to)
+    most, low, high = dtypes.finfo(self.dtype).max, float(start), float(to)
     for name, value in (("from", low), ("to", high)):
         if not -most <= value <= most:
             raise RuntimeError(f"{name} is out of bounds for {C_NAMES[self.dtype.name]}")
@@ -173,7 +185,7 @@ def probability(p):
 def probabilities(p):
     """A tensor of probabilities, checked."""
     floating("bernoulli", p.dtype)
-    if not isinstance(p, Hollow) and any_improper(ops.bernoulli.address, p.detach().cpu().contiguous()):
+    if not isinstance(p, Hollow) and any_improper(ops.bernoulli.address, computed(p.detach().cpu()).contiguous()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
     return p
 

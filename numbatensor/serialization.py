@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from numbatensor.dtypes import bfloat16
 from numbatensor.tensor import Tensor, tensor
 
 CONTENTS = "contents"
@@ -12,8 +13,9 @@ CONTENTS = "contents"
 def pack(value, arrays):
     """A value as JSON, its tensors as numbered arrays."""
     if isinstance(value, Tensor):
-        arrays.append(value.detach().array())
-        return {"tensor": len(arrays) - 1, "requires_grad": value.requires_grad}
+        x = value.detach()
+        arrays.append(x.bits() if x.dtype is bfloat16 else x.array())
+        return {"tensor": len(arrays) - 1, "requires_grad": value.requires_grad, "dtype": value.dtype.name}
     if isinstance(value, dict):
         return {"dict": [[pack(k, arrays), pack(v, arrays)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
@@ -28,7 +30,10 @@ def pack(value, arrays):
 def unpack(value, arrays):
     (kind, content), *_ = value.items()
     if kind == "tensor":
-        return tensor(arrays[f"array{content}"], requires_grad=value["requires_grad"])
+        array = arrays[f"array{content}"]
+        if value["dtype"] == bfloat16.name:  # its bits, as numbers of 16
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        return tensor(array, value["dtype"], requires_grad=value["requires_grad"])
     if kind == "dict":
         return {unpack(k, arrays): unpack(v, arrays) for k, v in content}
     if kind in ("list", "tuple"):

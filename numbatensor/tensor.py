@@ -12,7 +12,7 @@ from numbatensor.core.compiler import address
 from numbatensor.core.graph import RETAINS
 from numbatensor.core.handles import hold
 from numbatensor.core.modes import INFERENCE, get_mode
-from numbatensor.core.promotion import CODES
+from numbatensor.core.promotion import CODES, DTYPES
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.records import RANK, Output, Storage, view_record
 from numbatensor.core.sites import writer
@@ -49,7 +49,7 @@ def as_operand(x):
 def array_over(tensor, alias):
     """A NumPy array over a tensor's memory. `alias`: whether it counts, since not only the library has it."""
     shape, memory, offset, strides = aliases.shown(tensor, alias)
-    return np.ndarray(shape, tensor.dtype.numpy, memory, offset, strides)
+    return np.ndarray(shape, DTYPES[tensor.dtype.code], memory, offset, strides)
 
 
 def wrap_dim(dim, ndim):
@@ -252,8 +252,17 @@ class Tensor(TensorBase):
     # memory shared with NumPy
 
     def array(self):
-        """A NumPy array over the memory, for the library's own use: it is not counted as an alias. Of a device's memory, a copy."""
-        return array_over(OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self, 0)
+        """A NumPy array over the memory, for the library's own use: it is not counted as an alias.
+
+        Of a device's memory, a copy; of bfloat16, which NumPy does not have, one in float32.
+        """
+        here = OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self
+        return array_over(here.detach().float() if self.dtype is dtypes.bfloat16 else here, 0)
+
+    def bits(self):
+        """The same of bfloat16 as it is in memory: unsigned integers."""
+        here = OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self
+        return array_over(here, 0).view(np.uint16)
 
     def numpy(self):
         """A NumPy array that shares the memory.
@@ -267,6 +276,8 @@ class Tensor(TensorBase):
             raise TypeError(
                 f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
             )
+        if self.dtype is dtypes.bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16: NumPy does not have it. Use Tensor.float() first.")
         return array_over(self, 1)
 
     def __array__(self, dtype=None, copy=None):
@@ -358,7 +369,7 @@ class Tensor(TensorBase):
     __hash__ = object.__hash__
 
     def __reduce_ex__(self, protocol):
-        return rebuild, (self.detach().array().copy(), self.requires_grad)
+        return rebuild, (self.detach().array().copy(), self.requires_grad, self.dtype)
 
     def __copy__(self):
         return self.detach().requires_grad_(self.requires_grad) if self.is_leaf else self.clone()
@@ -568,9 +579,12 @@ def as_array(data, dtype):
         if not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
             array = array.astype(dtypes.get_default_dtype().numpy)
     if dtype is not None:
-        array = array.astype(dtypes.as_dtype(dtype).numpy)
+        with np.errstate(over="ignore"):  # beyond the numbers of float16 lie infinities
+            array = array.astype(dtypes.as_dtype(dtype).numpy)
     elif array.size == 0 and not isinstance(data, (np.ndarray, TensorBase)):
         array = array.astype(dtypes.get_default_dtype().numpy)
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
     if array.dtype not in CODES:
         raise TypeError(f"can't convert data of type {array.dtype} to a tensor")
     return array
@@ -585,11 +599,12 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
         made = exchange.from_interface(data).clone().to(dtype=dtype, device=device)
         return made.requires_grad_() if requires_grad else made
     array = as_array(data, dtype)
-    d = dtypes.as_dtype(array.dtype)
+    d = dtypes.as_dtype(dtype or (data.dtype if isinstance(data, TensorBase) else array.dtype))
     if requires_grad and not d.is_floating_point:
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
-    made = entries.new_empty(array.shape, d.code, 0)
+    made = entries.new_empty(array.shape, dtypes.as_dtype(array.dtype).code, 0)
     made.array()[...] = array
+    made = made.to(d)
     if device is not None:
         made = made.to(device)
     if requires_grad:
@@ -597,24 +612,26 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
     return made
 
 
-def rebuild(array, requires_grad):
+def rebuild(array, requires_grad, dtype):
     """A tensor from its pickled parts."""
-    return tensor(array, requires_grad=requires_grad)
+    return tensor(array, dtype, requires_grad=requires_grad)
 
 
 def from_numpy(array):
     """A tensor that shares the memory of an array, negative strides included."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    if array.dtype not in CODES:
-        raise TypeError(f"can't convert np.ndarray of type {array.dtype}")
+    try:
+        code = dtypes.code_of(array.dtype)
+    except KeyError:
+        raise TypeError(f"can't convert np.ndarray of type {array.dtype}") from None
     if array.ndim > RANK:
         raise RuntimeError(f"a tensor has at most {RANK} dimensions, not {array.ndim}")
     if not array.flags.writeable:
         raise ValueError("from_numpy: the array is read-only, and a tensor can be written; copy it, or use nt.tensor")
     if builtins.any(s % array.itemsize for s in array.strides) or array.ctypes.data % array.itemsize:
         raise ValueError("from_numpy: the elements of the array are not aligned; copy it, or use nt.tensor")
-    return entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array), 0)
+    return entries.new_foreign(array.ctypes.data, array.shape, array.strides, code, hold(array), 0)
 
 
 # ops as functions and methods

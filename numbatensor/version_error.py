@@ -5,11 +5,9 @@ import sys
 import traceback
 import warnings
 
-import numpy as np
-
 from numbatensor import graph
 from numbatensor.core import node_entries, sites
-from numbatensor.core.promotion import DTYPES
+from numbatensor.core.promotion import NAMES
 from numbatensor.core.python import callback
 from numbatensor.core.records import Node, Saved, Storage, view_record
 from numbatensor.messages import long_name, saver, writer_name
@@ -91,7 +89,7 @@ def stale(node, k, result, found):
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[numbatensor.{long_name(int(s['dtype']))}Tensor {shape}], which is output 0 of {shown}, is at "
         f"version {int(storage['version'])}; expected version {int(s['version'])} instead. "
-        f"{op} saved {name} ({np.dtype(DTYPES[int(s['dtype'])]).name} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
+        f"{op} saved {name} ({NAMES[int(s['dtype'])]} {shape}) at {sites.describe(int(n['code']), int(n['at']))}, and "
         f"{writer_name(writer)} at {sites.describe(code, at)} {done}, making version {version}. Clone it before the in-place call."
         f"{STRICT if result == 0 else NOT_REACHED[result]}",
         *place(node, k),

@@ -55,10 +55,10 @@ LAYERS = [
     ["numbatensor.nopython"],
     ["numbatensor.custom_op"],
     ["numbatensor.scalars"],
-    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions"],
+    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions", "numbatensor.amp.autocast"],
     ["numbatensor"],
 ]
-ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
+ON_THE_PUBLIC_API = ["numbatensor.amp.grad_scaler", "numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
 OPTIONAL = {
     "IPython",
     "networkx",

@@ -8,6 +8,7 @@ from numbatensor.core.dispatch import launch, perform, pointwise
 from numbatensor.core.graph import (
     LOCK,
 )
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import claim, decref, exchange, incref, load
 from numbatensor.core.python import LATE, call_python, gil_held, late, restore_thread, save_thread
 from numbatensor.core.records import (
@@ -53,7 +54,7 @@ def add_in_place(x, y):
     """x += y for tensors of one shape and dtype, unrecorded."""
     a, dtype = new_arguments(), tensor_at(x).dtype
     put_pair(a, x, y)
-    kernel = 0 if tensor_at(x).device else kernel_of(symbol("op_add"), dtype)
+    kernel = 0 if tensor_at(x).device else kernel_of(symbol("op_add"), computed(dtype))
     return launch(symbol("op_add"), kernel, a, x, dtype)
 
 

@@ -7,8 +7,9 @@ brings it into that form or raises.
 from numba import njit
 
 from numbatensor.core.arguments import arguments_room
+from numbatensor.core.autocast import perform_for_python
 from numbatensor.core.compiler import external, native, publish, symbol
-from numbatensor.core.dispatch import perform, perform_into
+from numbatensor.core.dispatch import perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
 from numbatensor.core.graph import LEAF, needs_grad, output_of
@@ -182,7 +183,7 @@ def call_op(function, args, count, names):
     if out == 0:
         return 1
     if out == -1:
-        return box(perform(row, arguments))
+        return box(perform_for_python(row, arguments))
     decref(perform_into(row, arguments, unboxed(out), 0))
     add_reference(out)
     return out
@@ -212,7 +213,7 @@ def call_reflected(function, args, count, names):
     row = load(function + ROW)
     if parse(row, swapped, count, names, arguments) != -1:
         return 1
-    return box(perform(row, arguments))
+    return box(perform_for_python(row, arguments))
 
 
 @native

@@ -24,6 +24,7 @@ from numbatensor.core.devices import (
 )
 from numbatensor.core.dispatch import perform, performed, performed_into
 from numbatensor.core.graph import SAVED
+from numbatensor.core.halves import computed
 from numbatensor.core.iterate import begin, operand, scalar_operand
 from numbatensor.core.memory import atomic_add, decref, incref, load, local, memcpy, memset, store
 from numbatensor.core.promotion import put_number
@@ -191,7 +192,7 @@ def launch_even(op, arguments, out, dtype):
             widest = max(widest, itemsize_of(dtype))
             parameter(launch, 0)
             parameter(launch, 0)
-            put_number(launch + WORDS + 8 * (g.count - 1), dtype, a.kinds[k], a.numbers[k])
+            put_number(launch + WORDS + 8 * (g.count - 1), computed(dtype), a.kinds[k], a.numbers[k])
     parameter(launch, x.numel)
     kernel = kernel_there(op, 0, 0, dtype)
     return start(op, kernel, blocks_of_vectors(x.numel, widest), 1, THREADS, 0, launch, x.device)
@@ -219,7 +220,7 @@ def launch_there(op, arguments, out, dtype):
         if a.tensors[k]:
             operand(frame, tensor_at(a.tensors[k]))
         else:
-            put_number(frame + NUMBERS + 8 * k, dtype, a.kinds[k], a.numbers[k])
+            put_number(frame + NUMBERS + 8 * k, computed(dtype), a.kinds[k], a.numbers[k])
             scalar_operand(frame, 0, itemsize_of(dtype))
     return sweep_there(frame, op, 0, dtype, 0, x.device)
 
@@ -299,7 +300,7 @@ def run_kernel_rule_there(node, i, grad):
                 operand(f, s)
             else:
                 store(f + NUMBERS + 8 * (frame_at(f).operands - 1), s.number)
-                scalar_operand(f, 0, s.itemsize)
+                scalar_operand(f, 0, g.itemsize)
     if attempt(symbol("sweep_there"), f, n.op, 1 + i, g.dtype, 0, g.device) == -1:
         decref(out)
         fail()

@@ -28,7 +28,7 @@ from numbatensor.core.graph import (
     settle,
 )
 from numbatensor.core.memory import decref, free, incref, load, malloc, memset, store
-from numbatensor.core.modes import anomaly, switch_grad
+from numbatensor.core.modes import AUTOCAST, NO_GRAD, anomaly, replace
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import (
@@ -57,7 +57,7 @@ from numbatensor.core.rules import (
     split_part,
 )
 from numbatensor.core.table import FREED_GRAPH, NO_GRAD_FN
-from numbatensor.core.tensors import same_shape
+from numbatensor.core.tensors import FLOAT16, same_shape
 from numbatensor.core.visits import discover, find_visit, leave, pop_ready, prune, push_ready, start_call
 
 sched_yield = external("sched_yield", 0, small=True)
@@ -224,7 +224,12 @@ def step(call_address, v):
     elif custom:
         run_custom_rule(call_address, v)
     else:
-        fused = o.fused and c.create_graph == 0 and tensor_at(visit.grad).device == 0
+        fused = (
+            o.fused
+            and c.create_graph == 0
+            and tensor_at(visit.grad).device == 0
+            and tensor_at(visit.grad).dtype < FLOAT16
+        )
         done = run_fused(call_address, v) if fused else 0
         for i in range(n.inputs):
             e = edge_at(n.edges + i * EDGE)
@@ -395,9 +400,10 @@ def backward_many(call_address, roots, seeds, count, captured, asked):
             free(nodes)
             fail()
         store(nodes + 8 * k, node)
-    recording = switch_grad(call_at(call_address).create_graph)
+    # the pass runs in the dtypes that the forward pass had
+    before = replace(NO_GRAD | AUTOCAST, 0 if call_at(call_address).create_graph else NO_GRAD)
     failed = attempt(symbol("run_pass"), call_address, roots, seeds, nodes, count, captured, asked) == -1
-    switch_grad(recording)
+    replace(NO_GRAD | AUTOCAST, before)
     free(nodes)
     if failed:
         fail()

@@ -12,9 +12,11 @@ from numba.extending import intrinsic
 from kernels_cpu.pointers import on_stack
 from numbatensor.core.compiler import call, i64, native, symbol
 from numbatensor.core.copies import advance, copy_frame, copy_run
+from numbatensor.core.halves import ROOM, half_of, narrow_run, widen_run
 from numbatensor.core.memory import load, memcpy, store
 from numbatensor.core.python import call_python, gil_held, restore_thread, save_thread
 from numbatensor.core.records import OPERANDS, Frame, frame_at, new_frame, op_at, state_at
+from numbatensor.core.tensors import FLOAT16
 
 BLOCK = 512  # elements of 8 bytes in a packed block: eight operands fill 32 KiB of first-level cache
 ROW = 128  # shortest contiguous row worth a kernel call of its own
@@ -39,7 +41,7 @@ def scratch(typingctx):
 def begin(frame, kernel):
     """An empty frame for a kernel; 0 means to copy the second operand into the first."""
     f = frame_at(frame)
-    f.operands, f.outputs, f.ndim, f.kernel, f.op, f.fixed = 0, 1, 0, kernel, 0, 0
+    f.operands, f.outputs, f.ndim, f.kernel, f.op, f.fixed, f.halves = 0, 1, 0, kernel, 0, 0, 0
 
 
 @njit
@@ -48,6 +50,8 @@ def operand(frame, x):
     f = frame_at(frame)
     k, lead = f.operands, f.ndim - x.ndim
     f.pointers[k], f.itemsizes[k], f.operands = x.data, x.itemsize, k + 1
+    if x.dtype >= FLOAT16:
+        f.halves |= x.dtype << (ROOM * k)
     for i in range(f.ndim):
         f.strides[k, i] = x.strides[i - lead] if i >= lead and x.shape[i - lead] != 1 else 0
 
@@ -122,9 +126,35 @@ def coalesce(frame):
 
 
 @njit
+def size_of(f, k):
+    """Bytes of an element of operand k as the kernel sees it."""
+    return 4 if half_of(f, k) else f.itemsizes[k]
+
+
+@njit
+def fetch(f, k, block, source, step, n):
+    """Bring elements of an operand into a block."""
+    half = half_of(f, k)
+    if half:
+        widen_run(block, source, step, n, half)
+    else:
+        copy_run(block, f.itemsizes[k], source, step, n, f.itemsizes[k])
+
+
+@njit
+def put_back(f, target, step, block, n):
+    """Bring elements of the output from a block to their places."""
+    half = half_of(f, 0)
+    if half:
+        narrow_run(target, step, block, n, half)
+    else:
+        copy_run(target, step, block, f.itemsizes[0], n, f.itemsizes[0])
+
+
+@njit
 def row(f, room, here, n, inner):
-    """Run the kernel over one row, packing in blocks what is not contiguous."""
-    even = True
+    """Run the kernel over one row, packing in blocks what is not contiguous, or not what the kernel computes with."""
+    even = f.halves == 0
     for k in range(f.operands):
         store(here + 8 * k, f.pointers[k])
         even &= f.strides[k, inner] == f.itemsizes[k] or (k == f.fixed and k != 0)
@@ -133,7 +163,7 @@ def row(f, room, here, n, inner):
         return
     widest = 1
     for k in range(f.operands):
-        widest = max(widest, f.itemsizes[k])
+        widest = max(widest, size_of(f, k))
     limit = 8 * BLOCK // widest
     start = 0
     while start < n:
@@ -141,18 +171,18 @@ def row(f, room, here, n, inner):
         for k in range(f.operands):
             item, step = f.itemsizes[k], f.strides[k, inner]
             source = f.pointers[k] + step * start
-            if step == item:
+            if step == item and half_of(f, k) == 0:
                 store(here + 8 * k, source)
             else:
                 block = room + 8 * BLOCK * k
                 store(here + 8 * k, block)
                 if k and not (step == 0 and f.filled[k] == source):
-                    copy_run(block, item, source, step, limit if step == 0 and n > m else m, item)
+                    fetch(f, k, block, source, step, limit if step == 0 and n > m else m)
                     f.filled[k] = source if step == 0 and (n > m or n == f.numel) else 0
         call(f.kernel, here, m)
         step = f.strides[0, inner]
-        if step != f.itemsizes[0]:
-            copy_run(f.pointers[0] + step * start, step, room, f.itemsizes[0], m, f.itemsizes[0])
+        if step != f.itemsizes[0] or half_of(f, 0):
+            put_back(f, f.pointers[0] + step * start, step, room, m)
         start += m
 
 
@@ -167,14 +197,7 @@ def rows_in_blocks(f, room, here, n, inner):
             f.scratch[k] = f.pointers[k]
         while more and m < per:
             for k in range(f.outputs, f.operands):
-                copy_run(
-                    room + 8 * BLOCK * k + m * n * f.itemsizes[k],
-                    f.itemsizes[k],
-                    f.pointers[k],
-                    f.strides[k, inner],
-                    n,
-                    f.itemsizes[k],
-                )
+                fetch(f, k, room + 8 * BLOCK * k + m * n * size_of(f, k), f.pointers[k], f.strides[k, inner], n)
             store(room + 8 * m, f.pointers[0])
             m += 1
             more = advance(f, inner)
@@ -188,9 +211,7 @@ def rows_in_blocks(f, room, here, n, inner):
                 store(here + 8 * k, f.scratch[k])
         call(f.kernel, here, m * n)
         for j in range(m if f.outputs == 1 else 0):
-            copy_run(
-                load(room + 8 * j), f.strides[0, inner], out + j * n * f.itemsizes[0], f.itemsizes[0], n, f.itemsizes[0]
-            )
+            put_back(f, load(room + 8 * j), f.strides[0, inner], out + j * n * size_of(f, 0), n)
 
 
 @native
@@ -235,7 +256,7 @@ def sweep_serial(frame):
         return copy_frame(frame)
     inner = f.ndim - 1
     n = f.shape[inner]
-    even = True
+    even = f.halves == 0
     conflict = False
     for k in range(f.operands):
         even &= f.strides[k, inner] == f.itemsizes[k]

@@ -13,6 +13,9 @@ NO_GRAD, STRICT, INFERENCE = 1, 2, 4
 # Tracebacks are noted; gradients are checked for NaN; what is saved goes through hooks.
 ANOMALY, CHECK_NAN, PACKING = 8, 16, 32
 C_CALL = 64  # C has called a function of a user's: its errors are for `nt.cfunc`
+# Autocast (see autocast.py): where it is on; the half types, where they are not bfloat16 on the CPU and float16 on CUDA devices; casts are not kept.
+AUTOCAST_CPU, AUTOCAST_CUDA, CPU_FLOAT16, CUDA_BFLOAT16, NO_CACHE = 128, 256, 512, 1024, 2048
+AUTOCAST = AUTOCAST_CPU | AUTOCAST_CUDA
 
 
 UNRECORDED = NO_GRAD | INFERENCE
@@ -60,15 +63,6 @@ def replace(mask, bits):
     m.mode = before & ~mask | bits & mask
     store(symbol("modes_used"), load(symbol("modes_used")) | bits & mask)
     return before
-
-
-@njit
-def switch_grad(on):
-    """Record, or not, on this thread; what was before."""
-    m = local_at(local())
-    before = m.mode
-    m.mode = before & ~NO_GRAD if on else before | NO_GRAD
-    return before & NO_GRAD == 0
 
 
 @njit

@@ -5,13 +5,19 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from kernels_cpu.halves import float32_to_bfloat16, float32_to_float16
 from numbatensor.core.compiler import i64, publish, symbol
 from numbatensor.core.memory import bits, load, number, store
 from numbatensor.core.records import tensor_at
-from numbatensor.core.tensors import FLOAT32
+from numbatensor.core.tensors import BFLOAT16, FLOAT16, FLOAT32
 
-DTYPES = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64)
-# codes 8 to 11 are reserved: float16, bfloat16, complex64, complex128
+BFLOAT16_BITS = np.dtype([("bfloat16", np.uint16)])  # what NumPy, which has no bfloat16, is told that its elements are
+DTYPES: tuple = (
+    *(np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64, np.float16),
+    BFLOAT16_BITS,
+)
+# codes 10 and 11 are reserved: complex64, complex128
+NAMES = (*(np.dtype(d).name for d in DTYPES[:-1]), "bfloat16")
 CODES: dict = {np.dtype(d): k for k, d in enumerate(DTYPES)}
 INT64, BOOL = 5, 0
 
@@ -19,12 +25,14 @@ INT64, BOOL = 5, 0
 def promote_table():
     """PyTorch's promotion of two dtypes of one priority."""
     table = np.zeros((16, 16), np.int64)
-    for x in range(8):
-        for y in range(8):
+    for x in range(len(DTYPES)):
+        for y in range(len(DTYPES)):
             low, high = min(x, y), max(x, y)
-            table[x, y] = high
+            table[x, y] = low if high >= FLOAT16 and FLOAT32 <= low < FLOAT16 else high
             if low == 1 and high == 2:
                 table[x, y] = 3  # uint8 and int8 fit in int16
+            if low == FLOAT16 and high == BFLOAT16:
+                table[x, y] = FLOAT32  # neither has the other's numbers
     return table
 
 
@@ -90,12 +98,21 @@ def put_float32(typingctx, address, value):
 
 
 @njit
+def put_half(address, dtype, value):
+    """Store a number as float16 or bfloat16, in a whole word."""
+    x = types.float32(value)
+    store(address, types.int64(float32_to_float16(x) if dtype == FLOAT16 else float32_to_bfloat16(x)))
+
+
+@njit
 def put_number(address, dtype, kind, value):
     """Store a Python number as an element: `kind` 3 means that `value` is the bits of a float64."""
     if dtype >= FLOAT32:
         real = number(value) if kind == 3 else float(value)
         if dtype == FLOAT32:
             put_float32(address, real)
+        elif dtype >= FLOAT16:
+            put_half(address, dtype, real)
         else:
             store(address, bits(real))
     else:

@@ -10,8 +10,10 @@ from numba import njit
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into, empty_on
 from numbatensor.core.devices import RANDOM_FILL, there
+from numbatensor.core.dispatch import perform_into
 from numbatensor.core.entries import read_shape
 from numbatensor.core.graph import NATIVE, link, needs_grad, new_node, settle
+from numbatensor.core.halves import computed
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import atomic_add, bits, decref, load, number, store
 from numbatensor.core.modes import grad_enabled
@@ -34,11 +36,12 @@ from numbatensor.core.python import (
     tuple_size,
     unboxed,
 )
-from numbatensor.core.records import new_frame, op_at, tensor_at
+from numbatensor.core.records import arguments_at, new_arguments, new_frame, op_at, tensor_at
 from numbatensor.core.table import conversion, extra_kernel, kernel_of
-from numbatensor.core.tensors import FLOAT32, empty
+from numbatensor.core.tensors import FLOAT16, FLOAT32, alias, empty
 from numbatensor.core.writes import bump, check_write, rebase
 
+INT32 = 4
 CHUNK = 1 << 14  # elements of a thread's share; a multiple of 4, so that it begins with a counter
 TRIALS, IMPROPER = 0, 1  # kernels of bernoulli that read a tensor of probabilities
 KERNEL, OUT, ITEM, NUMEL, SEED, OFFSET, A, B, OTHER, STEP = range(0, 80, 8)  # words of a fill's context
@@ -82,9 +85,41 @@ def random_piece(context, i):
     return call(load(context + KERNEL), here, min(CHUNK, load(context + NUMEL) - first))
 
 
+@njit
+def truncate(t, dtype):
+    """Clear the bits of float32 numbers that a half type does not have: so that rounding does not lead up to the end of a range."""
+    words, arguments = alias(t), new_arguments()
+    a = arguments_at(arguments)
+    tensor_at(words).dtype = INT32
+    a.count, a.room, a.tensors[0], a.kinds[0], a.tensors[1], a.kinds[1] = 2, 0, words, 0, 0, 2
+    a.numbers[1] = -(1 << 13) if dtype == FLOAT16 else -(1 << 16)
+    made = attempt(symbol("perform_into"), symbol("op_bitwise_and"), arguments, words, 1)
+    decref(words)
+    if made != -1:
+        decref(made)
+    return made
+
+
 @native
 def random_fill(op, out, seed, offset, a, b, p):
     """Fill a contiguous tensor by a distribution of parameters a and b: bits of float64, or integers. `p`: a contiguous tensor that it reads, or 0."""
+    x = tensor_at(out)
+    if x.dtype < FLOAT16:
+        return fill(op, out, seed, offset, a, b, p)
+    wide = empty_on(x.device, out, FLOAT32)
+    failed = attempt(symbol("fill"), op, wide, seed, offset, a, b, p) == -1
+    if not failed and op == symbol("op_uniform"):
+        failed = truncate(wide, x.dtype) == -1
+    failed = failed or attempt(symbol("copy_into"), out, wide) == -1
+    decref(wide)
+    if failed:
+        fail()
+    return 0
+
+
+@native
+def fill(op, out, seed, offset, a, b, p):
+    """The same for a dtype that there is a kernel for."""
     x = tensor_at(out)
     if x.device:
         return call(there(RANDOM_FILL), op, out, seed, offset, a, b, p)
@@ -111,9 +146,9 @@ def random_write(op, out, seed, offset, a, b, p):
         return random_fill(op, out, seed, offset, a, b, p)
     if x.device == 0:  # what may fail comes before what allocates
         if p == 0:
-            kernel_of(op, x.dtype)
+            kernel_of(op, computed(x.dtype))
         else:
-            extra_kernel(op, TRIALS, x.dtype)
+            extra_kernel(op, TRIALS, computed(x.dtype))
         conversion(x.dtype, x.dtype)
     made = empty_on(x.device, out, x.dtype)
     failed = attempt(symbol("random_fill"), op, made, seed, offset, a, b, p) == -1
@@ -153,7 +188,7 @@ def new_random(self, args, count):
         clear_error()
         return none()
     op, dtype, generator = as_long(argument(args, 0)), as_long(argument(args, 2)), as_long(argument(args, 3))
-    kernel_of(op, dtype)
+    kernel_of(op, computed(dtype))
     frame = new_frame()
     read_shape(argument(args, 1), frame)
     made = empty(frame, dtype)
@@ -168,7 +203,7 @@ def new_trials(self, args, count):
     op, p, generator = as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2))
     x = tensor_at(p)
     if x.device == 0:
-        extra_kernel(op, TRIALS, x.dtype)
+        extra_kernel(op, TRIALS, computed(x.dtype))
     made = empty_on(x.device, p, x.dtype)
     if attempt(symbol("random_fill"), op, made, load(generator), reserve(generator, x.numel), 0, 0, p) == -1:
         decref(made)
@@ -228,7 +263,7 @@ def new_dropout_mask(self, args, count):
     op, like, generator = as_long(argument(args, 0)), unboxed(argument(args, 1)), as_long(argument(args, 2))
     x, keep, scale = tensor_at(like), as_float(argument(args, 3)), as_float(argument(args, 4))
     if x.device == 0:
-        kernel_of(op, x.dtype)
+        kernel_of(op, computed(x.dtype))
     made = empty_on(x.device, like, x.dtype)
     offset = reserve(generator, x.numel)
     if attempt(symbol("dropout_mask"), op, made, keep, scale, load(generator), offset) == -1:
@@ -246,4 +281,4 @@ def any_improper(self, args, count):
     return from_long(call(extra_kernel(as_long(argument(args, 0)), IMPROPER, p.dtype), here, p.numel))
 
 
-assert copy_into and dropout_mask  # reached through their symbols
+assert copy_into and dropout_mask and perform_into  # reached through their symbols

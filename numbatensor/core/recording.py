@@ -16,6 +16,7 @@ from numbatensor.core.graph import (
     save,
     settle,
 )
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref
 from numbatensor.core.modes import grad_enabled, inference_used, noticed
 from numbatensor.core.promotion import put_number
@@ -94,17 +95,10 @@ def record(op, out, arguments, dtype, in_place):
             else:
                 address = node_at(node).saves + slot * SAVED
                 s = saved_at(address)
-                s.storage, s.data, s.dtype, s.itemsize, s.ndim, s.numel, s.contiguous = (
-                    0,
-                    address + NUMBER,
-                    dtype,
-                    itemsize_of(dtype),
-                    0,
-                    1,
-                    1,
-                )
-                s.which, s.checksum = k, 0
-                put_number(address + NUMBER, dtype, a.kinds[k - 1], a.numbers[k - 1])
+                kind = computed(dtype)
+                s.storage, s.data, s.dtype, s.itemsize = 0, address + NUMBER, kind, itemsize_of(kind)
+                s.ndim, s.numel, s.contiguous, s.which, s.checksum = 0, 1, 1, k, 0
+                put_number(address + NUMBER, kind, a.kinds[k - 1], a.numbers[k - 1])
             slot += 1
     return told(node)
 

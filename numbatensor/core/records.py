@@ -16,7 +16,7 @@ from kernels_cpu import pointers
 RANK = 12  # most dimensions a tensor can have
 OPERANDS = 8  # most operands of one kernel, the output included
 INPUTS = 6  # most inputs of a native op that have a rule
-LAYOUT = 2  # the version of this file: compiled code of another layout must not link
+LAYOUT = 3  # the version of this file: compiled code of another layout must not link
 
 # The first six words of every counted block are numba's MemInfo, so that compiled user code can own a Tensor.
 header = [(name, "i8") for name in ("refcount", "destructor", "info", "payload", "size", "allocator")]
@@ -129,11 +129,13 @@ Attribute = np.dtype(words("kind", "value", "length"))
 # `partial`, `accumulator`, `outcome`: of a reduction, by dtype, the dtypes in which a block, the whole and the result are kept.
 # `saves[i]`: what the rule of input i reads: bit 0 the output, bit k argument k, bits SIZE and COUNT the first input's shape
 # and how many of its elements make one of the output's.
+# `halves`: whether the op's code takes float16 and bfloat16, or is given float32 (see `core/table.py`).
+# `autocast`: what the op is run in under autocast (see core/autocast.py).
 # `accepts`, `names`, `aliases`: of each argument, bit mask of the kinds of objects it can be, and its names as keyword.
 Op = np.dtype(
     header
     + words("index", "kind", "run", "operands", "tensors", "required", "result", "promotes", "masks", "dtypes", "cost")
-    + words("trait", "fused")
+    + words("trait", "fused", "halves", "autocast")
     + [
         ("kernel", "i8", 16),
         ("fixed_kernel", "i8", (3, 16)),
@@ -164,10 +166,11 @@ Source = np.dtype(words("origin", "value", "kind"))
 Instruction = np.dtype(words("op", "count") + [("sources", Source, OPERANDS)])
 
 # One kernel call: addresses and strides (bytes) of the operands, the output first, over a common shape. `outputs`: how many of them are
-# written; where several are, they are new and contiguous. `op` and `dtype`: where a
+# written; where several are, they are new and contiguous. `halves`: four bits an operand, the dtype where that is float16 or bfloat16, which
+# are brought into blocks of float32. `op` and `dtype`: where a
 # variant of the kernel can be had (0: nowhere) whose operand `fixed` is one value for a row.
 Frame = np.dtype(
-    words("ndim", "operands", "outputs", "numel", "kernel", "op", "dtype", "fixed")
+    words("ndim", "operands", "outputs", "numel", "kernel", "op", "dtype", "fixed", "halves")
     + [
         ("shape", "i8", RANK),
         ("pointers", "i8", OPERANDS),
@@ -232,12 +235,12 @@ State = np.dtype(
 # of `State`; `sequence`: the next number for a node, and `end` of the numbers it may give. `arena`, `heap`: memory for the next pass.
 # `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all. `device`: where new tensors
 # are made; `context`: the device whose CUDA context is this thread's now; `streams`: for each device the number of the stream that the
-# thread's work goes to; `capture`: whether that work is recorded in a graph, and not done (see devices.py).
+# thread's work goes to; `capture`: whether that work is recorded in a graph, and not done (see devices.py). `casts`: see autocast.py.
 CLASSES = 24
 DEVICES, STREAMS, USERS = 17, 48, 8
 Local = np.dtype(
     words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
-    + words("device", "context", "capture")
+    + words("device", "context", "capture", "casts")
     + [("streams", "i8", DEVICES), ("blocks", "i8", CLASSES)]
 )
 

@@ -8,11 +8,12 @@ from numba import njit
 
 from numbatensor.core.arguments import arguments_room
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
-from numbatensor.core.conversions import copy_into
+from numbatensor.core.conversions import convert, copy_into
 from numbatensor.core.copies import copy_run
 from numbatensor.core.devices import ADD_EACH, KERNEL_RULE, on, there
 from numbatensor.core.dispatch import perform
 from numbatensor.core.graph import ATTRIBUTE, SAVED, unpack
+from numbatensor.core.halves import computed
 from numbatensor.core.iterate import POINTERS, advance, begin, operand, scalar_operand, sweep
 from numbatensor.core.memory import decref, incref, load, store
 from numbatensor.core.python import call_python
@@ -29,8 +30,8 @@ from numbatensor.core.records import (
     saved_at,
     tensor_at,
 )
-from numbatensor.core.table import FUSED, kernel_of, runner
-from numbatensor.core.tensors import alias, empty, is_packed, like, same_shape, shape_of, zero
+from numbatensor.core.table import FUSED, extra_kernel, kernel_of, runner
+from numbatensor.core.tensors import FLOAT16, FLOAT32, alias, empty, is_packed, like, same_shape, shape_of, zero
 
 NONE, IDENTITY, KERNEL, PROGRAM, UNDO_VIEW, PYTHON, SPLIT, CUSTOM = range(8)  # kinds of rule
 GRAD, SAVED_VALUE, KEPT, RESULT, CONSTANT = range(5)  # origins of an instruction's argument
@@ -45,7 +46,7 @@ def gather(n, reads, g, pointers, room):
 
     `room`: of the caller's, for a number, written out.
     """
-    if g.device or g.contiguous == 0 or g.numel > FEW:
+    if g.device or g.contiguous == 0 or g.numel > FEW or g.dtype >= FLOAT16:
         return False
     store(pointers + 8, g.data)
     place = pointers + 16
@@ -86,9 +87,7 @@ def run_kernel_rule(node, i, grad):
     o, g = op_at(n.op), tensor_at(grad)
     if g.device:
         return on(g.device, there(KERNEL_RULE), node, i, grad)
-    rule = o.rule[i, g.dtype]
-    if rule == 0:
-        rule = call_python("resolve", n.op, i + 1, g.dtype)
+    rule = extra_kernel(n.op, i, computed(g.dtype))
     pointers = new_pointers()
     if gather(n, o.saves[i], g, pointers, new_short()):
         out = like(g, g.dtype)
@@ -280,7 +279,26 @@ def viewed(node, dtype):
 @native
 def undo_view(node, grad):
     """Zeros in the shape of what was viewed, with the gradient at the places that the view shows."""
-    return on(tensor_at(grad).device, symbol("unviewed"), node, grad, 0)
+    g = tensor_at(grad)
+    if g.dtype < FLOAT16 or op_at(node_at(node).op).trait == 0:
+        return on(g.device, symbol("unviewed"), node, grad, 0)
+    # elements that meet are added up in float32
+    wide = convert(grad, FLOAT32)
+    whole = attempt(symbol("unviewed_on"), node, wide, g.device)
+    decref(wide)
+    if whole == -1:
+        fail()
+    rounded = attempt(symbol("convert"), whole, g.dtype)
+    decref(whole)
+    if rounded == -1:
+        fail()
+    return rounded
+
+
+@native
+def unviewed_on(node, grad, device):
+    """The same, on a device."""
+    return on(device, symbol("unviewed"), node, grad, 0)
 
 
 @native
@@ -381,4 +399,4 @@ def recordable(o, i):
     return kind == NONE or kind == IDENTITY or kind == UNDO_VIEW
 
 
-assert copy_into and perform  # reached through their symbols
+assert convert and copy_into and perform and unviewed_on  # reached through their symbols

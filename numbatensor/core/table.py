@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from numbatensor.core.compiler import publish, symbol
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import load
 from numbatensor.core.python import call_python
 from numbatensor.core.records import Op, op_at
@@ -32,7 +33,9 @@ NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO
     range(10)
 )
 TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION, NEGATIVE_POWER = range(10, 16)
-INFERENCE_WRITE, INFERENCE_SAVE, AMBIGUOUS, INFERENCE_VERSION = range(16, 20)
+INFERENCE_WRITE, INFERENCE_SAVE, AMBIGUOUS, INFERENCE_VERSION, MIXED_FLOATS = range(16, 21)
+# Of an op and float16 and bfloat16: its code for the CPU takes them, its code for devices does; it takes float32 beside them; its result stays float32.
+ON_CPU, ON_DEVICES, MIXES, WIDE = 1, 2, 4, 8
 DIVIDES, RAISES = 1, 2  # traits of pointwise ops: what their second operand must not be, of integers
 FIXED = -1  # resolve() is asked for FIXED - k: the variant of a pointwise kernel whose operand k is one value
 FUSED = 64  # and for FUSED + bits of inputs: the kernel of all their gradients
@@ -68,6 +71,7 @@ def refuse(op, arguments):
 
 @njit
 def conversion(target, source):
-    """The kernel that converts elements."""
+    """The kernel that converts elements, as what they are computed in."""
+    target, source = computed(target), computed(source)
     kernel = load(symbol("conversions") + 8 * (16 * target + source))
     return kernel if kernel else call_python("resolve", 0, target, source)

@@ -26,7 +26,7 @@ from numbatensor.core.python import call_python
 from numbatensor.core.records import HEADER, Storage, Tensor, frame_at, local_at, storage_at, tensor_at
 
 STORAGE, TENSOR = Storage.itemsize, Tensor.itemsize
-FLOAT32, FLOAT64, BOOL = 6, 7, 0
+FLOAT32, FLOAT64, FLOAT16, BFLOAT16, BOOL = 6, 7, 8, 9, 0
 
 
 @njit
@@ -170,7 +170,7 @@ def itemsize_of(dtype):
     """Bytes of an element, by the dtype's code."""
     if dtype <= 2:
         return 1
-    if dtype == 3:
+    if dtype == 3 or dtype >= FLOAT16:
         return 2
     if dtype == 4 or dtype == FLOAT32:
         return 4

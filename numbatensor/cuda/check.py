@@ -15,7 +15,9 @@ from numba import types
 import numbatensor.ops  # noqa: F401  (declares the ops)
 from kernels_cuda import arranging, index, masks, mathematics, matmul, nll, optimizers, pointwise, random, sort
 from kernels_cuda.pointers import itemsize
+from numbatensor.core.tensors import FLOAT32
 from numbatensor.cuda import compiler
+from numbatensor.cuda.kernels import computed, pointwise_parts
 from numbatensor.op import DTYPES, NUMBA, OPS, Pointwise, Reduction, name_of, scalar
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
@@ -30,21 +32,14 @@ def pointwise_cases():
             for code, form in itertools.product(range(len(DTYPES)), FORMS):
                 if op.row["dtypes"] >> code & 1:
                     yield name, 0, code, form
-                    if np.dtype(DTYPES[code]).kind == "f" and not op.row["result"]:
+                    if code >= FLOAT32 and not op.row["result"]:
                         yield from ((name, 1 + op.inputs.index(i), code, form) for i in op.rules)
 
 
 def pointwise_kernel(name, what, code, form):
     """The kernel, its argument types, and the types of its operands."""
-    op, dtype = OPS[name], DTYPES[code]
-    if what:
-        formula, names = op.rules[op.inputs[what - 1]], op.needs[what - 1]
-        kinds = [NUMBA[code], NUMBA[code]]
-    else:
-        formula, names = op.function, op.inputs
-        kinds = [NUMBA[op.row["result"] - 1] if op.row["result"] else NUMBA[code]]
-    kinds += [op.operand(n, code) for n in names]
-    kernel, arguments = pointwise.elementwise(scalar(formula, dtype, mathematics), kinds, FORMS[form])
+    formula, kinds = pointwise_parts(OPS[name], what, code)
+    kernel, arguments = pointwise.elementwise(scalar(formula, computed(code), mathematics), kinds, FORMS[form])
     return kernel, arguments, kinds
 
 
@@ -67,7 +62,7 @@ MOST_IN_REGISTERS = 6  # what a form has beside its alignment: 32 elements a thr
 def row_cases():
     """(name, what, dtype, form) of kernels that combine elements: reductions, and ops along one dimension."""
     for name, op in OPS.items():
-        for code in range(len(DTYPES)):
+        for code in range(len(NUMBA)):
             if op.row["dtypes"] >> code & 1:
                 if isinstance(op, Reduction):
                     yield from ((name, what, code, form) for what in range(3) for form in GROUPS)

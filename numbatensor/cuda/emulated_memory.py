@@ -5,6 +5,8 @@ import operator
 import numpy as np
 from numba import types
 
+from kernels_cuda.halves import Half, narrowed, widened
+
 POISON = 0xCB
 
 
@@ -24,10 +26,13 @@ class Kind:
     def __init__(self, kind):
         self.kind = kind
         self.is_float, self.is_bool = isinstance(kind, types.Float), kind == types.boolean
-        self.dtype = np.dtype(np.uint8 if self.is_bool else str(kind))
+        self.is_half = isinstance(kind, Half)
+        self.dtype = np.dtype(np.uint16 if self.is_half else np.uint8 if self.is_bool else str(kind))
         self.size = self.dtype.itemsize
 
     def __call__(self, value):
+        if self.is_half:
+            return narrowed(self.kind, value)
         if self.is_float:
             return self.dtype.type(value)
         if self.is_bool:
@@ -208,6 +213,8 @@ class Pointer:
         return offset, offset // size
 
     def value(self, k):
+        if self.kind.is_half:
+            return widened(self.kind.kind, self.view.item(k))
         return self.view[k] if self.kind.is_float else self.kind(self.view.item(k))
 
     def __getitem__(self, i):

@@ -2,23 +2,39 @@
 
 import importlib
 
+import numpy as np
+from numba import types
+
 from kernels_cuda import mathematics, pointwise
+from kernels_cuda.halves import bfloat16, float16
 from numbatensor.core import python
 from numbatensor.core.compiler import native_address
 from numbatensor.core.records import FORMS
+from numbatensor.core.tensors import FLOAT16
 from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME
 from numbatensor.op import BY_ADDRESS, DTYPES, NUMBA, Pointwise, itself, name_of, scalar
 
+KINDS = [*NUMBA, float16, bfloat16]  # what memory holds, by dtype
 load = None  # how the driver that is open loads a kernel: see `open_backend`
 
 
 def pointwise_parts(op, what, dtype):
     """The formula and the numba types of a pointwise op (0), or of the rule of an input (1 + i), the result's first."""
     if what == 0:
-        out = NUMBA[op.row["result"] - 1] if op.row["result"] else NUMBA[dtype]
-        return op.function, [out] + [op.operand(n, dtype) for n in op.inputs]
+        out = KINDS[op.row["result"] - 1] if op.row["result"] else KINDS[dtype]
+        return op.function, [out] + [operand(op, n, dtype) for n in op.inputs]
     needs = op.needs[what - 1]
-    return op.rules[op.inputs[what - 1]], [NUMBA[dtype], NUMBA[dtype]] + [op.operand(n, dtype) for n in needs]
+    return op.rules[op.inputs[what - 1]], [KINDS[dtype], KINDS[dtype]] + [operand(op, n, dtype) for n in needs]
+
+
+def operand(op, name, dtype):
+    """The numba type of an operand of a pointwise op, or of the output."""
+    return types.boolean if name in op.masks else KINDS[dtype]
+
+
+def computed(dtype):
+    """The NumPy dtype in which a kernel computes."""
+    return np.float32 if dtype >= FLOAT16 else DTYPES[dtype]
 
 
 def code_of(there):
@@ -43,14 +59,14 @@ def resolve_there(op, slot, dtype):
         return resolve_runner(BY_ADDRESS[op])
     what, form = divmod(slot, FORMS)
     if op == 0:
-        kernel, arguments = pointwise.elementwise(itself, [NUMBA[what], NUMBA[dtype]], form)
+        kernel, arguments = pointwise.elementwise(itself, [KINDS[what], KINDS[dtype]], form)
         handle = load(kernel, arguments, f"to.{name_of(what)}.{name_of(dtype)}.{form}")
         CONVERSIONS_THERE[what, dtype, form] = handle
         return handle
     declared = BY_ADDRESS[op]
     if isinstance(declared, Pointwise):
         function, kinds = pointwise_parts(declared, what, dtype)
-        kernel, arguments = pointwise.elementwise(scalar(function, DTYPES[dtype], mathematics), kinds, form)
+        kernel, arguments = pointwise.elementwise(scalar(function, computed(dtype), mathematics), kinds, form)
     else:
         kernel, arguments = declared.kernel_there(what, form, dtype)
     handle = load(kernel, arguments, f"{declared.name}.{what}.{name_of(dtype)}.{form}")

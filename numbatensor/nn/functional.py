@@ -93,6 +93,7 @@ def reduce(loss, reduction):
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
 
+@nt.amp.in_float32
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     """Negative of the log-probability of each target class.
 
@@ -124,6 +125,7 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     return out.reshape(target.shape) if reduction == "none" else out
 
 
+@nt.amp.in_float32
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     """Negative log-likelihood of classes under the softmax of logits.
 
@@ -158,17 +160,20 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     return loss * (1.0 - label_smoothing) + spread * (label_smoothing / classes)
 
 
+@nt.amp.in_float32
 def mse_loss(input, target, reduction="mean"):
     """Square of each difference."""
     d = input - target
     return reduce(d * d, reduction)
 
 
+@nt.amp.in_float32
 def l1_loss(input, target, reduction="mean"):
     """Magnitude of each difference."""
     return reduce((input - target).abs(), reduction)
 
 
+@nt.amp.in_float32
 def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
     """Cross entropy of yes-or-no targets under the logistic function of logits, without overflow."""
     if target.shape != input.shape:

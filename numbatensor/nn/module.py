@@ -300,6 +300,14 @@ class Module:
         """Convert all floating parameters and buffers to float32."""
         return self.to(nt.float32)
 
+    def half(self):
+        """Convert all floating parameters and buffers to float16."""
+        return self.to(nt.float16)
+
+    def bfloat16(self):
+        """Convert all floating parameters and buffers to bfloat16."""
+        return self.to(nt.bfloat16)
+
     def extra_repr(self):
         """What `repr` shows between the parentheses."""
         return ""

@@ -13,7 +13,7 @@ from numbatensor.core.records import RANK
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.nopython.calls import call_native, put_word, room_for, with_gil, without_gil
 from numbatensor.nopython.results import is_none
-from numbatensor.nopython.tensor_type import NUMBA, TensorType, array_over, load_field, load_word, own
+from numbatensor.nopython.tensor_type import NUMBA, TensorType, array_over, array_type, load_field, load_word, own
 
 # Kinds of arguments: of a Tensor `TensorType.kind`; else minus the number that `Arguments` has for them.
 NUMBERS = {-1: types.boolean, -2: types.int64, -3: types.float64, -4: types.none}
@@ -28,7 +28,13 @@ def seen_as(kind, writable=False):
     if kind < 0:
         return NUMBERS[kind]
     t = tensor_type(kind)
-    return types.Array(NUMBA[t.dtype], t.ndim, "C", readonly=not writable) if t.ndim else NUMBA[t.dtype]
+    what = "a custom op"
+    return array_type(t.dtype, t.ndim, "C", what, readonly=not writable) if t.ndim else number_type(t.dtype)
+
+
+def number_type(dtype):
+    """What a user's function is given for a Tensor of no dimensions."""
+    return array_type(dtype, 0, "C", "a custom op").dtype
 
 
 def kind_of_result(kind):

@@ -22,6 +22,7 @@ from numbatensor.nopython.tensor_type import (
     DtypeType,
     TensorType,
     array_over,
+    array_type,
     load_field,
     record_of,
     tensor_of,
@@ -254,13 +255,13 @@ for name in ("float", "double", "int", "long", "short", "bool"):
     method(name, takes(result=lambda x, code=code: TensorType(code, x.ndim)))(to_dtype)
 
 
-def array_type(x):
+def shared_array(x):
     if x.ndim is None:
         raise TypingError("numpy(): the rank is not known here, and an array's must be")
-    return types.Array(NUMBA[x.dtype], x.ndim, "A")
+    return array_type(x.dtype, x.ndim, "A", "numpy()")
 
 
-@method("numpy", takes(result=array_type))
+@method("numpy", takes(result=shared_array))
 def numpy(context, builder, sig, args):
     """An array over the tensor's memory, which it keeps alive; it counts as a write, and writes through it are noticed."""
     kind, record = sig.args[0], record_of(builder, args[0])

@@ -16,9 +16,20 @@ from numbatensor.core.promotion import DTYPES
 from numbatensor.core.python import PAYLOAD, TYPE
 from numbatensor.core.records import Local, Tensor
 from numbatensor.nopython.calls import invoke_cell, published, refuse
+from numbatensor.nopython.halves import BFLOAT16, FLOAT16, Half
 
 NAMES = [d.name for d in dtypes.ALL]
-NUMBA = [types.boolean, types.uint8, types.int8, types.int16, types.int32, types.int64, types.float32, types.float64]
+NUMBA: list = [
+    types.boolean,
+    types.uint8,
+    types.int8,
+    types.int16,
+    types.int32,
+    types.int64,
+    types.float32,
+    types.float64,
+]
+NUMBA += [FLOAT16, BFLOAT16]
 assert len(NUMBA) == len(DTYPES)
 
 
@@ -99,6 +110,13 @@ def tensor_of(context, builder, kind, record):
     pointer = builder.inttoptr(record, cgutils.voidptr_t)
     model = context.get_value_type(kind)
     return builder.insert_value(ir.Constant(model, ir.Undefined), builder.bitcast(pointer, model.elements[0]), 0)
+
+
+def array_type(x, ndim, layout, what, **options):
+    """The type of an array of a tensor's elements."""
+    if isinstance(NUMBA[x], Half):
+        raise TypingError(f"{what}: compiled code has no arrays of {NAMES[x]}; convert with .to(nt.float32) first")
+    return types.Array(NUMBA[x], ndim, layout, **options)
 
 
 def load_word(builder, address, offset=0):

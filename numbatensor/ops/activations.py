@@ -3,6 +3,7 @@
 import math
 
 from kernels_cpu import mathematics
+from numbatensor.core.autocast import FULL
 from numbatensor.op import FLOATING, pointwise
 from numbatensor.ops.elementary import exp, sigmoid, where
 from numbatensor.ops.transcendental import erf
@@ -116,3 +117,5 @@ def mish_slope(grad, x):
 mish.backward(x=mish_slope)
 for op in (gelu_erf, gelu_tanh):
     op.internal()
+for op in (softplus,):
+    op.under_autocast(cuda=FULL)

@@ -4,6 +4,7 @@ import math
 
 from kernels_cpu import mathematics
 from kernels_cpu.integers import magnitude, power
+from numbatensor.core.autocast import FULL
 from numbatensor.core.table import RAISES
 from numbatensor.op import FLOATING, NUMERIC, pointwise, same
 from numbatensor.samples import POSITIVE, QUOTIENTS, reals
@@ -244,3 +245,5 @@ def pow_slope_of_exponent(grad, out, x, y):
 
 
 pow.formula(x=pow_slope, y=pow_slope_of_exponent)
+for op in (exp, log, pow):
+    op.under_autocast(cuda=FULL)

@@ -5,6 +5,7 @@ from kernels_cpu import nll
 from numbatensor.core import device_masks, device_nll, index, masks
 from numbatensor.core import gather as gathering
 from numbatensor.core import nll as likelihood
+from numbatensor.core.autocast import WIDEST
 from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, same, structured
 from numbatensor.ops.elementary import nothing
 from numbatensor.samples import floats, reals, truths, whole
@@ -258,3 +259,5 @@ for op in (masked_select, masked_scatter):
 nonzero.constant("x")
 nll_loss.constant("target", "weight")
 nll_loss_grad.constant("x", "target", "weight")
+for op in (index_put, index_put_add, scatter_add):
+    op.under_autocast(cuda=WIDEST)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from kernels_cpu.ordering import larger, smaller
+from numbatensor.core.autocast import FULL
 from numbatensor.core.dispatch import FLOAT32
 from numbatensor.core.promotion import INT64
 from numbatensor.core.reduce import variance
@@ -203,5 +204,8 @@ def count_nonzero(acc, x):
 
 for op in (all, any, count_nonzero):
     op.constant("x")
+sum.under_autocast(cuda=FULL)
+prod.under_autocast(FULL, FULL)
+euclidean_norm.under_autocast(cuda=FULL)
 for op in (var, std, euclidean_norm):
     op.internal()

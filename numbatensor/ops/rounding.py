@@ -12,6 +12,7 @@ from kernels_cpu.integers import (
     rounded_up,
     truncated_quotient,
 )
+from numbatensor.core.autocast import WIDEST
 from numbatensor.core.table import DIVIDES
 from numbatensor.op import FLOATING, INTEGRAL, NUMERIC, pointwise, same
 from numbatensor.ops.elementary import div, nothing, where
@@ -294,3 +295,5 @@ addcdiv.backward(
     tensor1=lambda grad, tensor2, value: grad * value / tensor2,
     tensor2=lambda grad, tensor1, tensor2, value: -grad * value * tensor1 / (tensor2 * tensor2),
 )
+for op in (addcmul, addcdiv):
+    op.under_autocast(cuda=WIDEST)

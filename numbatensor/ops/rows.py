@@ -8,6 +8,8 @@ from kernels_cpu import extremum, scan, softmax_grad, sort
 from kernels_cpu import layer_norm as norm_kernels
 from kernels_cpu import softmax as softmax_kernels
 from numbatensor.core import device_sort, norms, row_ops
+from numbatensor.core.autocast import FULL
+from numbatensor.core.table import MIXES, WIDE
 from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
 from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
@@ -104,6 +106,7 @@ logsumexp.backward(
 
 
 @structured(
+    halves=MIXES,
     run=norms.layer_norm,
     kernels=walks(norm_kernels.layer_norm),
     dtypes=FLOATING,
@@ -116,6 +119,7 @@ def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER)
 
 
 @structured(
+    halves=MIXES,
     run=norms.layer_norm_grad,
     kernels=walks(norm_kernels.layer_norm_grad),
     dtypes=FLOATING,
@@ -128,6 +132,7 @@ def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUM
 
 
 @structured(
+    halves=MIXES | WIDE,
     run=norms.layer_norm_grad_weight,
     kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
     dtypes=FLOATING,
@@ -197,7 +202,7 @@ def cumprod_rule(grad, out, x, dim):
             part = part + (grad.narrow(dim, k + 1, n - k - 1) * before * after).sum(dim, True)
         here = np.zeros([n if d == dim % x.ndim else 1 for d in range(x.ndim)], x.dtype.numpy)
         here.reshape(-1)[k] = 1
-        chosen = part * from_array(here).to(x.device)
+        chosen = part * from_array(here).to(x.device, x.dtype)
         total = chosen if total is None else total + chosen
     return total
 
@@ -216,7 +221,7 @@ def others_by_scans(grad, x, input_shape, dim, keepdim):
     turned = x.permute(order)
     rows = turned.reshape(-1, math.prod(input_shape[d] for d in dims))
     m, n = rows.shape
-    one = from_array(np.ones((m, 1), x.dtype.numpy)).to(x.device)
+    one = from_array(np.ones((m, 1), x.dtype.numpy)).to(x.device, x.dtype)
     before = cumprod(cat((one, rows.narrow(1, 0, n - 1)), 1), 1)
     after = flip(cumprod(cat((one, flip(rows.narrow(1, 1, n - 1), 1)), 1), 1), 1)
     alone = unpermute((before * after).reshape(turned.shape), order)
@@ -275,5 +280,7 @@ for op in (softmax, log_softmax, softmax_slope, log_softmax_slope, logsumexp, cu
     op.internal()
 for op in (layer_norm, layer_norm_slope, layer_norm_slope_of_weight):
     op.internal()
+for op in (softmax, log_softmax, logsumexp, cumsum, cumprod, layer_norm):
+    op.under_autocast(cuda=FULL)
 for op in (softmax_slope, log_softmax_slope, layer_norm_slope, layer_norm_slope_of_weight):
     op.constant(*op.tensor_names)  # under `create_graph` the formulas are used

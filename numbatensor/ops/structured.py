@@ -2,7 +2,8 @@
 
 from kernels_cpu.matmul import combination, product
 from numbatensor.core import device_moves, device_products, products
-from numbatensor.op import EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
+from numbatensor.core.autocast import LOWER
+from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
 
@@ -71,11 +72,13 @@ def copy(source: TENSOR):
 copy.backward(source=same)
 
 
-@structured(run=device_moves.moved, there="same", samples="between devices: see tests/test_cuda.py")
+@structured(run=device_moves.moved, there="same", halves=EVERYWHERE, samples="between devices: see tests/test_cuda.py")
 def moved(x: TENSOR, device: INT, source: INT):
     """The tensor on another device, by the core's numbers of devices."""
 
 
 moved.backward(x=lambda grad, device, source: moved(grad, source, device))
+for op in (matmul, dot, linear, addmm):
+    op.under_autocast(LOWER, LOWER)
 for op in (matmul, dot, linear, addmm, copy, moved):
     op.internal()

@@ -3,6 +3,7 @@
 import math
 
 from kernels_cpu import mathematics
+from numbatensor.core.autocast import FULL, WIDEST
 from numbatensor.op import FLOATING, pointwise
 from numbatensor.ops.elementary import exp, sigmoid, where
 from numbatensor.samples import POSITIVE, WITHIN_ONE, reals
@@ -195,3 +196,7 @@ def logaddexp(x, y):
 
 
 logaddexp.backward(x=lambda grad, x, y: grad * sigmoid(x - y), y=lambda grad, x, y: grad * sigmoid(y - x))
+for op in (expm1, log2, log10, log1p, reciprocal, rsqrt, tan, asin, acos, sinh, cosh):
+    op.under_autocast(cuda=FULL)
+for op in (atan2,):
+    op.under_autocast(cuda=WIDEST)
