@@ -250,6 +250,30 @@ def test_what_a_graph_cannot_hold(f, why):
     assert nt.cuda.graph(lambda: x + 1)().tolist() == [2, 2, 2, 2]
 
 
+def test_a_graph_of_a_classifier():
+    """It cannot wait for whether targets are classes: one that is none makes NaN, and nothing else is touched."""
+    x, target = nt.linspace(-1, 1, 6).view(2, 3).to("cuda").requires_grad_(), nt.tensor([2, 0]).to("cuda")
+
+    def step():
+        x.grad = None
+        loss = nt.nn.functional.cross_entropy(x, target)
+        loss.backward()
+        return loss, x.grad
+
+    expected = [t.tolist() for t in step()]
+    graph = nt.cuda.graph(step)
+    loss, grad = graph()
+    assert [loss.tolist(), grad.tolist()] == expected
+    for wrong in (3, -1):
+        target.copy_(nt.tensor([2, wrong]))
+        loss, grad = graph()
+        assert np.isnan(loss.tolist()) and np.isnan(grad.tolist()).all()  # the mean's weight is NaN too
+        with pytest.raises(IndexError):
+            step()
+    target.copy_(nt.tensor([2, 0]))
+    assert graph()[0].tolist() == expected[0]
+
+
 def test_an_error_in_a_captured_function():
     x = nt.ones(4, device="cuda")
 
