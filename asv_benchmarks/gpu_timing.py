@@ -11,12 +11,11 @@ def first_line(error):
 
 
 def prepare(builders, synchronize):
-    """The functions that can run, each having run twice; of the others, why they cannot."""
+    """The functions that can run, each having run; of the others, why they cannot."""
     runs, failed = {}, {}
     for name, build in builders.items():
         try:
             run = build()
-            run()
             run()
             synchronize[name]()
             runs[name] = run
