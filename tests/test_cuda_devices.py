@@ -274,6 +274,35 @@ def test_a_graph_of_a_classifier():
     assert graph()[0].tolist() == expected[0]
 
 
+def test_a_graph_of_picked_rows():
+    """Their gradients, too: the rows are those that the indices name when it is called."""
+    table, index = nt.arange(6.0).view(3, 2).to("cuda").requires_grad_(), nt.tensor([2, 0, 2]).to("cuda")
+
+    def step():
+        table.grad = None
+        rows = nt.nn.functional.embedding(index, table)
+        (rows * rows).sum().backward()
+        return table.grad, table.detach().gather(0, index[:1].view(1, 1))
+
+    graph = nt.cuda.graph(step)
+    for values in ([2, 0, 2], [1, 1, 1], [0, 1, 2]):
+        index.copy_(nt.tensor(values))
+        assert [t.tolist() for t in graph()] == [t.tolist() for t in step()]
+    index.copy_(nt.tensor([0, 3, 1]))
+    with pytest.raises(IndexError):
+        step()
+
+
+@of_the_emulator  # a GPU cannot be used by this process afterwards
+def test_an_index_out_of_bounds_stops_a_graph():
+    x, index = nt.arange(3.0).to("cuda"), nt.tensor([0, 1]).to("cuda")
+    graph = nt.cuda.graph(lambda: x[index])
+    assert graph().tolist() == [0, 1]
+    index.fill_(3)
+    with pytest.raises(IndexError, match="out of bounds"):
+        graph()
+
+
 def test_an_error_in_a_captured_function():
     x = nt.ones(4, device="cuda")
 
