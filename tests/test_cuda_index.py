@@ -1,4 +1,4 @@
-"""Products, indexing, sorting, random numbers and optimisers on a device, the block emulator's, against the CPU: and that none takes a detour."""
+"""Products, indexing, sorting, random numbers and optimisers on a device, against the CPU: and that none takes a detour."""
 
 import numpy as np
 import pytest
@@ -9,23 +9,22 @@ from kernels_cuda import sort
 from numbatensor.core.device_ops import detours
 from numbatensor.cuda.emulator import launch
 from numbatensor.ops.indexing import masked_scatter
-
-pytest.importorskip("greenlet")
+from tests.device import ORDERS, open_device
 
 
 @pytest.fixture(autouse=True)
 def emulated():
-    nt.cuda.emulate()
+    open_device()
     before = detours.copy()
     yield
     assert (detours == before).all()
 
 
-@pytest.fixture(params=["forward", "reverse"])
+@pytest.fixture(params=ORDERS)
 def order(request):
-    nt.cuda.emulate(order=request.param)
+    open_device(order=request.param)
     yield request.param
-    nt.cuda.emulate(order="forward")
+    open_device()
 
 
 def whole(rng, *shape, dtype="float32", most=4):

@@ -257,7 +257,7 @@ Driver = np.dtype(
 )
 
 # What one launch hands over: addresses of the parameters' words, and the words.
-PARAMETERS = 64
+PARAMETERS = 272  # what steps of optimisers take
 Launch = np.dtype(words("count") + [("addresses", "i8", PARAMETERS), ("words", "i8", PARAMETERS)])
 
 # The kernels of an op for CUDA devices: addresses of what runs it natively (0: it runs on the CPU), and kernels by form and dtype.
