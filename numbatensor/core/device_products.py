@@ -4,6 +4,7 @@ from numba import njit
 
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.devices import parameter, parameters, start
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref, load
 from numbatensor.core.products import (
     addmm_shape,
@@ -133,7 +134,7 @@ def product_there(frame, x, y, turned, beginning, alpha, beta, out):
 def word_of(dtype, kind, value):
     """A number in the type that a kernel of a dtype computes in."""
     place = new_frame()
-    put_number(place, max(dtype, INT32), kind, value)
+    put_number(place, max(computed(dtype), INT32), kind, value)
     return load(place)
 
 
