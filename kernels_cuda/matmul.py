@@ -38,7 +38,7 @@ X_ALONG_K, Y_ALONG_K, LARGE = 1, 2, 4  # bits of a form: which matrices are cont
 
 
 def computed(kind):
-    """The type that is computed with: small integers and floats in 32 bits."""
+    """The type that is computed with: small integers in 32 bits, floats of 16 bits in float32."""
     return types.int32 if isinstance(kind, types.Integer) and kind.bitwidth < 32 else halves.computed(kind)
 
 
@@ -171,9 +171,9 @@ def strided(kind, count):
     """Intrinsics ``(p, step, left)`` and ``(p, values, left)``: elements `step` bytes apart, converted; elements in a row, stored. Only the first
     `left` are touched; the others read as zeros.
     """
-    wanted = computed(kind)
+    wanted, read = computed(kind), halves.computed(kind)
     result = types.UniTuple(wanted, count)
-    memory_of, read = lambda context: context.get_data_type(kind), halves.computed(kind)
+    memory_of = lambda context: context.get_data_type(kind)
 
     @emulated(lambda p, step, left: tuple(p.moved(step * k)[0] if k < left else zero_of(wanted) for k in range(count)))
     @intrinsic
@@ -185,7 +185,8 @@ def strided(kind, count):
                 with builder.if_then(builder.icmp_unsigned("<", i32(k), args[2])):
                     address = builder.gep(base, [builder.mul(args[1], i64(k))])
                     address = builder.bitcast(address, memory_of(context).as_pointer())
-                    value = context.cast(builder, load_elements(context, builder, kind, address, None)[0], read, wanted)
+                    value = load_elements(context, builder, kind, address, None)[0]
+                    value = context.cast(builder, value, read, wanted)
                     after = builder.block
                 phi = builder.phi(value.type)
                 phi.add_incoming(ir.Constant(value.type, None), before)
@@ -303,7 +304,8 @@ def finishing(kind, part):
     alpha, beta, and whether rows of `out` can be written in vectors.
     """
     wanted, per = computed(kind), min(part, 16 // itemsize(kind))
-    blend, convert, none = blended(wanted, part), converted(wanted, halves.computed(kind), part), zeros(wanted, part)
+    blend, none = blended(wanted, part), zeros(wanted, part)
+    convert = converted(wanted, halves.computed(kind), part)
     load, store = strided(kind, part)
     _, store_vector = vectors(per)
     twice = part > per

@@ -7,6 +7,7 @@ import numpy as np
 from numba import types
 
 from kernels_cuda.halves import Half, narrowed, widened
+from kernels_cuda.pointers import WIDEST
 
 POISON = 0xCB
 
@@ -242,7 +243,10 @@ class Pointer:
         return self.value(k)
 
     def load(self, i, count):
-        """Several elements in one access, aligned to its size."""
+        """Several elements in one access, aligned to its size; or in several of 16 bytes."""
+        per = WIDEST // self.kind.size
+        if count > per:
+            return sum((self.load(k, per) for k in range(i, i + count, per)), ())
         offset, k = self.place(i, "reads", count, count * self.kind.size)
         self.memory.read(offset, self.kind.size * count)
         return tuple(self.value(k + j) for j in range(count))

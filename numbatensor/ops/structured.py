@@ -3,17 +3,16 @@
 from kernels_cpu.matmul import combination, product
 from numbatensor.core import device_moves, device_products, products
 from numbatensor.core.autocast import LOWER
-from numbatensor.core.table import ON_DEVICES
-from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
+from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, ON_DEVICES, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
 
 
 @structured(
+    halves=ON_DEVICES,
     run=products.matmul,
     there=device_products.matmul_there,
     there_kernels={0: "matmul:product"},
-    halves=ON_DEVICES,
     kernels={0: (product, 2, EXACT)},
     dtypes=NUMERIC,
     samples=[(floats(2, 3), floats(3, 2)), (floats(2, 2, 3), floats(3, 2)), (floats(2, 0), floats(0, 3))],
@@ -34,9 +33,9 @@ def dot(x: TENSOR, y: TENSOR):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=products.linear,
     there=device_products.linear_there,
-    halves=ON_DEVICES,
     dtypes=NUMERIC,
     samples=[
         (floats(2, 3), floats(4, 3), floats(4)),
@@ -49,9 +48,9 @@ def linear(x: TENSOR, weight: TENSOR, bias: OPTIONAL = None):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=products.addmm,
     there=device_products.addmm_there,
-    halves=ON_DEVICES,
     kernels={1: (combination, 2, EXACT)},
     dtypes=NUMERIC,
     samples=[(floats(2, 2), floats(2, 3), floats(3, 2)), (floats(2), floats(2, 3), floats(3, 2), 0.5, 2.0)],
