@@ -31,8 +31,8 @@ from kernels_cuda.pointers import itemsize
 from kernels_cuda.row import MIXED
 from numbatensor.core.tensors import FLOAT16, FLOAT32
 from numbatensor.cuda import compiler
-from numbatensor.cuda.kernels import KINDS, computed, pointwise_parts
-from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, name_of, scalar
+from numbatensor.cuda.kernels import KINDS, pointwise_parts
+from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, computed, name_of, scalar
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
 FORMS = {"vector": 0, "strided": 2}
