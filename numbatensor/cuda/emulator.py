@@ -158,8 +158,21 @@ class Machine:
             (self.run_waiting if waiting else self.run_plain)(function, arguments, threads, run)
 
     def run_plain(self, function, arguments, threads, run):
-        for self.current in run:
-            self.step(lambda: function(*arguments))
+        def body():
+            for self.current in run:
+                function(*arguments)
+
+        self.step(body)
+
+    def take_turns(self, ready, arguments):
+        """Let threads run to their next barriers, or ends."""
+        for self.current in ready:
+            thread = self.current
+            if thread.waits:
+                thread.body.switch()
+            else:
+                thread.body.switch(*arguments)
+            thread.done = thread.body.dead
 
     def step(self, body):
         try:
@@ -179,10 +192,7 @@ class Machine:
             thread.body.gr_context = contextvars.copy_context()
         ready = list(run)
         while ready:
-            for self.current in ready:
-                thread = self.current
-                self.step(lambda: thread.body.switch(*(() if thread.waits else arguments)))
-                thread.done = thread.body.dead
+            self.step(lambda: self.take_turns(ready, arguments))
             ready = self.released(threads, run)
         left = [t for t in threads if not t.done]
         if left:
