@@ -107,6 +107,7 @@ class Memory:
     def __init__(self, machine, data, space, name=""):
         self.machine, self.data, self.space, self.name = machine, data, space, name
         self.fresh = None if space == "global" else bytearray(len(data))
+        self.address = data.__array_interface__["data"][0]
         self.words: dict = {}
         self.unit = 16
         if space != "global":
@@ -203,15 +204,14 @@ class Pointer:
                     f"out of bounds: {does} {total} bytes at {offset - self.low} of {self.high - self.low} in {self.memory}"
                 )
             )
-        data = self.memory.data
-        if (data.__array_interface__["data"][0] + offset) % (alignment or size):
+        if (self.memory.address + offset) % (alignment or size):
             raise KernelError(
                 self.machine.where(
                     f"misaligned: {does} {total} bytes at {offset} of {self.memory}, not at a multiple of it"
                 )
             )
         if self.view is None:
-            phase = self.start % size
+            data, phase = self.memory.data, self.start % size
             self.view = data[phase : phase + (len(data) - phase) // size * size].view(self.kind.dtype)
         return offset, offset // size
 

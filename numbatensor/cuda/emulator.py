@@ -112,7 +112,7 @@ class Machine:
     def shared_array(self, size):
         """The block's array that is declared where the kernel now stands."""
         frame = sys._getframe(2)
-        arrays, key = self.current.block.arrays, (frame.f_code, frame.f_lasti)
+        arrays, key = self.current.block.arrays, (id(frame.f_code), frame.f_lasti)
         if key not in arrays:
             arrays[key] = Memory(self, np.zeros(-(-size // 16) * 16, np.uint8)[:size], "shared")
         return arrays[key]
@@ -209,7 +209,7 @@ class Machine:
         """Called by a thread: wait until those that the barrier is for have come."""
         frame, thread = sys._getframe(2), self.current
         code = frame.f_code
-        place = (code, frame.f_lasti)
+        place = (id(code), frame.f_lasti)  # the hash of code is slow
         thread.waits = (name, mask, values, frame.f_lineno, code.co_name, code.co_filename, place)
         if mask is not None and not (int(mask) & ALL) >> thread.lane & 1:
             raise KernelError(self.where(f"{name} with mask {int(mask):#x}, in which lane {thread.lane} itself is not"))
