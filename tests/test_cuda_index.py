@@ -1,5 +1,9 @@
 """Products, indexing, sorting, random numbers and optimisers on a device, against the CPU: and that none takes a detour."""
 
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba import types
@@ -223,6 +227,24 @@ def test_runs_are_merged(order):
         launch(kernel, -(-x.size // 32), 32, (ranks, places, *before, n, tile, x.size), kinds, order=order)
         tile *= 2
     np.testing.assert_array_equal(places.reshape(x.shape), np.argsort(x, 1, kind="stable"))
+
+
+MERGED = """
+import numpy as np
+import numbatensor as nt
+from numbatensor.core import compiler, device_sort
+compiler.CORE, device_sort.LARGEST = None, 0
+for n, order in ((100, "forward"), (201, "reverse")):
+    nt.cuda.emulate(order=order)
+    x = np.random.default_rng(n).integers(-9, 9, (2, n)).astype("f4")
+    found = nt.tensor(x).to("cuda").argsort(1, stable=True).cpu().numpy()
+    np.testing.assert_array_equal(found, np.argsort(x, 1, kind="stable"))
+"""
+
+
+def test_rows_of_several_tiles():
+    """As on a device, but for the largest tile: it has 64 elements in a process of its own. After one merge, and after two."""
+    subprocess.run([sys.executable, "-c", MERGED], cwd=pathlib.Path(__file__).parents[1], check=True)
 
 
 def test_elements_in_another_order():
