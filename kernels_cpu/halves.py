@@ -9,8 +9,7 @@ import platform
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
-from numba.core import config
+from numba import config, types
 from numba.extending import intrinsic
 
 from kernels_cpu.pointers import array_of, wide

@@ -3,7 +3,7 @@
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.cuda import models
+from numba.cuda.models import models, register_model
 
 i16, i32, f32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 PACK_FLOAT16, PACK_BFLOAT16 = (
@@ -21,8 +21,8 @@ class Half(types.Type):
         super().__init__(name)
 
 
-@models.register_model(Half)
-class HalfModel(models.models.PrimitiveModel):
+@register_model(Half)
+class HalfModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
         super().__init__(manager, kind, i16)
 
