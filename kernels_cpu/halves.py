@@ -8,9 +8,9 @@ even; NaN stays NaN.
 import platform
 
 import llvmlite.binding as llvm
+import numba
 from llvmlite import ir
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
 from kernels_cpu.pointers import array_of, wide
@@ -26,7 +26,7 @@ def in_hardware():
     """Whether the processor that code is made for converts float16."""
     if platform.machine() == "aarch64":
         return True
-    chosen = config.CPU_FEATURES
+    chosen = numba.config.CPU_FEATURES
     return "+f16c" in chosen if chosen is not None else bool(llvm.get_host_cpu_features().get("f16c"))
 
 

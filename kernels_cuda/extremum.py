@@ -8,6 +8,7 @@ second kernel chooses among what a first one found: then there are n places for 
 import numpy as np
 from numba import cuda, int32, int64, types, uint32
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device
 from kernels_cuda.pointers import get, is_null, itemsize, moved, put
 from kernels_cuda.row import BY_BLOCK, BY_WARP, EVERY, THREADS, WARP, carrier, constant, group_of
@@ -29,8 +30,9 @@ def highest(kind):
 
 
 def extremum(kind, form, what, better, worst):
-    kind = plain(kind)
-    better, start, item = device(better), constant(worst(kind), kind), itemsize(kind)
+    stored = plain(kind)
+    kind, item = computed(stored), itemsize(stored)
+    better, start = device(better), constant(worst(kind), kind)
     carried, where, warps, by_block = carrier(kind), group_of(what), THREADS // WARP, what == BY_BLOCK
 
     @device
@@ -92,7 +94,7 @@ def extremum(kind, form, what, better, worst):
             if place == 0:
                 put(out, block, int64(first) + int64(found))
 
-    pointers = (types.CPointer(types.int64), types.CPointer(kind), types.CPointer(types.int64))
+    pointers = (types.CPointer(types.int64), types.CPointer(stored), types.CPointer(types.int64))
     return kernel, pointers + (types.uint32,) * 4
 
 

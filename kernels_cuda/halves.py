@@ -3,7 +3,11 @@
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.cuda import models
+
+try:  # numba-cuda's
+    from numba.cuda.extending import models, register_model  # type: ignore[attr-defined]
+except ImportError:  # of Numba's own, which looks where all targets do
+    from numba.extending import models, register_model
 
 i16, i32, f32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 PACK_FLOAT16, PACK_BFLOAT16 = (
@@ -21,8 +25,8 @@ class Half(types.Type):
         super().__init__(name)
 
 
-@models.register_model(Half)
-class HalfModel(models.models.PrimitiveModel):
+@register_model(Half)
+class HalfModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
         super().__init__(manager, kind, i16)
 

@@ -2,11 +2,13 @@
 
 Rows in registers, as in :mod:`softmax`: mean and variance are two sums over registers, the second of squared distances to the mean, so
 that nothing cancels, and each operand is read once. Longer rows are read three times, of which the cache serves two. Where `weight` or
-`bias` is null, it is ones or zeros. `eps` is of the elements' type. Rows lie one after the other.
+`bias` is null, it is ones or zeros. `eps` is of the type that is computed in. Rows lie one after the other. `stored` is the elements' type, and
+that of weight and bias, unless another is given for these.
 """
 
 from numba import cuda, int64, types, uint32
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device, sqrt
 from kernels_cuda.pointers import get, is_null, itemsize, moved, put, vectors
 from kernels_cuda.row import (
@@ -67,9 +69,9 @@ def moments_of(kind, what, size, count):
     return moments
 
 
-def vector_or(kind, size, count, fill):
+def vector_or(stored, size, count, fill):
     """A function: the elements of a weight or bias that belong to a thread's, or as many of `fill` where there is none."""
-    load, _, _ = registers(kind, size, count)
+    kind, (load, _, _) = computed(stored), registers(stored, size, count)
     many, zero, fill = repeated(kind, size * count), constant(0, kind), constant(fill, kind)
 
     @device
@@ -82,17 +84,17 @@ def vector_or(kind, size, count, fill):
     return taken
 
 
-def pointers(kind, count):
-    return (types.CPointer(kind),) * count
+def pointers(*kinds):
+    return tuple(map(types.CPointer, kinds))
 
 
-def layer_norm(kind, form, what):
+def layer_norm(stored, form, what, beside=None):
     """``out[i, j] = (x[i, j] - mean[i]) * scale[i] * weight[j] + bias[j]``: ``(out, x, weight, bias, rows, n, eps)``."""
-    size, count = shape_of(kind, form)
-    load, store, _ = registers(kind, size, count)
+    kind, (size, count) = computed(stored), shape_of(stored, form)
+    load, store, _ = registers(stored, size, count)
     moments, apply, where = moments_of(kind, what, size, count), each(kind, size * count), group_of(what)
-    weights, biases = vector_or(kind, size, count, 1), vector_or(kind, size, count, 0)
-    item, zero = itemsize(kind), constant(0, kind)
+    weights, biases = (vector_or(beside or stored, size, count, fill) for fill in (1, 0))
+    item, zero = itemsize(stored), constant(0, kind)
 
     @cuda.jit
     def kernel(out, x, weight, bias, rows, n, eps):
@@ -104,18 +106,18 @@ def layer_norm(kind, form, what):
             w, b = weights(weight, place, threads, n), biases(bias, place, threads, n)
             store(moved(out, here), place, threads, n, apply(scaled, (values, mean, scale, w, b)))
 
-    return kernel, (*pointers(kind, 4), types.uint32, types.uint32, kind)
+    return kernel, (*pointers(stored, stored, beside or stored, beside or stored), types.uint32, types.uint32, kind)
 
 
-def layer_norm_grad(kind, form, what):
+def layer_norm_grad(stored, form, what, beside=None):
     """``out[i, j] = scale[i] * (g[i, j] - mean(g[i]) - y[i, j] * mean(g[i] * y[i]))``: ``(out, grad, x, weight, rows, n, eps)``
 
     with ``g[i, j] = grad[i, j] * weight[j]`` and ``y[i, j] = (x[i, j] - mean[i]) * scale[i]``.
     """
-    size, count = shape_of(kind, form)
-    load, store, _ = registers(kind, size, count)
+    kind, (size, count) = computed(stored), shape_of(stored, form)
+    load, store, _ = registers(stored, size, count)
     moments, apply, where = moments_of(kind, what, size, count), each(kind, size * count), group_of(what)
-    weights, item, zero = vector_or(kind, size, count, 1), itemsize(kind), constant(0, kind)
+    weights, item, zero = vector_or(beside or stored, size, count, 1), itemsize(stored), constant(0, kind)
     total = over_group(what, add, kind, zero)
 
     @cuda.jit
@@ -132,7 +134,7 @@ def layer_norm_grad(kind, form, what):
             tilt = total(joined(add, apply(product, (slopes, far)))) / kind(n) * scale * scale
             store(moved(out, here), place, threads, n, apply(slope, (slopes, far, scale, shift, tilt)))
 
-    return kernel, (*pointers(kind, 4), types.uint32, types.uint32, kind)
+    return kernel, (*pointers(stored, stored, stored, beside or stored), types.uint32, types.uint32, kind)
 
 
 def walk(kind, size):
@@ -172,11 +174,11 @@ def part_or(kind, size, fill):
     return taken
 
 
-def layer_norm_of_long(kind, form):
+def layer_norm_of_long(stored, form, beside=None):
     """`layer_norm` of long rows."""
-    size, _ = shape_of(kind, form & 1)
+    kind, (size, _) = computed(stored), shape_of(stored, form & 1)
     load, store = vectors(size)
-    moments, apply, item = walk(kind, size), each(kind, size), itemsize(kind)
+    moments, apply, item = walk(kind, size), each(kind, size), itemsize(stored)
     weights, biases = part_or(kind, size, 1), part_or(kind, size, 0)
 
     @cuda.jit
@@ -189,14 +191,14 @@ def layer_norm_of_long(kind, form):
             store(target, i, apply(scaled, (load(source, i), mean, scale, weights(weight, i), biases(bias, i))))
             i = uint32(i + uint32(THREADS * size))
 
-    return kernel, (*pointers(kind, 4), types.uint32, types.uint32, kind)
+    return kernel, (*pointers(stored, stored, beside or stored, beside or stored), types.uint32, types.uint32, kind)
 
 
-def grad_of_long(kind, form):
+def grad_of_long(stored, form, beside=None):
     """`layer_norm_grad` of long rows."""
-    size, _ = shape_of(kind, form & 1)
+    kind, (size, _) = computed(stored), shape_of(stored, form & 1)
     load, store = vectors(size)
-    moments, apply, item, zero = walk(kind, size), each(kind, size), itemsize(kind), constant(0, kind)
+    moments, apply, item, zero = walk(kind, size), each(kind, size), itemsize(stored), constant(0, kind)
     weights, total = part_or(kind, size, 1), over_group(BY_BLOCK, add, kind, zero)
 
     @cuda.jit
@@ -218,14 +220,15 @@ def grad_of_long(kind, form):
             store(target, i, apply(slope, (g, far, scale, shift, tilt)))
             i = uint32(i + uint32(THREADS * size))
 
-    return kernel, (*pointers(kind, 4), types.uint32, types.uint32, kind)
+    return kernel, (*pointers(stored, stored, stored, beside or stored), types.uint32, types.uint32, kind)
 
 
-def row_moments(kind, form, what):
+def row_moments(stored, form, what):
     """``mean[i]`` and ``scale[i] = 1 / sqrt(variance + eps)`` of each row: ``(mean, x, scale, rows, n, eps)``."""
-    size, count = shape_of(kind, form)
-    load, _, _ = registers(kind, size, count)
-    moments, where, item, zero = moments_of(kind, what, size, count), group_of(what), itemsize(kind), constant(0, kind)
+    kind, (size, count) = computed(stored), shape_of(stored, form)
+    load, _, _ = registers(stored, size, count)
+    moments, where = moments_of(kind, what, size, count), group_of(what)
+    item, zero = itemsize(stored), constant(0, kind)
 
     @cuda.jit
     def kernel(mean, x, scale, rows, n, eps):
@@ -237,12 +240,13 @@ def row_moments(kind, form, what):
                 put(mean, row, middle)
                 put(scale, row, factor)
 
-    return kernel, (*pointers(kind, 3), types.uint32, types.uint32, kind)
+    return kernel, (*pointers(kind, stored, kind), types.uint32, types.uint32, kind)
 
 
-def moments_of_long(kind, form):
+def moments_of_long(stored, form):
     """`row_moments` of long rows."""
-    moments, item = walk(kind, shape_of(kind, form & 1)[0]), itemsize(kind)
+    kind, item = computed(stored), itemsize(stored)
+    moments = walk(kind, shape_of(stored, form & 1)[0])
 
     @cuda.jit
     def kernel(mean, x, scale, rows, n, eps):
@@ -252,16 +256,17 @@ def moments_of_long(kind, form):
             put(mean, row, middle)
             put(scale, row, factor)
 
-    return kernel, (*pointers(kind, 3), types.uint32, types.uint32, kind)
+    return kernel, (*pointers(kind, stored, kind), types.uint32, types.uint32, kind)
 
 
-def layer_norm_grad_weight(kind, form):
+def layer_norm_grad_weight(stored, form):
     """``out[p, j] = sum(grad[i, j] * (x[i, j] - mean[i]) * scale[i] for i in part p)``
 
     ``(out, grad, x, mean, scale, rows, n, part)``: a block has 32 columns and a part of the rows, of which each of its warps takes every
     eighth. Each operand is read once.
     """
-    item, zero, warps = itemsize(kind), constant(0, kind), THREADS // WARP
+    kind, item, warps = computed(stored), itemsize(stored), THREADS // WARP
+    zero = constant(0, kind)
 
     @cuda.jit
     def kernel(out, grad, x, mean, scale, rows, n, part):
@@ -285,9 +290,12 @@ def layer_norm_grad_weight(kind, form):
                 found = found + room[thread + k * WARP]
             put(out, uint32(uint32(piece * n) + column), found)
 
-    return kernel, (*pointers(kind, 5), types.uint32, types.uint32, types.uint32)
+    return kernel, (*pointers(kind, stored, stored, kind, kind), types.uint32, types.uint32, types.uint32)
 
 
 layer_norm_by_warp, layer_norm_by_block, layer_norm_by_passes = for_groups(layer_norm, layer_norm_of_long)
 layer_norm_grad_by_warp, layer_norm_grad_by_block, layer_norm_grad_by_passes = for_groups(layer_norm_grad, grad_of_long)
 moments_by_warp, moments_by_block, moments_by_passes = for_groups(row_moments, moments_of_long)
+# The same with weight and bias of float32 beside elements of 16 bits.
+mixed_by_warp, mixed_by_block, mixed_by_passes = for_groups(layer_norm, layer_norm_of_long, types.float32)
+mixed_grad_by_warp, mixed_grad_by_block, mixed_grad_by_passes = for_groups(layer_norm_grad, grad_of_long, types.float32)

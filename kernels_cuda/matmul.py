@@ -18,6 +18,7 @@ from numba import cuda, int64, types, uint32
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
+from kernels_cuda import halves
 from kernels_cuda.mathematics import called
 from kernels_cuda.pointers import (
     emulated,
@@ -37,8 +38,8 @@ X_ALONG_K, Y_ALONG_K, LARGE = 1, 2, 4  # bits of a form: which matrices are cont
 
 
 def computed(kind):
-    """The type that is computed with: small integers in 32 bits."""
-    return types.int32 if isinstance(kind, types.Integer) and kind.bitwidth < 32 else kind
+    """The type that is computed with: small integers in 32 bits, floats of 16 bits in float32."""
+    return types.int32 if isinstance(kind, types.Integer) and kind.bitwidth < 32 else halves.computed(kind)
 
 
 def tiling(kind, form):
@@ -170,7 +171,7 @@ def strided(kind, count):
     """Intrinsics ``(p, step, left)`` and ``(p, values, left)``: elements `step` bytes apart, converted; elements in a row, stored. Only the first
     `left` are touched; the others read as zeros.
     """
-    wanted = computed(kind)
+    wanted, read = computed(kind), halves.computed(kind)
     result = types.UniTuple(wanted, count)
     memory_of = lambda context: context.get_data_type(kind)
 
@@ -184,7 +185,8 @@ def strided(kind, count):
                 with builder.if_then(builder.icmp_unsigned("<", i32(k), args[2])):
                     address = builder.gep(base, [builder.mul(args[1], i64(k))])
                     address = builder.bitcast(address, memory_of(context).as_pointer())
-                    value = context.cast(builder, load_elements(context, builder, kind, address, None)[0], kind, wanted)
+                    value = load_elements(context, builder, kind, address, None)[0]
+                    value = context.cast(builder, value, read, wanted)
                     after = builder.block
                 phi = builder.phi(value.type)
                 phi.add_incoming(ir.Constant(value.type, None), before)
@@ -280,7 +282,7 @@ def bringing(kind, share):
     load, _ = vectors(share)
     nothing, convert, each = (
         zeros(computed(kind), share),
-        converted(kind, computed(kind), share),
+        converted(halves.computed(kind), computed(kind), share),
         strided(kind, share)[0],
     )
 
@@ -302,7 +304,8 @@ def finishing(kind, part):
     alpha, beta, and whether rows of `out` can be written in vectors.
     """
     wanted, per = computed(kind), min(part, 16 // itemsize(kind))
-    blend, convert, none = blended(wanted, part), converted(wanted, kind, part), zeros(wanted, part)
+    blend, none = blended(wanted, part), zeros(wanted, part)
+    convert = converted(wanted, halves.computed(kind), part)
     load, store = strided(kind, part)
     _, store_vector = vectors(per)
     twice = part > per

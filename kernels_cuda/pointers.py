@@ -13,6 +13,7 @@ from kernels_cuda.halves import Half, computed, narrow, widen
 
 i32, i64 = ir.IntType(32), ir.IntType(64)
 GLOBAL = 1  # the address space of device memory
+WIDEST = 16  # bytes of an access
 
 
 def emulated(meaning):
@@ -58,8 +59,12 @@ def moved_by(builder, pointer, count):
 
 
 def load_elements(context, builder, kind, pointer, index, count=1):
-    """Elements in one access, which is aligned to its size."""
+    """Elements in one access, which is aligned to its size; or in several of 16 bytes."""
     memory, size = context.get_data_type(kind), itemsize(kind)
+    per = WIDEST // size
+    if count > per:
+        places = [builder.add(index, index.type(k)) for k in range(0, count, per)]
+        return [v for place in places for v in load_elements(context, builder, kind, pointer, place, per)]
     if count == 1:
         return [cooked(context, builder, kind, builder.load(place(builder, pointer, index), align=size))]
     if size < 4:

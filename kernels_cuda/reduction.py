@@ -8,11 +8,13 @@ reduction, whose terms are of an element and a centre that belongs to the result
 
 from numba import cuda, int64, types, uint32
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device
 from kernels_cuda.pointers import get, itemsize, moved, put, vectors
 from kernels_cuda.row import THREADS, WARP, carrier, constant, each, joined, over_block, over_lanes, repeated
 
 LANES, BLOCK, COLUMNS = range(3)  # kernels
+WIDE = 3  # and, WIDE + those, the kernels whose results have the accumulators' type
 ALIGNED, PARTIAL, AGAIN = 1, 2, 4  # bits of a kernel's form
 SHORT = 1024  # longer rows get a block each
 CHUNK = 4096  # elements of a long row, and more, that one block combines where rows are few
@@ -75,7 +77,7 @@ def accumulated(acc, count, second):
 def reduction(what, form, term, combine, finish, identity, kinds, centred):
     """A kernel and its argument types.
 
-    `kinds`: of the accumulator, the elements, and the results. `term` takes an element, and a centre if it is `centred`; `finish` an accumulator, the number
+    `kinds`: of the accumulator, the elements, and the results, which are float32 to `term` and `finish` where they are of 16 bits. `term` takes an element, and a centre if it is `centred`; `finish` an accumulator, the number
     of elements, and one more number, in the accumulator's type if that is a float.
     """
     accumulator, kind, result = kinds
@@ -83,6 +85,9 @@ def reduction(what, form, term, combine, finish, identity, kinds, centred):
         kind, term, centred = accumulator, itself, False
     if form & PARTIAL:
         result, finish = accumulator, accumulated
+    elif what >= WIDE:
+        result = accumulator
+    what %= WIDE
     number = accumulator if isinstance(accumulator, types.Float) else types.float32
     maker = {LANES: by_lanes, BLOCK: by_block, COLUMNS: by_columns}[what]
     widest = max(itemsize(k) for k in ((kind,) if what != COLUMNS else (accumulator, kind, result)))
@@ -145,7 +150,7 @@ def along(taken, f, start, accumulator, size):
 
 def by_lanes(taken, f, finish, start, kinds, centred, size):
     """Rows that are `step` bytes apart, a few lanes each: ``(out, x, centres, rows, n, step, lanes, count, second)``."""
-    accumulator, _, result = kinds
+    accumulator, result = kinds[0], computed(kinds[2])
     combined, warp = along(taken, f, start, accumulator, size), over_lanes(f, accumulator)
 
     @cuda.jit
@@ -168,9 +173,8 @@ def by_lanes(taken, f, finish, start, kinds, centred, size):
 
 def by_block(taken, f, finish, start, kinds, centred, size):
     """Pieces of rows, a block each: ``(out, x, centres, n, chunks, chunk, step, count, second)``, a result for each piece."""
-    accumulator, kind, result = kinds
+    accumulator, item, result = kinds[0], itemsize(kinds[1]), computed(kinds[2])
     combined, whole = along(taken, f, start, accumulator, size), over_block(f, accumulator, start)
-    item = itemsize(kind)
 
     @cuda.jit
     def kernel(out, x, centres, n, chunks, chunk, step, count, second):
@@ -228,7 +232,7 @@ def by_columns(taken, f, finish, start, kinds, centred, size):
     ``(out, x, centres, n, m, parts, part, outer, step, width, count, second)``: `outer` and `step` are the bytes between indices o, and
     between rows; `width` threads of a block lie along columns, the others along rows. With centres, parts is 1 or they serve all parts.
     """
-    accumulator, _, result = kinds
+    accumulator, result = kinds[0], computed(kinds[2])
     one, four = taken
     load, store = vectors(size)
     apply, many, fold, last = (

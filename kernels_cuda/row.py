@@ -9,6 +9,7 @@ from numba import cuda, int32, types, uint32
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import called, device
 from kernels_cuda.pointers import emulated, itemsize, load_elements, store_elements
 
@@ -19,6 +20,7 @@ EVERY = 0xFFFFFFFF  # lanes
 
 def constant(value, kind):
     """A number in a kernel's type, for it to close over."""
+    kind = computed(kind)
     if isinstance(kind, types.Float):
         return np.dtype(str(kind)).type(value)
     return bool(value) if kind == types.boolean else int(value)
@@ -150,7 +152,8 @@ def registers(kind, size, vectors):
     ``load(p, place, threads, n, fill)`` gives a tuple, with `fill` for elements from n on; ``store(p, place, threads, n, values)``;
     ``inside(place, threads, n, values, fill)`` replaces what stands for elements from n on.
     """
-    result, count = types.UniTuple(kind, size * vectors), range(vectors)
+    value = computed(kind)
+    result, count = types.UniTuple(value, size * vectors), range(vectors)
     first = lambda place, threads, v: (v * threads + place) * size
 
     def starts(builder, place, threads, n):
@@ -175,10 +178,10 @@ def registers(kind, size, vectors):
             for index, known in list(starts(builder, *args[1:4])):
                 there = builder.select(known, index, zero)  # what is beyond is read in vain
                 found = load_elements(context, builder, kind, args[0], there, size)
-                made += [builder.select(known, value, args[4]) for value in found]
+                made += [builder.select(known, one, args[4]) for one in found]
             return context.make_tuple(builder, result, made)
 
-        return result(p, types.uint32, types.uint32, types.uint32, kind), codegen
+        return result(p, types.uint32, types.uint32, types.uint32, value), codegen
 
     def store_meaning(p, place, threads, n, values):
         for v in count:
@@ -207,16 +210,17 @@ def registers(kind, size, vectors):
         def codegen(context, builder, signature, args):
             known = [here for _, here in starts(builder, *args[:3]) for _ in range(size)]
             given = cgutils.unpack_tuple(builder, args[3])
-            made = [builder.select(here, value, args[4]) for value, here in zip(given, known, strict=True)]
+            made = [builder.select(here, one, args[4]) for one, here in zip(given, known, strict=True)]
             return context.make_tuple(builder, result, made)
 
-        return result(types.uint32, types.uint32, types.uint32, values, kind), codegen
+        return result(types.uint32, types.uint32, types.uint32, values, value), codegen
 
     return load, store, inside
 
 
 # The groups of threads that share a row, and what their kernels are, by number.
 BY_WARP, BY_BLOCK, BY_PASSES = range(3)
+MIXED = 3  # and, MIXED + those, the kernels for operands of two types
 LEVELS = 4  # a row in registers: a thread has 4, 8, 16 or 32 elements
 FEWEST = 4
 

@@ -12,6 +12,7 @@ from numba import cuda, int64, types, uint32
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
+from kernels_cuda.halves import Half, computed
 from kernels_cuda.mathematics import called, device
 from kernels_cuda.pointers import emulated, get, itemsize, moved, vectors
 from kernels_cuda.row import BY_BLOCK, BY_WARP, EVERY, THREADS, WARP, carrier, constant, each, group_of, repeated
@@ -26,8 +27,8 @@ def products(so_far, x):
 
 
 def wider(kind):
-    """The type of what is running, and of the result."""
-    return kind if isinstance(kind, types.Float) else types.int64
+    """The type of the result; what is running is computed in it."""
+    return kind if isinstance(kind, types.Float | Half) else types.int64
 
 
 def prefixes_of(f, values):
@@ -94,13 +95,13 @@ def of_threads(f, kind, start):
 
 
 def scan(kind, form, what, combine, start):
-    made = wider(kind)
-    size = 16 // max(itemsize(kind), itemsize(made)) if form & 1 else 1
+    stored = wider(kind)
+    made, item, made_item = computed(stored), itemsize(kind), itemsize(stored)
+    size = 16 // max(item, made_item) if form & 1 else 1
     f, first = device(combine), constant(start, made)
     load, store = vectors(size)
     apply, many, where = each(made, size), repeated(made, size), group_of(what)
     scanned = (of_lanes if what == BY_WARP else of_threads)(f, made, first)
-    item, made_item = itemsize(kind), itemsize(made)
 
     @device
     def wide(x):
@@ -135,7 +136,7 @@ def scan(kind, form, what, combine, start):
                 so_far = made(f(so_far, whole))
                 base = uint32(base + step)
 
-    pointers = (types.CPointer(made), types.CPointer(kind), types.CPointer(made))
+    pointers = (types.CPointer(stored), types.CPointer(kind), types.CPointer(made))
     return kernel, pointers + (types.uint32,) * 4
 
 

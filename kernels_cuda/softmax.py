@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, int64, types, uint32
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device, exp, larger, log
 from kernels_cuda.pointers import itemsize, moved, put, vectors
 from kernels_cuda.row import (
@@ -76,12 +77,12 @@ def parts(kind, formula):
     return device(formula.fold), device(formula.element), known, begun, one
 
 
-def rows(kind, form, what, formula):
+def rows(stored, form, what, formula):
     """The kernel for rows in registers."""
-    size, count = shape_of(kind, form)
+    kind, (size, count) = computed(stored), shape_of(stored, form)
     fold, element, known, _, one = parts(kind, formula)
-    load, store, _ = registers(kind, size, count)
-    apply, where, item = each(kind, size * count), group_of(what), itemsize(kind)
+    load, store, _ = registers(stored, size, count)
+    apply, where, item = each(kind, size * count), group_of(what), itemsize(stored)
     zero, least = constant(0, kind), constant(-np.inf, kind)
     highest, total = over_group(what, larger, kind, least), over_group(what, add, kind, zero)
 
@@ -100,15 +101,15 @@ def rows(kind, form, what, formula):
             else:
                 store(moved(out, here), place, threads, n, apply(element, (e, values, top, made)))
 
-    return kernel, (types.CPointer(kind),) * 2 + (types.uint32,) * 2
+    return kernel, (types.CPointer(stored),) * 2 + (types.uint32,) * 2
 
 
-def passes(kind, form, formula):
+def passes(stored, form, formula):
     """The kernel for longer rows."""
-    size, _ = shape_of(kind, form & 1)
+    kind, (size, _) = computed(stored), shape_of(stored, form & 1)
     fold, element, known, begun, one = parts(kind, formula)
     load, store = vectors(size)
-    apply, item = each(kind, size), itemsize(kind)
+    apply, item = each(kind, size), itemsize(stored)
     zero, least = constant(0, kind), constant(-np.inf, kind)
     highest, total = over_group(BY_BLOCK, larger, kind, least), over_group(BY_BLOCK, add, kind, zero)
 
@@ -138,7 +139,7 @@ def passes(kind, form, formula):
                 store(target, i, apply(element, (apply(exponential, (values, top)), values, top, made)))
                 i = uint32(i + step)
 
-    return kernel, (types.CPointer(kind),) * 2 + (types.uint32,) * 2
+    return kernel, (types.CPointer(stored),) * 2 + (types.uint32,) * 2
 
 
 softmax_by_warp, softmax_by_block, softmax_by_passes = for_groups(rows, passes, softmax)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from numba import cuda, int64, types, uint32
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device, exp
 from kernels_cuda.pointers import itemsize, moved, vectors
 from kernels_cuda.row import (
@@ -35,12 +36,12 @@ softmax_grad = Formula(lambda grad, out: grad * out, lambda grad, out, s: (grad 
 log_softmax_grad = Formula(lambda grad, out: grad, lambda grad, out, s: grad - exp(out) * s)
 
 
-def rows(kind, form, what, formula):
+def rows(stored, form, what, formula):
     """``result[i, j] = element(grad[i, j], out[i, j], sum(term(grad[i], out[i])))``"""
-    size, count = shape_of(kind, form)
+    kind, (size, count) = computed(stored), shape_of(stored, form)
     term, element = device(formula.term), device(formula.element)
-    load, store, _ = registers(kind, size, count)
-    apply, where, item, zero = each(kind, size * count), group_of(what), itemsize(kind), constant(0, kind)
+    load, store, _ = registers(stored, size, count)
+    apply, where, item, zero = each(kind, size * count), group_of(what), itemsize(stored), constant(0, kind)
     total = over_group(what, add, kind, zero)
 
     @cuda.jit
@@ -53,15 +54,15 @@ def rows(kind, form, what, formula):
             s = total(joined(add, apply(term, (slopes, values))))
             store(moved(result, here), place, threads, n, apply(element, (slopes, values, s)))
 
-    return kernel, (types.CPointer(kind),) * 3 + (types.uint32,) * 2
+    return kernel, (types.CPointer(stored),) * 3 + (types.uint32,) * 2
 
 
-def passes(kind, form, formula):
+def passes(stored, form, formula):
     """The same for longer rows."""
-    size, _ = shape_of(kind, form & 1)
+    kind, (size, _) = computed(stored), shape_of(stored, form & 1)
     term, element = device(formula.term), device(formula.element)
     load, store = vectors(size)
-    apply, item, zero = each(kind, size), itemsize(kind), constant(0, kind)
+    apply, item, zero = each(kind, size), itemsize(stored), constant(0, kind)
     total = over_group(BY_BLOCK, add, kind, zero)
 
     @cuda.jit
@@ -77,7 +78,7 @@ def passes(kind, form, formula):
             store(target, i, apply(element, (load(slopes, i), load(values, i), s)))
             i = uint32(i + step)
 
-    return kernel, (types.CPointer(kind),) * 3 + (types.uint32,) * 2
+    return kernel, (types.CPointer(stored),) * 3 + (types.uint32,) * 2
 
 
 softmax_grad_by_warp, softmax_grad_by_block, softmax_grad_by_passes = for_groups(rows, passes, softmax_grad)

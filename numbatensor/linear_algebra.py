@@ -13,6 +13,8 @@ def matmul(input, other):
     x, y = as_operand(input), as_operand(other)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise TypeError("matmul(): both arguments must be Tensors")
+    if x.ndim > 1 and y.ndim > 1:
+        return structured.matmul(x, y)  # which refuses what does not fit
     if x.dtype is not y.dtype:
         x, y = (cast_tensor(t, LOWER) for t in (x, y))
     if x.dtype is not y.dtype:
@@ -24,8 +26,6 @@ def matmul(input, other):
         raise RuntimeError(
             f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, x.shape))} and {'x'.join(map(str, y.shape))})"
         )
-    if x.ndim > 1 and y.ndim > 1:
-        return structured.matmul(x, y)
     if hollow((x, y)) is None and min(x.ndim, y.ndim) == 1 and max(x.ndim, y.ndim) <= 2:
         if x.ndim == y.ndim:
             return structured.dot(x, y)

@@ -19,6 +19,7 @@ from numbatensor.core import python as native
 from numbatensor.core.autocast import CUDA
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, kernel, native_address, publish
+from numbatensor.core.halves import computed
 from numbatensor.core.handles import hold
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
@@ -28,7 +29,7 @@ from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
 from numbatensor.core.table import CONVERSIONS, FIXED, ON_CPU, ON_DEVICES, RESERVED, RUN, TABLE
-from numbatensor.core.tensors import FLOAT32
+from numbatensor.core.tensors import FLOAT32, FLOAT64
 from numbatensor.hollow import EmptyBox, Hollow, hollow
 from numbatensor.samples import REDUCED, reals, truths, whole
 from numbatensor.trace import OPERATIONS, Traced, trace
@@ -49,6 +50,12 @@ PSEUDO = ("out", "input_shape", "count")  # what a rule can ask for beside the o
 
 def name_of(dtype):
     return NAMES[dtype]
+
+
+def kind_there(dtype):
+    """The numba type of an element in the memory of a CUDA device."""
+    halves = importlib.import_module("kernels_cuda.halves")
+    return [*NUMBA, halves.float16, halves.bfloat16][dtype]
 
 
 def globals_read(code):
@@ -134,7 +141,7 @@ class Op:
     def kernel_there(self, what, form, dtype):
         """A kernel for CUDA devices, and its argument types. `form`: which of its forms, for the factory."""
         module, _, name = self.there_kernels[what].partition(":")
-        return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(NUMBA[dtype], form)
+        return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(kind_there(dtype), form)
 
     def make_known(self):
         """Enter the op where it is found by name; `key` is what compiled code knows it by."""
@@ -404,6 +411,8 @@ class Reduction(Op):
     accumulator, the number of elements and one more parameter.
     """
 
+    halves = ON_DEVICES
+
     def __init__(
         self,
         function,
@@ -472,10 +481,13 @@ class Reduction(Op):
         """See `kernels_cuda/reduction.py`. For accumulators see `accumulator_there` of `core/reduce.py`."""
         module, functions = (importlib.import_module(f"kernels_cuda.{name}") for name in ("reduction", "mathematics"))
         code = int(self.row["accumulator"][dtype])
-        code = min(code, dtype) if dtype == FLOAT32 else code
+        code = FLOAT32 if code >= FLOAT32 and dtype != FLOAT64 else code
         combine, finish = (scalar(f, DTYPES[code], functions) for f in (self.function, self.finish))
-        term, centred = scalar(self.term, DTYPES[dtype], functions), len(inspect.signature(self.term).parameters) > 1
-        kinds = [NUMBA[c] for c in (code, dtype, int(self.row["outcome"][dtype]))]
+        term, centred = (
+            scalar(self.term, DTYPES[computed(dtype)], functions),
+            len(inspect.signature(self.term).parameters) > 1,
+        )
+        kinds = [kind_there(c) for c in (code, dtype, int(self.row["outcome"][dtype]))]
         return module.reduction(what, form, term, combine, finish, self.start(code), kinds, centred)
 
 

@@ -365,3 +365,33 @@ def test_optimisers(name):
         step()
         captured()
         np.testing.assert_allclose(far.tolist(), w.tolist(), rtol=1e-4)
+
+
+def test_autocast_of_devices():
+    """The half type for products, float32 for what loses too much in 16 bits, the widest where arguments differ."""
+    x, host = nt.ones(2, 2, device="cuda", requires_grad=True), nt.ones(2, 2)
+    h = x.detach().half()
+    with nt.autocast("cuda"):
+        assert (x @ x).dtype is nt.float16 and (host @ host).dtype is nt.float32
+        full = [h.exp(), h.log(), h.pow(2), h.sum(), h.softmax(0), h.norm(), nt.nn.functional.layer_norm(h, (2,))]
+        assert {y.dtype for y in full} == {nt.float32}
+        assert nt.addcmul(h, x, h).dtype is nt.float32 and nt.addcmul(h, h, h).dtype is nt.float16
+        assert (h + h).dtype is h.tanh().dtype is nt.float16
+        loss = nt.nn.functional.mse_loss(x @ x, h)
+    with nt.autocast("cuda", nt.bfloat16):
+        assert (x @ x).dtype is nt.bfloat16
+    loss.backward()
+    assert loss.dtype is x.grad.dtype is nt.float32 and x.grad.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    x.grad = None
+
+
+def test_scaled_gradients_on_a_device():
+    w = nt.ones(3, device="cuda", requires_grad=True)
+    optimizer, scaler = nt.optim.SGD([w], lr=1.0), nt.amp.GradScaler(init_scale=2.0**10)
+    for bad in (1.0, float("inf")):
+        optimizer.zero_grad()
+        scaler.scale((w * bad).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert w.tolist() == [0.0] * 3 and scaler.get_scale() == 2.0**9
+    w.grad = None

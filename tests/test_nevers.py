@@ -19,7 +19,7 @@ SOURCES = sorted(p for folder in ("numbatensor", "kernels_cpu", "kernels_cuda") 
 LAYERS = [
     ["kernels_cpu", "kernels_cuda"],
     ["numbatensor.core"],
-    ["numbatensor.dtypes", "numbatensor.memory", "numbatensor.devices", "numbatensor.exchange"],
+    ["numbatensor.dtypes", "numbatensor.memory", "numbatensor.devices", "numbatensor.exchange", "numbatensor.backends"],
     ["numbatensor.hollow"],
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.cuda"],
@@ -55,10 +55,10 @@ LAYERS = [
     ["numbatensor.nopython"],
     ["numbatensor.custom_op"],
     ["numbatensor.scalars"],
-    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions", "numbatensor.amp.autocast"],
+    ["numbatensor.func", "numbatensor.autograd.functional", "numbatensor.c_functions", "numbatensor.amp"],
     ["numbatensor"],
 ]
-ON_THE_PUBLIC_API = ["numbatensor.amp.grad_scaler", "numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
+ON_THE_PUBLIC_API = ["numbatensor.nn", "numbatensor.optim", "numbatensor.utils"]
 OPTIONAL = {
     "IPython",
     "networkx",
@@ -70,7 +70,7 @@ OPTIONAL = {
     "greenlet",
 }  # may be imported inside functions
 WITH_A_DEVICE = {
-    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin")
+    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin", "cublas")
 }  # loaded when a device is first asked for
 KERNELS_MAY_IMPORT = {"numba", "llvmlite", "numpy"} | set(sys.stdlib_module_names)  # llvmlite is numba's own
 # Modules that one of the two kernel packages has alone, with the reasons.
@@ -90,7 +90,7 @@ WITHOUT_CPU = {
     "meanings": "what functions of devices mean in the emulator",
 }
 # Ops that a device has no code of its own for: the CPU draws, and the result is moved; only ever recorded; or not written yet.
-DETOURS = {"randperm", "multinomial", "dot"}
+DETOURS = {"randperm", "multinomial"}
 RECORDED = {"copy_slices", "as_strided_view", "copy", "function"}
 FILLS = {
     "uniform",

@@ -1,8 +1,18 @@
 """Gradients in float16 vanish where they are small: so the loss is scaled up, and the gradients down again before they are used."""
 
+import importlib
 import warnings
 
-import numbatensor as nt
+from numbatensor import dtypes
+from numbatensor.autograd.modes import no_grad
+from numbatensor.creation import full
+from numbatensor.tensor import Tensor
+
+
+def has_cuda():
+    """Whether a CUDA device can be used."""
+    return importlib.import_module("numbatensor.cuda").is_available()  # loaded where it is needed
+
 
 READY, UNSCALED, STEPPED = range(3)  # what has been done with an optimizer since the last update
 
@@ -50,7 +60,7 @@ class GradScaler:
         if backoff_factor >= 1.0:
             raise AssertionError("The backoff factor must be < 1.0.")
         self._device, self._enabled = device, enabled
-        if enabled and str(device).startswith("cuda") and not nt.cuda.is_available():
+        if enabled and str(device).startswith("cuda") and not has_cuda():
             warnings.warn("GradScaler is enabled, but CUDA is not available. Disabling.", stacklevel=2)
             self._enabled = False
         self._factor = float(init_scale)
@@ -67,7 +77,7 @@ class GradScaler:
         """A loss times the scale; or the losses in a list or tuple."""
         if not self._enabled:
             return outputs
-        if isinstance(outputs, nt.Tensor):
+        if isinstance(outputs, Tensor):
             return outputs * self._factor_for(outputs)
         if isinstance(outputs, (list, tuple)):
             return type(outputs)(self.scale(o) for o in outputs)
@@ -76,7 +86,7 @@ class GradScaler:
     def _factor_for(self, x):
         """The scale as a tensor of no dimensions beside x."""
         if self._scale is None or self._scale.device != x.device:
-            self._scale = nt.full((), self._factor, dtype=nt.float32, device=x.device)
+            self._scale = full((), self._factor, dtype=dtypes.float32, device=x.device)
         return self._scale
 
     def unscale_(self, optimizer):
@@ -89,12 +99,12 @@ class GradScaler:
         if stage == STEPPED:
             raise RuntimeError("unscale_() is being called after step().")
         found, finite = 0, None
-        with nt.no_grad():
+        with no_grad():
             for group in optimizer.param_groups:
                 for p in group["params"]:
                     if p.grad is None:
                         continue
-                    if p.grad.dtype is nt.float16:
+                    if p.grad.dtype is dtypes.float16:
                         raise ValueError("Attempting to unscale FP16 gradients.")
                     found += 1
                     p.grad.mul_(1.0 / self._factor)
@@ -133,7 +143,7 @@ class GradScaler:
             self._good_steps += 1
             if self._good_steps == self._growth_interval:
                 grown = self._factor * self._growth_factor
-                self._factor = grown if grown <= nt.finfo(nt.float32).max else self._factor
+                self._factor = grown if grown <= dtypes.finfo(dtypes.float32).max else self._factor
                 self._good_steps = 0
         self._scale = None
         self._stages.clear()

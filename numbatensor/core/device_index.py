@@ -285,7 +285,7 @@ def triangle_there(op, x, made, upper, diagonal):
             parameter(launch, address + done * width * t.itemsize)
         for word in (n * width, height, width, done % height, diagonal):
             parameter(launch, word)
-        failed = attempt(symbol("start_triangle"), op, n * width, upper, t.dtype, launch, t.device) == -1
+        failed = attempt(symbol("start_triangle"), op, n * width, upper, width_code(t.itemsize), launch, t.device) == -1
         done += n
     decref(packed)
     if failed:

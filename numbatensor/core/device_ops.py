@@ -22,7 +22,7 @@ from numbatensor.core.devices import (
     use,
     use_storage,
 )
-from numbatensor.core.dispatch import perform, performed, performed_into
+from numbatensor.core.dispatch import perform, performed, performed_into, run
 from numbatensor.core.graph import SAVED
 from numbatensor.core.halves import computed
 from numbatensor.core.iterate import begin, operand, scalar_operand
@@ -80,8 +80,8 @@ def give_back(held):
 
 @native
 def run_as_on_cpu(op, arguments, out):
-    """Run an op's code for the CPU."""
-    return call(runner(op), op, arguments, out)
+    """Run an op where this thread makes its tensors on the CPU."""
+    return run(op, arguments, out)
 
 
 @native

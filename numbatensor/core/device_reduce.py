@@ -17,12 +17,14 @@ from kernels_cuda.reduction import (
     LANES,
     PARTIAL,
     SHORT,
+    WIDE,
 )
 from kernels_cuda.row import THREADS, WARP
 from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_ops import run_detour
 from numbatensor.core.devices import new_word, parameter, parameters, start
+from numbatensor.core.halves import computed
 from numbatensor.core.iterate import coalesce
 from numbatensor.core.memory import bits, decref, load, number, store
 from numbatensor.core.packing import packed_as
@@ -47,10 +49,10 @@ lanes_of, chunks_of, tile_of = njit(kernels.lanes_of), njit(kernels.chunks_of), 
 parts_of, vector_of = njit(kernels.parts_of), njit(kernels.vector_of)
 
 # One pass. `outer_step`, `step`: bytes between indices o, and i. `form`: PARTIAL and AGAIN, see the kernels. `count`: how many elements
-# make one result in the end; `second`: the bits of one more number.
+# make one result in the end; `second`: the bits of one more number. `wide`: WIDE where results have the accumulators' dtype, else 0.
 Pass = np.dtype(
     words("op", "dtype", "acc", "device", "out", "outcome", "source", "item", "centres", "outer", "outer_step", "n")
-    + words("step", "inner", "form", "count", "second")
+    + words("step", "inner", "form", "wide", "count", "second")
 )
 pass_at, new_pass = at(Pass), on_stack(Pass)
 
@@ -60,7 +62,7 @@ def real_word(value, dtype):
     """The word by which a kernel is given a number as float64, or, for any other dtype, as float32."""
     place = new_word()
     store(place, 0)
-    put_number(place, max(dtype, FLOAT32), 3, bits(value))
+    put_number(place, computed(max(dtype, FLOAT32)), 3, bits(value))
     return load(place)
 
 
@@ -99,7 +101,7 @@ def lanes_pass(p):
     parameter(launch, lanes)
     numbers_of(p, launch)
     rows = threads // lanes
-    kernel = kernel_there(p.op, LANES, form, p.dtype)
+    kernel = kernel_there(p.op, p.wide + LANES, form, p.dtype)
     start(p.op, kernel, (p.outer + rows - 1) // rows, 1, threads, 0, launch, p.device)
 
 
@@ -114,7 +116,7 @@ def block_pass(p, chunks, chunk):
     parameter(launch, chunk)
     parameter(launch, p.outer_step)
     numbers_of(p, launch)
-    kernel = kernel_there(p.op, BLOCK, form, p.dtype)
+    kernel = kernel_there(p.op, p.wide + BLOCK, form, p.dtype)
     start(p.op, kernel, p.outer * chunks, 1, THREADS, 0, launch, p.device)
 
 
@@ -141,7 +143,7 @@ def columns_pass(p, parts, part, size, width, depth):
     parameter(launch, width)
     numbers_of(p, launch)
     across = (p.inner + width * size - 1) // (width * size)
-    kernel = kernel_there(p.op, COLUMNS, form, p.dtype)
+    kernel = kernel_there(p.op, p.wide + COLUMNS, form, p.dtype)
     start(p.op, kernel, p.outer * parts * across, 1, width * depth, 0, launch, p.device)
 
 
@@ -231,7 +233,10 @@ def copied_passes(job, x, mask):
 
 @native
 def reduce_there(op, x, mask, made, centres, second):
-    """Reduce the dimensions in a bit mask into the tensor `made`. `centres`: address of a centre for each result, or 0."""
+    """Reduce the dimensions in a bit mask into the tensor `made`, of the op's dtype or of that of the accumulators.
+
+    `centres`: address of a centre for each result, of the accumulators' dtype, or 0.
+    """
     a, out, job, kept, gone = tensor_at(x), tensor_at(made), new_pass(), new_frame(), new_frame()
     p, k, g = pass_at(job), frame_at(kept), frame_at(gone)
     if out.numel == 0:
@@ -247,6 +252,7 @@ def reduce_there(op, x, mask, made, centres, second):
     p.out, p.outcome, p.source, p.item, p.centres = out.data, out.dtype, a.data, a.itemsize, centres
     p.outer, p.outer_step, p.n, p.step, p.inner = k.numel, k.strides[0, 0], g.numel, a.itemsize, 1
     p.form, p.count, p.second = 0, g.numel, second
+    p.wide = 0 if out.dtype == op_at(op).outcome[a.dtype] else WIDE
     last = k.ndim - 1
     if g.numel == 0:
         return run_passes(job)
@@ -287,7 +293,7 @@ def variance_there(op, arguments, out):
     if tensor_at(made).numel >= MOST:
         decref(made)
         return run_detour(op, arguments, out)
-    means = attempt(symbol("empty"), shape, a.dtype)
+    means = attempt(symbol("empty"), shape, accumulator_there(op, a.dtype))
     failed = means == -1
     if not failed:
         second = bits(float_argument(arguments, 3))

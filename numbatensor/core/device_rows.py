@@ -6,10 +6,11 @@ into what pieces few long rows are cut, is set by the sizes alone.
 
 from numba import njit
 
-from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, THREADS, WARP
+from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, MIXED, THREADS, WARP
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_reduce import PARTIAL, block_pass, new_pass, pass_at
 from numbatensor.core.devices import parameter, parameters, start
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref
 from numbatensor.core.packing import op_result, packed_as
 from numbatensor.core.records import frame_at, launch_at, new_frame, new_launch, tensor_at
@@ -33,10 +34,9 @@ def rows_aligned(j):
 @njit
 def launch_rows(j, what, form, rows, launch, dtype):
     """Launch a kernel that gives each row a warp, or a block."""
-    threads = THREADS
-    if what == BY_WARP:
-        threads = min(THREADS, rows * WARP)
-    per = threads // WARP if what == BY_WARP else 1
+    by_warp = what % MIXED == BY_WARP
+    threads = min(THREADS, rows * WARP) if by_warp else THREADS
+    per = threads // WARP if by_warp else 1
     device = tensor_at(j.tensors[0]).device
     kernel = kernel_there(j.op, what, form, dtype)
     start(j.op, kernel, (rows + per - 1) // per, 1, threads, 0, launch, device)
@@ -108,7 +108,8 @@ def totals_of(j, totals, chunks, chunk):
     """What the elements of each chunk combine to."""
     p, x = pass_at(new_pass()), tensor_at(j.tensors[1])
     p.op = symbol("op_prod") if j.op == symbol("op_cumprod") else symbol("op_sum")
-    p.dtype, p.acc, p.outcome, p.device, p.out, p.source = x.dtype, j.dtype, j.dtype, x.device, totals, j.pointers[1]
+    p.dtype, p.acc, p.device, p.out, p.source, p.wide = x.dtype, computed(j.dtype), x.device, totals, j.pointers[1], 0
+    p.outcome = p.acc
     p.item, p.centres, p.outer, p.outer_step, p.n = x.itemsize, 0, j.outer * j.inner, j.n * x.itemsize, j.n
     p.step, p.inner, p.form, p.count, p.second = x.itemsize, 1, PARTIAL, 0, 0
     block_pass(p, chunks, chunk)
@@ -123,13 +124,14 @@ def run_walks(job):
     if chunks == 1:
         walk_places(j, dtype, out, x, 0, rows, n, 1, n)
         return 0
-    found = new_pieces(job, rows * chunks, j.dtype)
+    running = computed(j.dtype)
+    found = new_pieces(job, rows * chunks, running)
     if j.length == ONE:
         walk_places(j, dtype, found, x, 0, rows * chunks, n, chunks, chunk)
         walk_places(j, dtype, out, x, found, rows, chunks, 1, n)
     else:
         totals_of(j, found, chunks, chunk)
-        walk_places(j, j.dtype, found, found, 0, rows, chunks, 1, chunks)
+        walk_places(j, running, found, found, 0, rows, chunks, 1, chunks)
         walk_places(j, dtype, out, x, found, rows * chunks, n, chunks, chunk)
     return 0
 

@@ -10,6 +10,7 @@ from kernels_cpu.row import STEPS
 from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.copies import copy_run
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import bits, decref, incref, store
 from numbatensor.core.promotion import put_number
 from numbatensor.core.records import arguments_at, frame_at, new_frame, tensor_at
@@ -34,8 +35,10 @@ def at_end(j, x, n):
 
 @njit
 def vector_of(t, x, n):
-    """Whether a weight or bias, if there is one, has an element for each of a row and the dtype of x."""
-    return t == 0 or (tensor_at(t).numel == n and tensor_at(t).dtype == x.dtype)
+    """Whether a weight or bias, if there is one, has an element for each of a row, and the dtype of x or that in which it is computed."""
+    return t == 0 or (
+        tensor_at(t).numel == n and (tensor_at(t).dtype == x.dtype or tensor_at(t).dtype == computed(x.dtype))
+    )
 
 
 @native

@@ -24,6 +24,7 @@ from numbatensor.core.groups import (
     real_of,
     value_of,
 )
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import bits, decref, load
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import (
@@ -100,7 +101,8 @@ def step_kernel(row, p, which):
     t = tensor_at(p)
     if t.device:
         return which
-    return extra_kernel(row, which - 1, t.dtype) if which else kernel_of(row, t.dtype)
+    dtype = computed(t.dtype)
+    return extra_kernel(row, which - 1, dtype) if which else kernel_of(row, dtype)
 
 
 @njit

@@ -24,7 +24,7 @@ from numbatensor.core.records import (
     tensor_at,
 )
 from numbatensor.core.table import extra_kernel, refuse
-from numbatensor.core.tensors import FLOAT32, empty, itemsize_of
+from numbatensor.core.tensors import FLOAT32, FLOAT64, empty, itemsize_of
 
 CHUNK = 1 << 14  # elements that one call of `rows` combines into one result
 STRIP = 512  # columns that one walk down the rows combines: their partial results stay in first-level cache
@@ -40,9 +40,9 @@ PLAN = KERNELS + 8 * 6
 
 @njit
 def accumulator_there(op, dtype):
-    """The dtype of a reduction's accumulators on devices: float32 for float32, since thousands of threads share a sum."""
+    """The dtype of a reduction's accumulators on devices: float32 of floats but float64, since thousands of threads share a sum."""
     code = op_at(op).accumulator[dtype]
-    return min(code, dtype) if dtype == FLOAT32 else code
+    return FLOAT32 if code >= FLOAT32 and dtype != FLOAT64 else code
 
 
 @njit

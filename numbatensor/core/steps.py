@@ -6,6 +6,7 @@ from numba import types
 from numbatensor.core.compiler import attempt, call, external, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into
 from numbatensor.core.devices import SEND_STEPS, STEP, replace_device, there
+from numbatensor.core.halves import computed
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.modes import inference_bit
@@ -13,7 +14,7 @@ from numbatensor.core.packing import packed_as
 from numbatensor.core.python import call_python
 from numbatensor.core.records import at, on_stack, state_at, storage_at, tensor_at, words
 from numbatensor.core.table import INFERENCE_WRITE, conversion
-from numbatensor.core.tensors import same_shape
+from numbatensor.core.tensors import itemsize_of, same_shape
 from numbatensor.core.writes import bump, count
 
 assert copy_into and packed_as  # reached through their symbols
@@ -86,18 +87,18 @@ def send_batch(batch):
 
 @native
 def step_strided(context):
-    """Run a step over packed copies of its tensors, and copy back what was written."""
+    """Run a step over packed copies of its tensors, in the dtype that it computes in, and copy back what was written."""
     j = step_at(context)
     p = tensor_at(j.tensors[0])
     if j.device == 0:
         for k in range(j.count):
-            conversion(tensor_at(j.tensors[k]).dtype, p.dtype)
+            conversion(tensor_at(j.tensors[k]).dtype, j.dtype)
     else:
         send_batch(j.batch)
     before = replace_device(j.device)
     made, failed = 0, False
     while made < j.count and not failed:
-        packed = attempt(symbol("packed_as"), j.tensors[made], p.dtype)
+        packed = attempt(symbol("packed_as"), j.tensors[made], j.dtype)
         failed = packed == -1
         if not failed:
             j.addresses[made] = packed
@@ -131,7 +132,7 @@ def take_step(context):
     j = step_at(context)
     t = j.tensors[0]
     p = tensor_at(t)
-    even = True
+    dtype, even = computed(p.dtype), True
     for k in range(j.count):
         x = tensor_at(j.tensors[k])
         if not same_shape(p, x):
@@ -140,9 +141,9 @@ def take_step(context):
         if x.device != p.device:
             set_error(symbol("runtime_error"), symbol("apart"))
             fail()
-        even = even and x.contiguous != 0 and x.dtype == p.dtype
+        even = even and x.contiguous != 0 and x.dtype == dtype
         j.addresses[k] = x.data
-    j.itemsize, j.device, j.dtype = p.itemsize, p.device, p.dtype
+    j.itemsize, j.device, j.dtype = itemsize_of(dtype), p.device, dtype
     s = storage_at(p.storage)
     if s.inference and inference_bit() == 0:
         call_python("complain", INFERENCE_WRITE, j.row, t, 0)

@@ -13,12 +13,26 @@ import numpy as np
 from numba import types
 
 import numbatensor.ops  # noqa: F401  (declares the ops)
-from kernels_cuda import arranging, index, masks, mathematics, matmul, nll, optimizers, pointwise, random, sort
+from kernels_cuda import (
+    arranging,
+    index,
+    masks,
+    mathematics,
+    matmul,
+    nll,
+    optimizers,
+    pointwise,
+    random,
+    sort,
+    transpose,
+)
+from kernels_cuda.halves import bfloat16, float16
 from kernels_cuda.pointers import itemsize
-from numbatensor.core.tensors import FLOAT32
+from kernels_cuda.row import MIXED
+from numbatensor.core.tensors import FLOAT16, FLOAT32
 from numbatensor.cuda import compiler
-from numbatensor.cuda.kernels import computed, pointwise_parts
-from numbatensor.op import DTYPES, NUMBA, OPS, Pointwise, Reduction, name_of, scalar
+from numbatensor.cuda.kernels import KINDS, computed, pointwise_parts
+from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, name_of, scalar
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
 FORMS = {"vector": 0, "strided": 2}
@@ -62,18 +76,20 @@ MOST_IN_REGISTERS = 6  # what a form has beside its alignment: 32 elements a thr
 def row_cases():
     """(name, what, dtype, form) of kernels that combine elements: reductions, and ops along one dimension."""
     for name, op in OPS.items():
-        for code in range(len(NUMBA)):
-            if op.row["dtypes"] >> code & 1:
+        for code in range(len(KINDS)):
+            if op.row["dtypes"] >> code & 1 and (code < FLOAT16 or op.halves & ON_DEVICES):
                 if isinstance(op, Reduction):
                     yield from ((name, what, code, form) for what in range(3) for form in GROUPS)
                 elif name in ROW_OPS:
-                    yield from ((name, what, code, form) for what in range(len(op.there_kernels)) for form in GROUPS)
+                    mixed = "layer_norm:mixed" in op.there_kernels[-1] and code < FLOAT16  # for halves alone
+                    kernels = range(MIXED if mixed else len(op.there_kernels))
+                    yield from ((name, what, code, form) for what in kernels for form in GROUPS)
 
 
 def row_kernel(name, what, code, form):
     """The kernel and its argument types; rows in registers with as many elements as there is room for."""
     op, bits = OPS[name], GROUPS[form]
-    if not isinstance(op, Reduction) and len(op.there_kernels) > 2 and what < 2:
+    if not isinstance(op, Reduction) and len(op.there_kernels) > 2 and what % MIXED < 2:
         bits += MOST_IN_REGISTERS
     return op.kernel_there(what, bits, code)
 
@@ -86,7 +102,7 @@ def row_faults(case, found):
     if found["wide divisions"]:
         wrong.append(f"{found['wide divisions']} divisions of 64 bits")
     single = name in ("argmax", "argmin") or (name == "layer_norm_slope_of_weight" and what == 3)  # these load elements
-    if form == "aligned" and DTYPES[code] in (np.float32, np.float64) and not single and max(found["loads"]) != 128:
+    if form == "aligned" and code >= FLOAT32 and not single and max(found["loads"]) != 128:
         if not (
             isinstance(OPS[name], Reduction) and what == 2
         ):  # a column's accumulators may be wider than its elements
@@ -98,6 +114,8 @@ F32, I32, I64 = types.float32, types.int32, types.int64
 # Kernels of other ops: the factory, its type and form, and the widest access that contiguous operands promise (0: none is promised).
 OTHERS: list = [(matmul.product, F32, form, 128) for form in (0, 3, 4, 7)]
 OTHERS += [(matmul.product, types.float64, 0, 128), (matmul.product, I64, 3, 128), (matmul.product, types.int8, 4, 0)]
+OTHERS += [(matmul.product, float16, 0, 0), (matmul.product, bfloat16, 7, 0)]
+OTHERS += [(matmul.product, kind, form, 64) for kind in (float16, bfloat16) for form in (3, 4)]
 OTHERS += [(index.offsets, I64, 2, 0), (index.take, I32, 2, 0), (index.replace, I64, 1, 0), (index.add_at, F32, 2, 0)]
 OTHERS += [(sort.sort_tiles, F32, 5, 0), (sort.sort_tiles, I64, 5, 0), (sort.merge_runs, I64, 0, 0)]
 OTHERS += [(masks.count, F32, 0, 0), (masks.scan, I64, 0, 0), (masks.where, F32, 0, 0), (masks.unravel, I64, 0, 0)]
@@ -107,6 +125,7 @@ OTHERS += [(f, F32, 0, 0) for f in (random.uniform, random.normal, random.expone
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimizers.adam, optimizers.amsgrad)]
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.adam_counted, optimizers.amsgrad_counted, optimizers.count)]
 OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
+OTHERS += [(transpose.transpose, kind, 0, 8 * itemsize(kind)) for kind in (types.int16, I32, I64)]
 
 
 def checked_other(factory, kind, form, bits, arch):

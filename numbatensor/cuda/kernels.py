@@ -5,16 +5,15 @@ import importlib
 import numpy as np
 from numba import types
 
-from kernels_cuda import mathematics, pointwise
-from kernels_cuda.halves import bfloat16, float16
+from kernels_cuda import mathematics, pointwise, transpose
 from numbatensor.core import python
 from numbatensor.core.compiler import native_address
 from numbatensor.core.records import FORMS
 from numbatensor.core.tensors import FLOAT16
-from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME
-from numbatensor.op import BY_ADDRESS, DTYPES, NUMBA, Pointwise, itself, name_of, scalar
+from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME, TILES
+from numbatensor.op import BY_ADDRESS, DTYPES, Pointwise, itself, kind_there, name_of, scalar
 
-KINDS = [*NUMBA, float16, bfloat16]  # what memory holds, by dtype
+KINDS = [kind_there(k) for k in range(len(DTYPES))]  # what memory holds, by dtype
 load = None  # how the driver that is open loads a kernel: see `open_backend`
 
 
@@ -59,7 +58,10 @@ def resolve_there(op, slot, dtype):
         return resolve_runner(BY_ADDRESS[op])
     what, form = divmod(slot, FORMS)
     if op == 0:
-        kernel, arguments = pointwise.elementwise(itself, [KINDS[what], KINDS[dtype]], form)
+        if form == TILES:
+            kernel, arguments = transpose.transpose(KINDS[dtype])
+        else:
+            kernel, arguments = pointwise.elementwise(itself, [KINDS[what], KINDS[dtype]], form)
         handle = load(kernel, arguments, f"to.{name_of(what)}.{name_of(dtype)}.{form}")
         CONVERSIONS_THERE[what, dtype, form] = handle
         return handle

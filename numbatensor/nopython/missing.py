@@ -37,5 +37,7 @@ FUNCTIONS = {
     "pointwise": MAKER,
     "vmap": MAKER,
     "save": OUTSIDE,
+    "get_float32_matmul_precision": OUTSIDE,
+    "set_float32_matmul_precision": OUTSIDE,
 }
 SETTING = {"data": MEMORY}

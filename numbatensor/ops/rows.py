@@ -9,7 +9,7 @@ from kernels_cpu import layer_norm as norm_kernels
 from kernels_cpu import softmax as softmax_kernels
 from numbatensor.core import device_sort, norms, row_ops
 from numbatensor.core.autocast import FULL
-from numbatensor.core.table import MIXES, WIDE
+from numbatensor.core.table import MIXES, ON_DEVICES, WIDE
 from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
 from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
@@ -33,6 +33,7 @@ def groups(name, passes=True):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.softmax,
     kernels=walks(*softmax_kernels.SOFTMAX),
     dtypes=FLOATING,
@@ -45,6 +46,7 @@ def softmax(x: TENSOR, dim: INT):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.softmax,
     kernels=walks(*softmax_kernels.LOG_SOFTMAX),
     dtypes=FLOATING,
@@ -57,6 +59,7 @@ def log_softmax(x: TENSOR, dim: INT):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.softmax_grad,
     kernels=walks(*softmax_grad.SOFTMAX_GRAD),
     dtypes=FLOATING,
@@ -69,6 +72,7 @@ def softmax_slope(grad: TENSOR, out: TENSOR, dim: INT):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.softmax_grad,
     kernels=walks(*softmax_grad.LOG_SOFTMAX_GRAD),
     dtypes=FLOATING,
@@ -87,6 +91,7 @@ log_softmax.formula(x=lambda grad, out, dim: grad - exp(out) * sum(grad, dim, Tr
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.logsumexp,
     kernels=walks(*softmax_kernels.LOGSUMEXP),
     dtypes=FLOATING,
@@ -106,33 +111,33 @@ logsumexp.backward(
 
 
 @structured(
-    halves=MIXES,
+    halves=MIXES | ON_DEVICES,
     run=norms.layer_norm,
     kernels=walks(norm_kernels.layer_norm),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(4), floats(4), 4, 1e-5), (floats(2, 3, 4), None, None, 4, 1e-5)],
     there="device_norms:layer_norm_there",
-    there_kernels=groups("layer_norm:layer_norm"),
+    there_kernels=groups("layer_norm:layer_norm") + groups("layer_norm:mixed"),
 )
 def layer_norm(x: TENSOR, weight: OPTIONAL, bias: OPTIONAL, n: INT, eps: NUMBER):
     """The last dimension (of n elements) shifted and scaled to mean 0 and variance 1 (Ba et al., 2016), then by weight and bias."""
 
 
 @structured(
-    halves=MIXES,
+    halves=MIXES | ON_DEVICES,
     run=norms.layer_norm_grad,
     kernels=walks(norm_kernels.layer_norm_grad),
     dtypes=FLOATING,
     samples=[(floats(2, 4), floats(2, 4), floats(4), 4, 1e-5)],
     there="device_norms:layer_norm_grad_there",
-    there_kernels=groups("layer_norm:layer_norm_grad"),
+    there_kernels=groups("layer_norm:layer_norm_grad") + groups("layer_norm:mixed_grad"),
 )
 def layer_norm_slope(grad: TENSOR, x: TENSOR, weight: OPTIONAL, n: INT, eps: NUMBER):
     """The gradient of what `layer_norm` normalises."""
 
 
 @structured(
-    halves=MIXES | WIDE,
+    halves=MIXES | WIDE | ON_DEVICES,
     run=norms.layer_norm_grad_weight,
     kernels=walks(norm_kernels.layer_norm_grad_weight, norm_kernels.add_rows),
     dtypes=FLOATING,
@@ -166,6 +171,7 @@ layer_norm.formula(x=layer_norm_formula, weight=lambda grad, x, eps: grad * norm
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.cumsum,
     kernels=walks(*scan.CUMSUM),
     samples=ALONG,
@@ -177,6 +183,7 @@ def cumsum(x: TENSOR, dim: INT):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.cumsum,
     kernels=walks(*scan.CUMPROD),
     samples=[*ALONG, ([[0.0, 2.0, 0.0], [1.0, 3.0, 0.0]], 1)],
@@ -232,6 +239,7 @@ prod.formula(x=others_by_scans)
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.argmax,
     kernels=walks(*extremum.ARGMAX),
     samples=EXTREMA,
@@ -243,6 +251,7 @@ def argmax(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=row_ops.argmax,
     kernels=walks(*extremum.ARGMIN),
     samples=EXTREMA,

@@ -3,12 +3,13 @@
 from kernels_cpu.matmul import combination, product
 from numbatensor.core import device_moves, device_products, products
 from numbatensor.core.autocast import LOWER
-from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, OPTIONAL, TENSOR, same, structured
+from numbatensor.op import EVERYWHERE, EXACT, INT, NUMBER, NUMERIC, ON_DEVICES, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.views import as_rows
 from numbatensor.samples import floats
 
 
 @structured(
+    halves=ON_DEVICES,
     run=products.matmul,
     there=device_products.matmul_there,
     there_kernels={0: "matmul:product"},
@@ -20,12 +21,19 @@ def matmul(x: TENSOR, y: TENSOR):
     """Matrix product: ``out[..., i, j] = sum over k of x[..., i, k] * y[..., k, j]``, both at least 2-D."""
 
 
-@structured(run=products.dot, dtypes=NUMERIC, samples=[(floats(3), floats(3)), (floats(0), floats(0))])
+@structured(
+    run=products.dot,
+    there=device_products.dot_there,
+    halves=ON_DEVICES,
+    dtypes=NUMERIC,
+    samples=[(floats(3), floats(3)), (floats(0), floats(0))],
+)
 def dot(x: TENSOR, y: TENSOR):
     """Sum of the products of two vectors."""
 
 
 @structured(
+    halves=ON_DEVICES,
     run=products.linear,
     there=device_products.linear_there,
     dtypes=NUMERIC,
@@ -40,6 +48,7 @@ def linear(x: TENSOR, weight: TENSOR, bias: OPTIONAL = None):
 
 
 @structured(
+    halves=ON_DEVICES,
     run=products.addmm,
     there=device_products.addmm_there,
     kernels={1: (combination, 2, EXACT)},
