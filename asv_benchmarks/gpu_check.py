@@ -155,6 +155,7 @@ def row(case, name, times, failed, copy, mine, target):
 
 def benchmarks(sizes, libraries, left, rounds=7, phase=0.02, quick=False):
     """Rows of the table, as they are found. `left`: a function that gives the seconds that are left."""
+    gc.freeze()  # what is here already need not be searched after each case
     waits, copy = {name: waiter(library) for name, library in libraries.items()}, None
     for case in gpu_cases.all_cases(sizes, libraries):
         builders = {n: b for n, b in case.contenders.items() if not (quick and n == "compiled")}
