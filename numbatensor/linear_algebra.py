@@ -13,12 +13,12 @@ def matmul(input, other):
     x, y = as_operand(input), as_operand(other)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise TypeError("matmul(): both arguments must be Tensors")
-    if x.ndim > 1 and y.ndim > 1:
-        return structured.matmul(x, y)  # which refuses what does not fit
     if x.dtype is not y.dtype:
         x, y = (cast_tensor(t, LOWER) for t in (x, y))
     if x.dtype is not y.dtype:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x.dtype.name} != {y.dtype.name}")
+    if x.ndim > 1 and y.ndim > 1:
+        return structured.matmul(x, y)  # which refuses shapes that do not fit
     if x.ndim == 0 or y.ndim == 0:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D")
     k = y.shape[-2] if y.ndim > 1 else y.shape[0]
