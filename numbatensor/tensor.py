@@ -261,7 +261,7 @@ class Tensor(TensorBase):
         return array_over(here.detach().float() if self.dtype is dtypes.bfloat16 else here, 0)
 
     def bits(self):
-        """The same of bfloat16 as it is in memory: unsigned integers."""
+        """The same of float16 and bfloat16 as they are in memory: unsigned integers."""
         here = OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self
         return array_over(here, 0).view(np.uint16)
 

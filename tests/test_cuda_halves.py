@@ -1,6 +1,7 @@
 """float16 and bfloat16 on a device: ops of each kind, in the block emulator, where an access of the CPU ends the process."""
 
 import os
+import types
 
 import numpy as np
 import pytest
@@ -126,3 +127,5 @@ def test_views_written_random_and_interface(half):
     y = nt.from_dlpack(x)
     y.mul_(2.0)
     assert y.dtype is half and x.tolist() == [3.0, 4.0]
+    z = nt.as_tensor(types.SimpleNamespace(__cuda_array_interface__=shown, owner=x))
+    assert z.dtype is half and z.data_ptr() == x.data_ptr() and z.tolist() == [3.0, 4.0]

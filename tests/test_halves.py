@@ -262,7 +262,32 @@ def test_transposed_operands_and_several_gradients(half):
         assert leaf.grad.dtype is half and leaf.grad.float().sum().item() == 0.75 * k * x.numel()
 
 
-# views
+# views and other writes
+
+
+@each_half
+def test_writes_in_place_of_ops_with_code_of_their_own(half):
+    at = nt.tensor([0, 0, 2])
+
+    def write(dtype):
+        x = (nt.arange(4, dtype=dtype) * 1.1).requires_grad_()
+        parts = nt.tensor([0.3, 0.4, 0.5], dtype=dtype, requires_grad=True)
+        y = x * 1.0
+        y.scatter_add_(0, at, parts)
+        y.index_add_(0, at, parts)
+        y.index_put_((at,), parts)
+        y[1:] = y[:-1].cumsum(0)
+        y.masked_fill_(y > 2.0, 0.5)
+        (y * y).sum().backward()
+        return y.detach(), x.grad, parts.grad
+
+    for found, exact in zip(write(half), write(nt.float32), strict=True):
+        near(found, exact, half)
+    x = nt.ones(3, dtype=half)
+    for refused in (lambda: x.index_add_(0, at + 1, x.clone()), lambda: x.scatter_add_(0, at + 1, x.clone())):
+        with pytest.raises((IndexError, RuntimeError), match="out of (bounds|range)"):
+            refused()
+    assert x.tolist() == [1.0, 1.0, 1.0] and x._version == 0
 
 
 @each_half
