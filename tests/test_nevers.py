@@ -82,7 +82,6 @@ WITHOUT_CUDA = {
     **dict.fromkeys("arrays tiles traced vectors".split(), VECTORS),
     "checksum": "what shares a device's memory is not checksummed",
     "sampling": "permutations and drawn indices are drawn on the CPU, and moved",
-    "transpose": "strides are walked by the strided form of a copy",
 }
 WITHOUT_CPU = {
     "arranging": "core/arranging.py copies triangles by rows",
