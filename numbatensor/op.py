@@ -121,7 +121,7 @@ class Op:
     shown = None  # the name of the op's gradient, where it does not follow from the op's
     batching = None  # the rule of `vmap`, where it does not follow from the op's kind
     # What runs the op on CUDA devices: native code, "same" where the CPU's is made of parts that know devices; None: the CPU, on copies.
-    there = None
+    there: object = None
     there_kernels: dict = {}  # its kernels there, by number: "module:factory" of kernels_cuda
     halves = 0  # what its code does with float16 and bfloat16, as bits: see `core/table.py`
 
@@ -293,6 +293,7 @@ class Pointwise(Op):
     """A scalar formula, applied to every element of its operands, broadcast."""
 
     kind = POINTWISE
+    there = "same"  # a kernel of the same formula
 
     def __init__(self, function, tensors, result, promotes, dtypes, masks, cost, trait, samples):
         self.tensors, self.masks = tensors, masks

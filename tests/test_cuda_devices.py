@@ -395,3 +395,25 @@ def test_scaled_gradients_on_a_device():
         scaler.update()
     assert w.tolist() == [0.0] * 3 and scaler.get_scale() == 2.0**9
     w.grad = None
+
+
+def test_users_scalar_functions_take_a_detour():
+    """Their numbers are taught to the compiler for the CPU alone."""
+
+    @nt.pointwise
+    def f(x, y):
+        return x * x * y + 2.0
+
+    rng = np.random.default_rng(0)
+    x, y = (nt.tensor(rng.random((3, 4)), dtype=nt.float32).to("cuda").requires_grad_() for _ in range(2))
+    z = f(x, y[0])
+    z.sum().backward()
+    a, b = (t.detach().cpu().requires_grad_() for t in (x, y))
+    f(a, b[0]).sum().backward()
+    assert z.device == "cuda:0" and np.allclose(z.detach().cpu().numpy(), f(a, b[0]).detach().numpy())
+    assert np.allclose(x.grad.cpu().numpy(), a.grad.numpy()) and np.allclose(y.grad.cpu().numpy(), b.grad.numpy())
+    assert f(x.detach()[0], 2.0).device == "cuda:0"
+    (gx,) = nt.autograd.grad(f(x, y[0]).sum(), x, create_graph=True)
+    assert gx.device == "cuda:0" and gx.requires_grad
+    del z, gx
+    x.grad = y.grad = a.grad = b.grad = None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numbatensor as nt
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
 from numbatensor.core.promotion import CODES
 from numbatensor.core.table import ON_DEVICES
 from numbatensor.core.there import DEVICE_TABLE

@@ -8,7 +8,7 @@ import pytest
 from sampled import CASES
 
 import numbatensor as nt
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
 
 pytest.importorskip("greenlet")
 HALVES = (nt.float16, nt.bfloat16)

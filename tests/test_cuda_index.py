@@ -10,7 +10,7 @@ from numba import types
 
 import numbatensor as nt
 from kernels_cuda import sort
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
 from numbatensor.cuda.emulator import launch
 from numbatensor.ops.indexing import masked_scatter
 from tests.device import ORDERS, open_device

@@ -5,7 +5,7 @@ import pytest
 from numba import njit
 
 import numbatensor as nt
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
 from tests.device import open_device
 from tests.sampled import CASES
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numbatensor as nt
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
 from tests.device import ORDERS, open_device
 
 REDUCTIONS = ["sum", "mean", "prod", "amax", "amin", "all", "any", "count_nonzero", "var", "std"]
