@@ -166,7 +166,7 @@ class UserPointwise(Pointwise):
     On CUDA devices it takes a detour by the CPU: the numbers of `kinds.py` are taught to Numba's compiler for the CPU alone.
     """
 
-    there = None
+    there = None  # type: ignore[assignment]
 
     def __init__(self, family, directions):
         self.family, self.directions = family, directions
