@@ -8,6 +8,7 @@ from sampled import CASES
 import numbatensor as nt
 from kernels_cpu import halves
 from numbatensor.core.memory import state
+from numbatensor.core.table import WIDE
 from numbatensor.memory import memory_stats
 from numbatensor.op import OPS, Pointwise, View
 
@@ -128,9 +129,9 @@ def turned(t):
     return t.flip(0).permute(*order).clone().permute(*order)[::-1].detach()
 
 
-def as_rounded(found, exact, half):
-    """Whether a result is that of float32, rounded once."""
-    wanted = half if exact.dtype is nt.float32 else exact.dtype
+def as_rounded(found, exact, half, wide=False):
+    """Whether a result is that of float32, rounded once, or that itself where it stays `wide`."""
+    wanted = half if exact.dtype is nt.float32 and not wide else exact.dtype
     assert found.dtype is wanted and found.shape == exact.shape
     exact = exact.detach().to(wanted).double().numpy()
     np.testing.assert_array_equal(found.detach().double().numpy(), exact)
@@ -148,7 +149,7 @@ def agree(case, narrow, wide, half, function=None):
     function = function or case
     narrow, wide = leaves(case, narrow), leaves(case, wide)
     found, exact = function(*narrow), function(*wide)
-    as_rounded(found, exact, half)
+    as_rounded(found, exact, half, case.op.halves & WIDE)
     assert found.requires_grad == exact.requires_grad
     if exact.requires_grad:
         seed = nt.tensor(np.random.default_rng(0).uniform(0.5, 1.5, tuple(exact.shape)), dtype=half)
@@ -369,7 +370,18 @@ def test_mixed_floats_are_refused():
             with pytest.raises(RuntimeError, match="dtype|do not go together|refuse"):
                 f(x, y)
     with pytest.raises(RuntimeError, match="float16 and float32 do not go together; convert"):
-        nt.nn.functional.layer_norm(a, (2,), b[0], b[1])
+        OPS["softmax_slope"](a, b, 1)
+
+
+@each_half
+def test_weights_of_float32_normalise_rows_of_16_bits(half):
+    x = nt.tensor([[0.5, -1.25, 3.0], [1.0, 2.0, 4.0]], dtype=half, requires_grad=True)
+    u, weight = x.detach().float().requires_grad_(), nt.tensor([0.7, 1.3, -0.2], requires_grad=True)
+    found, exact = (nt.nn.functional.layer_norm(t, (3,), weight) for t in (x, u))
+    as_rounded(found, exact, half)
+    slopes = [nt.autograd.grad(out.sum(), (t, weight)) for out, t in ((found, x), (exact, u))]
+    near(slopes[0][0], slopes[1][0], half)
+    assert slopes[0][1].dtype is nt.float32 and nt.allclose(slopes[0][1], slopes[1][1], 1e-5, 1e-5)
 
 
 # elements that are only moved
