@@ -68,7 +68,8 @@ def unsupported(op, dtype, c):
 
 
 def mixed_floats(op, arguments, c):
-    codes = [view_record(int(t), Tensor)["dtype"] for t in view_record(arguments, Arguments)["tensors"] if t]
+    tensors = view_record(arguments, Arguments)["tensors"][: int(BY_ADDRESS[op].row["tensors"])]
+    codes = [view_record(int(t), Tensor)["dtype"] for t in tensors if t]
     names = sorted({NAMES[code] for code in codes if code >= FLOAT32})
     raise RuntimeError(
         f"{BY_ADDRESS[op].name}: tensors of {' and '.join(names)} do not go together; convert them to one dtype"

@@ -7,12 +7,13 @@ import numbatensor as nt
 from numbatensor.core.device_ops import detours
 from numbatensor.core.promotion import CODES
 from numbatensor.core.table import ON_DEVICES
-from numbatensor.core.there import DEVICE_TABLE
+from numbatensor.core.there import DETOUR, DEVICE_TABLE
 from numbatensor.op import OPS
 
 pytest.importorskip("greenlet")
 
 HALVES = pytest.mark.parametrize("half", [nt.float16, nt.bfloat16], ids=["float16", "bfloat16"])
+SUM = int(OPS["sum"].row["index"])
 REDUCTIONS = ["sum", "mean", "prod", "amax", "amin", "all", "any", "count_nonzero", "var", "std"]
 SHAPES = [((), None), ((31,), 0), ((32, 3), 0), ((3, 64), 1), ((2, 1032), 1), ((0, 3), 0), ((3, 0), 0), ((4, 5, 8), 1)]
 SHAPES += [((4, 5, 8), (0, 2)), ((70, 2), 0), ((9, 40), 0)]
@@ -88,6 +89,18 @@ def test_long_reductions_are_cut_into_pieces(shape, dim, half):
     agree(x.to("cuda").mean(dim), x.mean(dim))
     agree(x.to("cuda").std(dim), x.std(dim))
     agree((x > 1).to("cuda").sum(dim), (x > 1).sum(dim))
+
+
+@HALVES
+def test_the_cpu_takes_halves_where_an_op_makes_a_detour(half):
+    x, before = drawn((3, 40), half), int(detours[SUM])
+    x.to("cuda").sum(1)
+    known, DEVICE_TABLE[SUM]["run"] = int(DEVICE_TABLE[SUM]["run"]), DETOUR
+    try:
+        agree(x.to("cuda").sum(1), x.sum(1))
+        assert detours[SUM] == before + 1
+    finally:
+        DEVICE_TABLE[SUM]["run"], detours[SUM] = known, before
 
 
 @HALVES
@@ -179,7 +192,7 @@ def test_layer_norm_refuses_other_weights(half):
     x = drawn((3, 8), half).to("cuda")
     other = nt.bfloat16 if half is nt.float16 else nt.float16
     for weight in (nt.ones(8, dtype=other, device="cuda"), nt.ones(8, dtype=nt.float64, device="cuda")):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match=f"a weight of {weight.dtype.name} does not go with an input of"):
             nt.nn.functional.layer_norm(x, (8,), weight)
 
 
