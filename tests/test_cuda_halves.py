@@ -162,12 +162,10 @@ NORMS = [
     (9, 24, "bias"),
     (130, 8, "wide"),
 ]
-NORMS += [(1, 1032, "wide"), (1, 8200, "alike")]
+NORMS += [(1, 1032, "wide")]
 
 
-@HALVES
-@pytest.mark.parametrize("m, n, weights", NORMS)
-def test_layer_norm(m, n, weights, half):
+def check_layer_norm(m, n, weights, half):
     """Weight and bias of the elements' type, of float32, or one of each; the gradient of the weight has the weight's dtype."""
     x, grad = drawn((m, n), half), drawn((m, n), half, 1)
     w, b = drawn(n, half, 2), drawn(n, half, 3)
@@ -188,12 +186,26 @@ def test_layer_norm(m, n, weights, half):
 
 
 @HALVES
+@pytest.mark.parametrize("m, n, weights", NORMS)
+def test_layer_norm(m, n, weights, half):
+    check_layer_norm(m, n, weights, half)
+
+
+@pytest.mark.parametrize("weights, half", [("wide", nt.bfloat16), ("alike", nt.float16)])
+def test_layer_norm_of_rows_beyond_registers(weights, half):
+    check_layer_norm(1, 8200, weights, half)
+
+
+@HALVES
 def test_layer_norm_refuses_other_weights(half):
     x = drawn((3, 8), half).to("cuda")
     other = nt.bfloat16 if half is nt.float16 else nt.float16
     for weight in (nt.ones(8, dtype=other, device="cuda"), nt.ones(8, dtype=nt.float64, device="cuda")):
         with pytest.raises(RuntimeError, match=f"a weight of {weight.dtype.name} does not go with an input of"):
             nt.nn.functional.layer_norm(x, (8,), weight)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(RuntimeError, match="do not go together|does not go with an input of float32"):
+            nt.nn.functional.layer_norm(nt.ones(3, 8, device=device), (8,), nt.ones(8, dtype=half, device=device))
 
 
 @HALVES
