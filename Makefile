@@ -18,7 +18,7 @@ demo: .venv/.demo
 	$(BIN)/python examples/digits.py
 
 test: .venv/.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/.stamp
 	$(BIN)/python asv_benchmarks/ratios.py

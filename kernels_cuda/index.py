@@ -1,7 +1,7 @@
 """Elements taken, put and added by index.
 
 First the indices become offsets in bytes, which checks them all: where one is out of bounds a flag is set, and the host does not go
-on. Then elements move: ``out[i, w]`` and ``x[offset[i], w]``, where w walks over the dimensions that are not indexed (`dims` of them, with
+on; in a CUDA graph, where the host cannot wait, the kernel stops. Then elements move: ``out[i, w]`` and ``x[offset[i], w]``, where w walks over the dimensions that are not indexed (`dims` of them, with
 their sizes, and strides in bytes of what is indexed and of the other). Of several writes to one place the last counts, and what is added
 at one place is added in the order of the indices: `order` sorts the offsets, stable, and one thread follows each run of equals. So no result depends
 on the order in which threads run. A thread moves one element; moves are between integers of an element's width, or of wider ones.
@@ -22,6 +22,25 @@ THREADS = 256
 def blocks(total):
     """How many blocks a launch needs."""
     return -(-total // THREADS)
+
+
+def out_of_bounds():
+    raise IndexError("an index is out of bounds, in a CUDA graph, which ends the device's work")
+
+
+@emulated(out_of_bounds)
+@intrinsic
+def stop(typingctx):
+    """End the kernel, and all work of the device: for what must not go on, where nobody can be told otherwise."""
+
+    def codegen(context, builder, signature, args):
+        trap = builder.module.globals.get("llvm.trap") or ir.Function(
+            builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.trap"
+        )
+        builder.call(trap, [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 def steps_of(dims, count):
@@ -68,7 +87,8 @@ def walked(dims, count):
 def offsets(kind, dims):
     """``offset[e] = index[e] * step`` and the place of e in `dims` dimensions of what is indexed, or added to that; negative indices count from the end.
 
-    Arguments: offset, index (contiguous), flag, n, size, step, whether to add, sizes, strides. The flag becomes 1 where an index is out of bounds.
+    Arguments: offset, index (contiguous), flag, n, size, step, whether to add, sizes, strides. The flag becomes 1 where an index is out of bounds;
+    without a flag the kernel stops there.
     """
     steps = steps_of(dims, 1)
 
@@ -78,7 +98,10 @@ def offsets(kind, dims):
         if e < n:
             k = int64(get(index, e))
             if k < -size or k >= size:
-                atomic_or(flag, 0, 1)
+                if is_null(flag):
+                    stop()
+                else:
+                    atomic_or(flag, 0, 1)
             else:
                 if k < 0:
                     k += size

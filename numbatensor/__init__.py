@@ -174,6 +174,9 @@ LAZY = {
     "pointwise": "numbatensor.scalars.ops",
     "cfunc": "numbatensor.c_functions",
     "cuda": "numbatensor.cuda",
+    "backends": "numbatensor.backends",
+    "get_float32_matmul_precision": "numbatensor.backends.cuda",
+    "set_float32_matmul_precision": "numbatensor.backends.cuda",
 }  # time that most programs need not spend
 
 

@@ -22,8 +22,10 @@ def full(size, fill_value, *, dtype=None, requires_grad=False, device=None):
     """A tensor of one value."""
     shape = as_sizes(size if isinstance(size, (tuple, list)) else (size,))
     made = new(shape, dtype or dtypes.as_dtype(type(fill_value)), device=device)
-    if made.is_cuda or made.dtype is dtypes.bfloat16:
+    if made.is_cuda:
         made.detach().fill_(fill_value)
+    elif made.dtype in (dtypes.float16, dtypes.bfloat16):
+        made.bits()[...] = tensor(fill_value, made.dtype).bits()
     else:
         made.array()[...] = fill_value
     return made.requires_grad_() if requires_grad else made

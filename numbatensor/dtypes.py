@@ -91,7 +91,7 @@ class finfo:
         self.tiny = self.smallest_normal = builtins.float(found.tiny)
         self.max = (2.0 - self.eps) * 2.0 ** (found.maxexp - 1)
         self.min = -self.max
-        self.resolution = 0.01 if d is bfloat16 else builtins.float(found.resolution)
+        self.resolution = 0.01 if d is bfloat16 else 10.0**-found.precision
 
     def __repr__(self):
         named = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")

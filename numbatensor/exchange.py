@@ -18,6 +18,7 @@ from numbatensor.devices import number_of
 
 CPU, CUDA, CUDA_HOST = 1, 2, 3  # DLPack's numbers
 KINDS, BRAIN = {"i": 0, "u": 1, "f": 2, "b": 6}, 4  # of types, by NumPy's letters, and that of bfloat16
+BRAIN_STRING = "<V2"  # what others call it, too, where NumPy's words are meant
 READ_ONLY, COPIED = 1, 2
 LEGACY = 1  # the default stream, as both protocols number it
 
@@ -215,7 +216,7 @@ def interface(tensor):
     return {
         "shape": tuple(tensor.shape),
         "strides": None if tensor.is_contiguous() else entries.stride_tuple(tensor),
-        "typestr": "<V2" if tensor.dtype is dtypes.bfloat16 else tensor.dtype.numpy.str,
+        "typestr": BRAIN_STRING if tensor.dtype is dtypes.bfloat16 else tensor.dtype.numpy.str,
         "data": (tensor.data_ptr() if tensor.numel() else 0, False),
         "version": 3,
         "stream": stream.cuda_stream,
@@ -235,4 +236,5 @@ def from_interface(array):
     stream = found.get("stream")
     if stream is not None:
         streams().order_after(number, int(stream), theirs_waits=False)
-    return foreign(address, found["shape"], found.get("strides"), np.dtype(found["typestr"]), array, number)
+    dtype = BFLOAT16_BITS if found["typestr"] == BRAIN_STRING else np.dtype(found["typestr"])
+    return foreign(address, found["shape"], found.get("strides"), dtype, array, number)

@@ -17,6 +17,8 @@ def matmul(input, other):
         x, y = (cast_tensor(t, LOWER) for t in (x, y))
     if x.dtype is not y.dtype:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x.dtype.name} != {y.dtype.name}")
+    if x.ndim > 1 and y.ndim > 1:
+        return structured.matmul(x, y)  # which refuses shapes that do not fit
     if x.ndim == 0 or y.ndim == 0:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D")
     k = y.shape[-2] if y.ndim > 1 else y.shape[0]
@@ -24,8 +26,6 @@ def matmul(input, other):
         raise RuntimeError(
             f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, x.shape))} and {'x'.join(map(str, y.shape))})"
         )
-    if x.ndim > 1 and y.ndim > 1:
-        return structured.matmul(x, y)
     if hollow((x, y)) is None and min(x.ndim, y.ndim) == 1 and max(x.ndim, y.ndim) <= 2:
         if x.ndim == y.ndim:
             return structured.dot(x, y)

@@ -19,7 +19,6 @@ from numbatensor.core import python as native
 from numbatensor.core.autocast import CUDA
 from numbatensor.core.calls import ANY_NUMBER, BOOL, INT, LIST, NONE, REST, TENSOR
 from numbatensor.core.compiler import compile, held, kernel, native_address, publish
-from numbatensor.core.halves import computed
 from numbatensor.core.handles import hold
 from numbatensor.core.memory import bits_of_float
 from numbatensor.core.modes import get_grad as recording
@@ -29,7 +28,7 @@ from numbatensor.core.records import Arguments as ArgumentsRecord
 from numbatensor.core.records import Op as Row
 from numbatensor.core.records import Storage as StorageRecord
 from numbatensor.core.table import CONVERSIONS, FIXED, ON_CPU, ON_DEVICES, RESERVED, RUN, TABLE
-from numbatensor.core.tensors import FLOAT32, FLOAT64
+from numbatensor.core.tensors import FLOAT16, FLOAT32, FLOAT64
 from numbatensor.hollow import EmptyBox, Hollow, hollow
 from numbatensor.samples import REDUCED, reals, truths, whole
 from numbatensor.trace import OPERATIONS, Traced, trace
@@ -50,6 +49,11 @@ PSEUDO = ("out", "input_shape", "count")  # what a rule can ask for beside the o
 
 def name_of(dtype):
     return NAMES[dtype]
+
+
+def computed(dtype):
+    """The NumPy dtype in which ops on a dtype compute."""
+    return np.float32 if dtype >= FLOAT16 else DTYPES[dtype]
 
 
 def kind_there(dtype):
@@ -117,7 +121,7 @@ class Op:
     shown = None  # the name of the op's gradient, where it does not follow from the op's
     batching = None  # the rule of `vmap`, where it does not follow from the op's kind
     # What runs the op on CUDA devices: native code, "same" where the CPU's is made of parts that know devices; None: the CPU, on copies.
-    there = None
+    there: object = None
     there_kernels: dict = {}  # its kernels there, by number: "module:factory" of kernels_cuda
     halves = 0  # what its code does with float16 and bfloat16, as bits: see `core/table.py`
 
@@ -289,6 +293,7 @@ class Pointwise(Op):
     """A scalar formula, applied to every element of its operands, broadcast."""
 
     kind = POINTWISE
+    there = "same"  # a kernel of the same formula
 
     def __init__(self, function, tensors, result, promotes, dtypes, masks, cost, trait, samples):
         self.tensors, self.masks = tensors, masks
@@ -483,10 +488,7 @@ class Reduction(Op):
         code = int(self.row["accumulator"][dtype])
         code = FLOAT32 if code >= FLOAT32 and dtype != FLOAT64 else code
         combine, finish = (scalar(f, DTYPES[code], functions) for f in (self.function, self.finish))
-        term, centred = (
-            scalar(self.term, DTYPES[computed(dtype)], functions),
-            len(inspect.signature(self.term).parameters) > 1,
-        )
+        term, centred = scalar(self.term, computed(dtype), functions), len(inspect.signature(self.term).parameters) > 1
         kinds = [kind_there(c) for c in (code, dtype, int(self.row["outcome"][dtype]))]
         return module.reduction(what, form, term, combine, finish, self.start(code), kinds, centred)
 

@@ -144,9 +144,10 @@ def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, de
         return running.levels[-1].repeat(functools.partial(randperm, n, generator=generator, dtype=d))
     address = address_of(generator)
     if out is None:
-        made = new((n,), d, requires_grad)
+        made = new((n,), dtypes.float32 if d.is_floating_point and d.itemsize == 2 else d)
         write_permutation(ops.randperm.address, made, address)
-        return placed(made, device)
+        made = made.to(d)
+        return placed(made.requires_grad_() if requires_grad else made, device)
     return checked_out(out, (n,), dtype, "randperm").copy_(randperm(n, generator=generator, dtype=d))
 
 
@@ -222,7 +223,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     if out is not None and out.dtype is not dtypes.int64:
         raise RuntimeError(f"multinomial expects Long tensor out, got: {long_name(out.dtype.code)}")
-    weights = input.detach().cpu().contiguous()
+    weights = computed(input.detach().cpu()).contiguous()
     shape = (*input.shape[:-1], n)
     if out is not None:
         checked_out(out, shape, None, "multinomial")

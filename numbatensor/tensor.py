@@ -1,6 +1,7 @@
 """The Tensor of Python: a thin box around one address, with the methods that are not declared ops."""
 
 import builtins
+import functools
 import warnings
 import weakref
 
@@ -260,7 +261,7 @@ class Tensor(TensorBase):
         return array_over(here.detach().float() if self.dtype is dtypes.bfloat16 else here, 0)
 
     def bits(self):
-        """The same of bfloat16 as it is in memory: unsigned integers."""
+        """The same of float16 and bfloat16 as they are in memory: unsigned integers."""
         here = OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self
         return array_over(here, 0).view(np.uint16)
 
@@ -569,25 +570,26 @@ def placed(made, device):
 
 
 def as_array(data, dtype):
-    """Data as an array of one of our dtypes."""
+    """Data as an array of one of our dtypes, and the dtype that a tensor of it has."""
+    chosen = None if dtype is None else dtypes.as_dtype(dtype)
     if isinstance(data, TensorBase):
-        array = data.array()
+        array, chosen = data.array(), chosen or data.dtype
     elif isinstance(data, (list, tuple)) and data and builtins.any(isinstance(d, TensorBase) for d in data):
         array = np.stack([d.array() if isinstance(d, TensorBase) else np.asarray(d) for d in data])
+        if builtins.all(isinstance(d, TensorBase) for d in data):
+            chosen = chosen or functools.reduce(dtypes.promote_types, (d.dtype for d in data))
     else:
         array = np.asarray(data)
-        if not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
-            array = array.astype(dtypes.get_default_dtype().numpy)
-    if dtype is not None:
+        if not isinstance(data, (np.ndarray, np.generic)) and (array.dtype == np.float64 or array.size == 0):
+            chosen = chosen or dtypes.get_default_dtype()
+    if chosen is None and array.dtype.name == "bfloat16":
+        chosen = dtypes.bfloat16
+    if chosen is not None:
         with np.errstate(over="ignore"):  # beyond the numbers of float16 lie infinities
-            array = array.astype(dtypes.as_dtype(dtype).numpy)
-    elif array.size == 0 and not isinstance(data, (np.ndarray, TensorBase)):
-        array = array.astype(dtypes.get_default_dtype().numpy)
-    if array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
+            array = array.astype(chosen.numpy)
     if array.dtype not in CODES:
         raise TypeError(f"can't convert data of type {array.dtype} to a tensor")
-    return array
+    return array, chosen or dtypes.as_dtype(array.dtype)
 
 
 def tensor(data, dtype=None, device=None, requires_grad=False):
@@ -598,8 +600,7 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
     if hasattr(data, "__cuda_array_interface__") and not isinstance(data, TensorBase):
         made = exchange.from_interface(data).clone().to(dtype=dtype, device=device)
         return made.requires_grad_() if requires_grad else made
-    array = as_array(data, dtype)
-    d = dtypes.as_dtype(dtype or (data.dtype if isinstance(data, TensorBase) else array.dtype))
+    array, d = as_array(data, dtype)
     if requires_grad and not d.is_floating_point:
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
     made = entries.new_empty(array.shape, dtypes.as_dtype(array.dtype).code, 0)

@@ -7,6 +7,26 @@ import pytest
 
 from numbatensor.memory import memory_stats
 
+# The files that take longest begin first, so that no worker is left with one at the end. The first compiles the core's functions;
+# the two after it need none of them, so that what a second worker begins with is not compiled twice.
+LONGEST = [
+    "ops",
+    "cuda_compile",
+    "emulator",
+    "cuda_rows",
+    "nopython_ops",
+    "cuda_index",
+    "pointwise",
+    "cuda_ops",
+    "cuda_kernels",
+]
+LONGEST += ["custom_op", "examples", "wheel", "cache", "nopython_programs", "stress", "rows", "vmap"]
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}": k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 def live():
     gc.collect()

@@ -8,8 +8,9 @@ from peer_table import operands
 
 import numbatensor as nt
 
-RTOL = {"float32": 2e-5, "float64": 1e-9}
-ATOL = {"float32": 2e-6, "float64": 1e-12}
+# Of float16 and bfloat16, four roundings: PyTorch rounds between the parts of some ops, we do between the ops of some rules.
+RTOL = {"float32": 2e-5, "float64": 1e-9, "float16": 4 * 2.0**-10, "bfloat16": 4 * 2.0**-7}
+ATOL = {"float32": 2e-6, "float64": 1e-12, "float16": 4 * 2.0**-10, "bfloat16": 4 * 2.0**-7}
 # What PyTorch cannot do may work here: an operand of another type, a method it lacks, a dtype or derivative it does not implement.
 LACKS = (TypeError, AttributeError, NotImplementedError)
 GAPS = (
@@ -55,7 +56,7 @@ class Outcome:
 def array(t):
     """A tensor's elements as float64."""
     forced = {} if isinstance(t, nt.Tensor) else {"force": True}  # PyTorch has zeros without memory
-    return t.detach().numpy(**forced).astype(float)
+    return (t.detach() if t.dtype.itemsize != 2 else t.detach().double()).numpy(**forced).astype(float)
 
 
 def flat(made):
@@ -76,10 +77,10 @@ def overlap(a, b):
     return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
 
 
-def compare(expression, torch):
-    """How an expression differs from PyTorch's, in words, for float32 and float64; an empty list if it does not."""
+def compare(expression, torch, dtypes=("float32", "float64")):
+    """How an expression differs from PyTorch's, in words, for some dtypes; an empty list if it does not."""
     found = []
-    for dtype in RTOL:
+    for dtype in dtypes:
         ours, theirs = Outcome(nt, expression, dtype), Outcome(torch, expression, dtype)
         if ours.error or theirs.error:
             found += of_errors(ours.error, theirs.error)

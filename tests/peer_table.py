@@ -51,7 +51,8 @@ PLAIN = {"X": "x", "Y": "y", "V": "v", "P": "p", "T": "t"}  # copies that requir
 
 def operands(L, dtype, names):
     """The tensors, among others, that an expression uses by name. Lower case floats require gradients."""
-    d = {"float32": np.float32, "float64": np.float64}[dtype]
+    d = {"float16": np.float16, "float64": np.float64}.get(dtype, np.float32)
+    number = lambda name, **options: L.tensor(FLOATS[name].astype(d), dtype=getattr(L, dtype), **options)
     made = {
         "L": L,
         "F": L.nn.functional,
@@ -64,11 +65,11 @@ def operands(L, dtype, names):
     }
     made |= {"np_asarray": np.asarray, "pickled": lambda t: pickle.loads(pickle.dumps(t)), "copied": copy.copy}
     made |= {"deep": copy.deepcopy, "shared": shared, "np_row": np.array([1.0, 2.0, 3.0, 4.0], d)}
-    made |= {n: L.tensor(FLOATS[n].astype(d), requires_grad=True) for n in FLOATS.keys() & names}
+    made |= {n: number(n, requires_grad=True) for n in FLOATS.keys() & names}
     made |= {n: L.tensor(OTHERS[n]) for n in OTHERS.keys() & names}
-    made |= {n: L.tensor(FLOATS[PLAIN[n]].astype(d)) for n in PLAIN.keys() & names}
+    made |= {n: number(PLAIN[n]) for n in PLAIN.keys() & names}
     if "r" in names:  # a view, turned
-        made["x"] = made.get("x", L.tensor(FLOATS["x"].astype(d), requires_grad=True))
+        made["x"] = made.get("x", number("x", requires_grad=True))
         made["r"] = made["x"].t()
     return made
 

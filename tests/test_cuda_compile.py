@@ -50,6 +50,17 @@ def test_kernels_of_halves_compile_as_they_claim():
         assert not wrong, check.row(case, ARCH, found, wrong)
 
 
+def test_kernels_of_other_ops_compile_as_they_claim():
+    from numbatensor.cuda import check
+
+    names = ["count", "adam_counted", "sort_tiles", "offsets"]
+    cases = [c for c in check.OTHERS if c[0].__name__ in names]
+    assert len(cases) >= 5
+    for case in cases:
+        *found, wrong = check.checked_other(*case, ARCH)
+        assert not wrong, check.row(*found, wrong)
+
+
 def test_narrow_vectors_are_not_split():
     from numbatensor.cuda import check
 

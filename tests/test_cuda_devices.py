@@ -1,4 +1,4 @@
-"""Devices as programs see them: streams, several devices, memory, errors and graphs, on the emulated ones."""
+"""Devices as programs see them: streams, several devices, memory, errors and graphs."""
 
 import gc
 import threading
@@ -9,26 +9,26 @@ import pytest
 import numbatensor as nt
 from numbatensor.autograd import VersionError
 from numbatensor.memory import memory_stats
-
-pytest.importorskip("greenlet")
+from tests.device import of_the_emulator, of_two_devices, open_device
 
 
 @pytest.fixture(autouse=True, scope="module")
 def emulated():
-    nt.cuda.emulate(devices=2)
+    open_device(devices=2)
 
 
 @pytest.fixture(autouse=True)
 def memory_comes_back():
     gc.collect()
     memory_stats()  # drops what waits to be dropped
-    before = [nt.cuda.memory_allocated(k) for k in range(2)]
+    before = [nt.cuda.memory_allocated(k) for k in range(nt.cuda.device_count())]
     yield
     gc.collect()
     memory_stats()
-    assert [nt.cuda.memory_allocated(k) for k in range(2)] == before
+    assert [nt.cuda.memory_allocated(k) for k in range(nt.cuda.device_count())] == before
 
 
+@of_the_emulator
 def test_what_there_is():
     assert nt.cuda.is_available() and nt.cuda.why_not() is None and nt.cuda.device_count() == 2
     assert nt.cuda.get_device_name() == "block emulator" and nt.cuda.get_device_capability() == (9, 0)
@@ -37,6 +37,7 @@ def test_what_there_is():
         nt.ones(3, device="cuda:2")
 
 
+@of_two_devices
 def test_the_current_device():
     assert nt.cuda.current_device() == 0
     with nt.cuda.device(1):
@@ -53,6 +54,7 @@ def test_the_current_device():
     nt.cuda.set_device("cuda:0")
 
 
+@of_two_devices
 def test_devices_do_not_mix():
     x, y = nt.ones(3, device="cuda:0"), nt.ones(3, device="cuda:1")
     for f in (
@@ -68,6 +70,7 @@ def test_devices_do_not_mix():
     assert x.tolist() == [1, 1, 1]
 
 
+@of_two_devices
 def test_copies_and_gradients_cross_devices():
     x = nt.tensor([1.0, 2.0, 3.0], device="cuda:0", requires_grad=True)
     y = (x * x).to("cuda:1")
@@ -81,6 +84,24 @@ def test_copies_and_gradients_cross_devices():
         nt.autograd.grad(y, x, nt.ones(3, device="cuda:0"))
 
 
+def test_modules_move():
+    """With their buffers of any dtype, and with gradients; parameters stay the objects that they are, and learn where they are now."""
+    m = nt.nn.Sequential(nt.nn.Linear(3, 2), nt.nn.LayerNorm(2))
+    m.register_buffer("seen", nt.arange(3))
+    x = nt.ones(2, 3)
+    m(x).sum().backward()
+    params, grads = list(m.parameters()), [p.grad.tolist() for p in m.parameters()]
+    assert m.to("cuda") is m and all(a is b for a, b in zip(params, m.parameters(), strict=True))
+    assert m.seen.device == "cuda:0" and m.seen.dtype is nt.int64
+    assert [p.grad.tolist() for p in params] == grads and all(p.grad.device == p.device == "cuda:0" for p in params)
+    m(x.to("cuda")).sum().backward()
+    np.testing.assert_allclose(params[0].grad.tolist(), 2 * np.array(grads[0]), atol=1e-6)
+    m.to("cpu", nt.float64)
+    assert m(x.double()).dtype is nt.float64 and m.seen.dtype is nt.int64 and params[0].grad.dtype is nt.float64
+    assert m.cuda().cpu() is m
+
+
+@of_two_devices
 def test_streams():
     s, t = nt.cuda.Stream(), nt.cuda.Stream(device="cuda:1")
     assert s.device == "cuda:0" and t.device == "cuda:1" and s != t and s == s and len({s, t, s}) == 2
@@ -99,6 +120,7 @@ def test_streams():
     e = nt.cuda.Event(enable_timing=True)
     assert e.query()
     e.record(s)
+    s.synchronize()
     assert s.query() and e.query() and e.elapsed_time(e) == 0
     with pytest.raises(ValueError, match="enable_timing"):
         e.elapsed_time(nt.cuda.Event())
@@ -116,10 +138,17 @@ def test_memory_is_told():
     x = nt.empty(1000, device="cuda")
     del x
     assert nt.cuda.memory_allocated() == before and nt.cuda.max_memory_allocated() >= before + 4000
-    assert nt.cuda.memory_reserved() > 0 and "cuda:0" in nt.memory_summary() and "cuda:1" in nt.cuda.memory_summary()
+    assert nt.cuda.memory_reserved() > 0 and "cuda:0" in nt.cuda.memory_summary() and "cuda" in nt.memory_summary()
     nt.cuda.empty_cache()
 
 
+def test_more_than_there_is():
+    with pytest.raises(MemoryError, match="CUDA out of memory: 4,000,000,000,000 bytes were asked for"):
+        nt.empty(10**12, device="cuda")
+    assert nt.ones(3, device="cuda").tolist() == [1, 1, 1]
+
+
+@of_the_emulator
 def test_out_of_memory():
     backend = nt.cuda.runtime.backend
     x = nt.ones(100, device="cuda")
@@ -210,7 +239,7 @@ def test_a_replay_counts_as_a_write():
         (lambda x: x + nt.tensor([1.0, 2.0, 3.0, 4.0]).to("cuda"), "a copy between the CPU and the device"),
         (lambda x: nt.cuda.synchronize(), "waiting for the device"),
         (lambda x: nt.cuda.graph(lambda: x + 1), "is being captured"),
-        (lambda x: nt.ones(3, device="cuda:1") * 2, "cannot hold work of cuda:1"),
+        pytest.param(lambda x: nt.ones(3, device="cuda:1") * 2, "cannot hold work of cuda:1", marks=of_two_devices),
     ],
 )
 def test_what_a_graph_cannot_hold(f, why):
@@ -219,6 +248,59 @@ def test_what_a_graph_cannot_hold(f, why):
         nt.cuda.graph(lambda: f(x))
     assert (x + 1).tolist() == [2, 2, 2, 2]  # what came before goes on
     assert nt.cuda.graph(lambda: x + 1)().tolist() == [2, 2, 2, 2]
+
+
+def test_a_graph_of_a_classifier():
+    """It cannot wait for whether targets are classes: one that is none makes NaN, and nothing else is touched."""
+    x, target = nt.linspace(-1, 1, 6).view(2, 3).to("cuda").requires_grad_(), nt.tensor([2, 0]).to("cuda")
+
+    def step():
+        x.grad = None
+        loss = nt.nn.functional.cross_entropy(x, target)
+        loss.backward()
+        return loss, x.grad
+
+    expected = [t.tolist() for t in step()]
+    graph = nt.cuda.graph(step)
+    loss, grad = graph()
+    assert [loss.tolist(), grad.tolist()] == expected
+    for wrong in (3, -1):
+        target.copy_(nt.tensor([2, wrong]))
+        loss, grad = graph()
+        assert np.isnan(loss.tolist()) and np.isnan(grad.tolist()).all()  # the mean's weight is NaN too
+        with pytest.raises(IndexError):
+            step()
+    target.copy_(nt.tensor([2, 0]))
+    assert graph()[0].tolist() == expected[0]
+
+
+def test_a_graph_of_picked_rows():
+    """Their gradients, too: the rows are those that the indices name when it is called."""
+    table, index = nt.arange(6.0).view(3, 2).to("cuda").requires_grad_(), nt.tensor([2, 0, 2]).to("cuda")
+
+    def step():
+        table.grad = None
+        rows = nt.nn.functional.embedding(index, table)
+        (rows * rows).sum().backward()
+        return table.grad, table.detach().gather(0, index[:1].view(1, 1))
+
+    graph = nt.cuda.graph(step)
+    for values in ([2, 0, 2], [1, 1, 1], [0, 1, 2]):
+        index.copy_(nt.tensor(values))
+        assert [t.tolist() for t in graph()] == [t.tolist() for t in step()]
+    index.copy_(nt.tensor([0, 3, 1]))
+    with pytest.raises(IndexError):
+        step()
+
+
+@of_the_emulator  # a GPU cannot be used by this process afterwards
+def test_an_index_out_of_bounds_stops_a_graph():
+    x, index = nt.arange(3.0).to("cuda"), nt.tensor([0, 1]).to("cuda")
+    graph = nt.cuda.graph(lambda: x[index])
+    assert graph().tolist() == [0, 1]
+    index.fill_(3)
+    with pytest.raises(IndexError, match="out of bounds"):
+        graph()
 
 
 def test_an_error_in_a_captured_function():
@@ -283,3 +365,55 @@ def test_optimisers(name):
         step()
         captured()
         np.testing.assert_allclose(far.tolist(), w.tolist(), rtol=1e-4)
+
+
+def test_autocast_of_devices():
+    """The half type for products, float32 for what loses too much in 16 bits, the widest where arguments differ."""
+    x, host = nt.ones(2, 2, device="cuda", requires_grad=True), nt.ones(2, 2)
+    h = x.detach().half()
+    with nt.autocast("cuda"):
+        assert (x @ x).dtype is nt.float16 and (host @ host).dtype is nt.float32
+        full = [h.exp(), h.log(), h.pow(2), h.sum(), h.softmax(0), h.norm(), nt.nn.functional.layer_norm(h, (2,))]
+        assert {y.dtype for y in full} == {nt.float32}
+        assert nt.addcmul(h, x, h).dtype is nt.float32 and nt.addcmul(h, h, h).dtype is nt.float16
+        assert (h + h).dtype is h.tanh().dtype is nt.float16
+        loss = nt.nn.functional.mse_loss(x @ x, h)
+    with nt.autocast("cuda", nt.bfloat16):
+        assert (x @ x).dtype is nt.bfloat16
+    loss.backward()
+    assert loss.dtype is x.grad.dtype is nt.float32 and x.grad.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    x.grad = None
+
+
+def test_scaled_gradients_on_a_device():
+    w = nt.ones(3, device="cuda", requires_grad=True)
+    optimizer, scaler = nt.optim.SGD([w], lr=1.0), nt.amp.GradScaler(init_scale=2.0**10)
+    for bad in (1.0, float("inf")):
+        optimizer.zero_grad()
+        scaler.scale((w * bad).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert w.tolist() == [0.0] * 3 and scaler.get_scale() == 2.0**9
+    w.grad = None
+
+
+def test_users_scalar_functions_take_a_detour():
+    """Their numbers are taught to the compiler for the CPU alone."""
+
+    @nt.pointwise
+    def f(x, y):
+        return x * x * y + 2.0
+
+    rng = np.random.default_rng(0)
+    x, y = (nt.tensor(rng.random((3, 4)), dtype=nt.float32).to("cuda").requires_grad_() for _ in range(2))
+    z = f(x, y[0])
+    z.sum().backward()
+    a, b = (t.detach().cpu().requires_grad_() for t in (x, y))
+    f(a, b[0]).sum().backward()
+    assert z.device == "cuda:0" and np.allclose(z.detach().cpu().numpy(), f(a, b[0]).detach().numpy())
+    assert np.allclose(x.grad.cpu().numpy(), a.grad.numpy()) and np.allclose(y.grad.cpu().numpy(), b.grad.numpy())
+    assert f(x.detach()[0], 2.0).device == "cuda:0"
+    (gx,) = nt.autograd.grad(f(x, y[0]).sum(), x, create_graph=True)
+    assert gx.device == "cuda:0" and gx.requires_grad
+    del z, gx
+    x.grad = y.grad = a.grad = b.grad = None

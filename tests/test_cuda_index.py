@@ -1,4 +1,8 @@
-"""Products, indexing, sorting, random numbers and optimisers on a device, the block emulator's, against the CPU: and that none takes a detour."""
+"""Products, indexing, sorting, random numbers and optimisers on a device, against the CPU: and that none takes a detour."""
+
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,26 +10,25 @@ from numba import types
 
 import numbatensor as nt
 from kernels_cuda import sort
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
 from numbatensor.cuda.emulator import launch
 from numbatensor.ops.indexing import masked_scatter
-
-pytest.importorskip("greenlet")
+from tests.device import ORDERS, open_device
 
 
 @pytest.fixture(autouse=True)
 def emulated():
-    nt.cuda.emulate()
+    open_device()
     before = detours.copy()
     yield
     assert (detours == before).all()
 
 
-@pytest.fixture(params=["forward", "reverse"])
+@pytest.fixture(params=ORDERS)
 def order(request):
-    nt.cuda.emulate(order=request.param)
+    open_device(order=request.param)
     yield request.param
-    nt.cuda.emulate(order="forward")
+    open_device()
 
 
 def whole(rng, *shape, dtype="float32", most=4):
@@ -224,6 +227,24 @@ def test_runs_are_merged(order):
         launch(kernel, -(-x.size // 32), 32, (ranks, places, *before, n, tile, x.size), kinds, order=order)
         tile *= 2
     np.testing.assert_array_equal(places.reshape(x.shape), np.argsort(x, 1, kind="stable"))
+
+
+MERGED = """
+import numpy as np
+import numbatensor as nt
+from numbatensor.core import compiler, device_sort
+compiler.CORE, device_sort.LARGEST = None, 0
+for n, order in ((100, "forward"), (201, "reverse")):
+    nt.cuda.emulate(order=order)
+    x = np.random.default_rng(n).integers(-9, 9, (2, n)).astype("f4")
+    found = nt.tensor(x).to("cuda").argsort(1, stable=True).cpu().numpy()
+    np.testing.assert_array_equal(found, np.argsort(x, 1, kind="stable"))
+"""
+
+
+def test_rows_of_several_tiles():
+    """As on a device, but for the largest tile: it has 64 elements in a process of its own. After one merge, and after two."""
+    subprocess.run([sys.executable, "-c", MERGED], cwd=pathlib.Path(__file__).parents[1], check=True)
 
 
 def test_elements_in_another_order():

@@ -1,22 +1,18 @@
-"""Every op on a device: the block emulator's, where an access of the CPU to the device's memory ends the process."""
-
-import os
+"""Every op on a device. Of the emulator's, an access of the CPU to the device's memory ends the process."""
 
 import numpy as np
 import pytest
 from numba import njit
 
 import numbatensor as nt
-from numbatensor.core.device_ops import detours
+from numbatensor.core.device_detours import detours
+from tests.device import open_device
 from tests.sampled import CASES
-
-pytest.importorskip("greenlet")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def emulated():
-    if os.environ.get("NUMBATENSOR_GPU") != "1":  # make gpu-check: on the device itself
-        nt.cuda.emulate()
+    open_device()
 
 
 def close(x, y):

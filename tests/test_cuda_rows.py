@@ -1,12 +1,11 @@
-"""Kernels of CUDA devices that combine many elements, in the block emulator: reductions, and ops along one dimension."""
+"""Kernels of CUDA devices that combine many elements: reductions, and ops along one dimension."""
 
 import numpy as np
 import pytest
 
 import numbatensor as nt
-from numbatensor.core.device_ops import detours
-
-pytest.importorskip("greenlet")
+from numbatensor.core.device_detours import detours
+from tests.device import ORDERS, open_device
 
 REDUCTIONS = ["sum", "mean", "prod", "amax", "amin", "all", "any", "count_nonzero", "var", "std"]
 DTYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
@@ -14,12 +13,12 @@ SHAPES = [((), None), ((1,), 0), ((31,), 0), ((32, 3), 0), ((3, 33), 1), ((5, 25
 SHAPES += [((3, 0), 0), ((4, 5, 6), 1), ((4, 5, 8), (0, 2)), ((70, 2), 0), ((2, 3, 1, 4), (1, 3)), ((9, 40), 0)]
 
 
-@pytest.fixture(autouse=True, params=["forward", "reverse"], scope="module")
+@pytest.fixture(autouse=True, params=ORDERS, scope="module")
 def emulated(request):
-    nt.cuda.emulate(order=request.param)
+    open_device(order=request.param)
     before = detours.copy()
     yield
-    nt.cuda.emulate()
+    open_device()
     assert (detours == before).all(), "an op with code of its own took a detour"
 
 
@@ -152,7 +151,8 @@ def test_layer_norm(m, n, weighted):
     for place in (nt.tensor, there):
         leaves = [place(a).requires_grad_() for a in ((x, w, b) if weighted else (x,))]
         out = nt.nn.functional.layer_norm(leaves[0], (n,), *leaves[1:])
-        found.append([out.detach(), *nt.autograd.grad(out, leaves, place(grad))])
+        wanted = leaves if n < 8192 else leaves[:1]  # the kernels of columns are the same for rows of any length
+        found.append([out.detach(), *nt.autograd.grad(out, wanted, place(grad))])
     for a, b in zip(found[1], found[0], strict=True):
         agree(a, b, 1e-4)
 

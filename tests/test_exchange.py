@@ -1,4 +1,4 @@
-"""Memory shared with other libraries: DLPack both ways, on the CPU and on an emulated device, and `__cuda_array_interface__`."""
+"""Memory shared with other libraries: DLPack both ways, on the CPU and on a device, and `__cuda_array_interface__`."""
 
 import gc
 
@@ -10,6 +10,7 @@ from numbatensor.autograd import VersionError
 from numbatensor.core import entries
 from numbatensor.core.records import Storage, view_record
 from numbatensor.memory import memory_stats
+from tests.device import open_device
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"]
 
@@ -165,8 +166,7 @@ def test_torch():
 
 @pytest.fixture
 def emulated():
-    pytest.importorskip("greenlet")
-    nt.cuda.emulate(devices=2)
+    open_device(devices=2)
 
 
 def test_a_device_by_dlpack(emulated):

@@ -19,7 +19,7 @@ SOURCES = sorted(p for folder in ("numbatensor", "kernels_cpu", "kernels_cuda") 
 LAYERS = [
     ["kernels_cpu", "kernels_cuda"],
     ["numbatensor.core"],
-    ["numbatensor.dtypes", "numbatensor.memory", "numbatensor.devices", "numbatensor.exchange"],
+    ["numbatensor.dtypes", "numbatensor.memory", "numbatensor.devices", "numbatensor.exchange", "numbatensor.backends"],
     ["numbatensor.hollow"],
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.cuda"],
@@ -70,7 +70,7 @@ OPTIONAL = {
     "greenlet",
 }  # may be imported inside functions
 WITH_A_DEVICE = {
-    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin")
+    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin", "cublas")
 }  # loaded when a device is first asked for
 KERNELS_MAY_IMPORT = {"numba", "llvmlite", "numpy"} | set(sys.stdlib_module_names)  # llvmlite is numba's own
 # Modules that one of the two kernel packages has alone, with the reasons.
@@ -82,7 +82,6 @@ WITHOUT_CUDA = {
     **dict.fromkeys("arrays tiles traced vectors".split(), VECTORS),
     "checksum": "what shares a device's memory is not checksummed",
     "sampling": "permutations and drawn indices are drawn on the CPU, and moved",
-    "transpose": "strides are walked by the strided form of a copy",
 }
 WITHOUT_CPU = {
     "arranging": "core/arranging.py copies triangles by rows",
@@ -90,7 +89,7 @@ WITHOUT_CPU = {
     "meanings": "what functions of devices mean in the emulator",
 }
 # Ops that a device has no code of its own for: the CPU draws, and the result is moved; only ever recorded; or not written yet.
-DETOURS = {"randperm", "multinomial", "dot"}
+DETOURS = {"randperm", "multinomial"}
 RECORDED = {"copy_slices", "as_strided_view", "copy", "function"}
 FILLS = {
     "uniform",
@@ -154,7 +153,7 @@ def test_kernels_import_numba_numpy_and_themselves():
 
 # Numba's extension interface, as its manual uses it.
 EXTENSION = {"numba", "numba.extending", "numba.core.imputils", "numba.core.typing.templates", "numba.core.typeconv"}
-EXTENSION |= {"numba.core.errors", "numba.cuda.extending"}
+EXTENSION |= {"numba.core.errors", "numba.cuda.extending", "numba.cuda.models"}
 
 
 def test_what_is_private_to_numba_is_named_in_one_file():

@@ -158,6 +158,10 @@ def refuse_unfit(inputs):
             "gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True."
         )
     for k, x in wanted:
+        if x.dtype in (dtypes.float16, dtypes.bfloat16):
+            raise ValueError(
+                f"gradcheck: input #{k} is {x.dtype.name}, whose numbers lie too far apart for differences: use float64"
+            )
         if x.dtype is not dtypes.float64:
             warnings.warn(
                 f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely "

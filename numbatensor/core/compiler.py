@@ -36,6 +36,7 @@ PREFIX = f"numbatensor_{LAYOUT}_"
 USED = re.compile(rb"_ZN\d+" + PREFIX.encode() + rb"(\w+)Ev(?=\0)")  # in an object file's table of strings
 ROOT = pathlib.Path(__file__).parents[2]
 KERNELS = ("kernels_cpu", "kernels_cuda")
+OURS = ("numbatensor", *KERNELS)
 IMPORTS = re.compile(r"^from (kernels_(?:cpu|cuda)[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 held: list = []  # what published addresses point at; alive as long as the process
 lock = threading.RLock()  # taken inside of numba's compiler lock
@@ -304,8 +305,7 @@ def flags(fastmath):
 def c_wrapper(library, result, name):
     """A library with a C function of words around a compiled function; it returns 0 where that fails."""
     context = cpu.target_context
-    outer = context.codegen().create_library(name)
-    private.keep(outer)
+    outer = private.new_library(context, name)
     module = outer.create_ir_module(name)
     kinds = result.fndesc.argtypes
     inner = context.declare_function(module, result.fndesc)
@@ -406,9 +406,8 @@ def compile(function, name, arguments=None, c=False, fastmath=None, depends=None
         target.typing_context.refresh()
         target.target_context.refresh()
         count = function.__code__.co_argcount if arguments is None else arguments
-        library = target.target_context.codegen().create_library(name)
-        private.keep(library)
-        with private.called(target.target_context, function, symbol_of(name) if native and not c else None):
+        library = private.new_library(target.target_context, name)
+        with private.called(target.target_context, function, symbol_of(name) if native and not c else None, OURS):
             result = compile_extra(
                 target.typing_context,
                 target.target_context,

@@ -50,12 +50,6 @@ def set_capture(self, args, count):
 
 
 @entry
-def is_capturing(self, args, count):
-    """() -> whether it is"""
-    return from_long(local_at(local()).capture)
-
-
-@entry
 def take_memory(self, args, count):
     """(device, nbytes, k) -> address of memory, in the order of stream k"""
     m, device = local_at(local()), as_long(argument(args, 0))

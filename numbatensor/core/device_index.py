@@ -1,6 +1,7 @@
 """Elements by index on CUDA devices: what `slices.py` and `gather.py` leave to the device's kernels (`kernels_cuda/index.py`).
 
-All indices are checked before anything is written: the device sets a flag, for which the host waits once.
+All indices are checked before anything is written: the device sets a flag, for which the host waits once. In a CUDA graph it does not wait:
+there the kernel that checks them stops, which ends the device's work with an error.
 """
 
 from numba import njit
@@ -11,9 +12,9 @@ from numbatensor.core.copies import advance
 from numbatensor.core.device_sort import sorted_rows
 from numbatensor.core.devices import copy_bytes, fill_bytes, parameter, parameters, start, synchronize
 from numbatensor.core.iterate import begin, coalesce, operand
-from numbatensor.core.memory import decref, load, memcpy
+from numbatensor.core.memory import decref, load, local, memcpy
 from numbatensor.core.packing import packed_as, width_code
-from numbatensor.core.records import Tensor, frame_at, launch_at, new_frame, new_launch, new_view, tensor_at
+from numbatensor.core.records import Tensor, frame_at, launch_at, local_at, new_frame, new_launch, new_view, tensor_at
 from numbatensor.core.slices import ADD, PUT, TAKE
 from numbatensor.core.tensors import empty, shape_of
 from numbatensor.core.there import MOST, THREADS, kernel_there
@@ -59,7 +60,8 @@ def new_words_there(n):
 def find_offsets(room, index, size, step, adds, walk):
     """Launch the kernel that makes offsets of a packed index of int64. `walk`: a frame whose operand 1 is what is walked, or 0."""
     r, launch, dims = tensor_at(room), new_launch(), 0
-    parameters(launch, (r.data, tensor_at(index).data, r.data + 8 * r.numel, r.numel, size, step, adds))
+    flag = 0 if local_at(local()).capture else r.data + 8 * r.numel
+    parameters(launch, (r.data, tensor_at(index).data, flag, r.numel, size, step, adds))
     if walk:
         f = frame_at(walk)
         dims = f.ndim
@@ -75,6 +77,8 @@ def find_offsets(room, index, size, step, adds, walk):
 def checked(room):
     """The offsets, or 0 where an index was out of bounds; -1 where the device failed."""
     t = tensor_at(room)
+    if local_at(local()).capture:
+        return room
     flag = attempt(symbol("word_there"), t.data + 8 * t.numel, t.device)
     if flag:
         decref(room)
@@ -281,7 +285,7 @@ def triangle_there(op, x, made, upper, diagonal):
             parameter(launch, address + done * width * t.itemsize)
         for word in (n * width, height, width, done % height, diagonal):
             parameter(launch, word)
-        failed = attempt(symbol("start_triangle"), op, n * width, upper, t.dtype, launch, t.device) == -1
+        failed = attempt(symbol("start_triangle"), op, n * width, upper, width_code(t.itemsize), launch, t.device) == -1
         done += n
     decref(packed)
     if failed:

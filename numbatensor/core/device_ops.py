@@ -1,32 +1,27 @@
-"""Ops on the tensors of a device: how they get there, and what runs them.
+"""Ops on the tensors of a device: how they get there, and what runs them. Those that have no code for devices take a detour."""
 
-An op that has no code for devices takes a detour: the CPU does the work, on copies of the tensors. Slow, and always right.
-"""
-
-import numpy as np
 from numba import njit
 
-from numbatensor.core.compiler import attempt, call, fail, native, publish, symbol
+from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
+from numbatensor.core.device_detours import give_back, launch_detour, rule_detour, run_detour
 from numbatensor.core.device_moves import copy_on
 from numbatensor.core.devices import (
-    DETOURS,
     MIXED,
     WORDS,
     copy_bytes,
     parameter,
-    refuse_capture,
     replace_device,
     start,
     synchronize,
     use,
     use_storage,
 )
-from numbatensor.core.dispatch import perform, performed, performed_into, run
+from numbatensor.core.dispatch import perform, performed, performed_into
 from numbatensor.core.graph import SAVED
 from numbatensor.core.halves import computed
 from numbatensor.core.iterate import begin, operand, scalar_operand
-from numbatensor.core.memory import atomic_add, decref, incref, load, local, memcpy, memset, store
+from numbatensor.core.memory import decref, local, memset, store
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python
 from numbatensor.core.records import (
@@ -48,7 +43,7 @@ from numbatensor.core.records import (
     tensor_at,
 )
 from numbatensor.core.rules import add_each_in_order
-from numbatensor.core.table import ROWS, runner
+from numbatensor.core.table import runner
 from numbatensor.core.tensors import alias, empty, itemsize_of, same_shape, shape_of
 from numbatensor.core.there import (
     DETOUR,
@@ -67,76 +62,22 @@ from numbatensor.core.there import (
 UINT8 = 1
 ARGUMENTS = Arguments.itemsize
 NUMBERS = Frame.fields["numbers"][1]
-detours = np.zeros(ROWS, np.int64)  # how often each op took one
-publish("detours", detours.ctypes.data)
 
 
 @njit
-def give_back(held):
-    """Let go of tensors that took the places of arguments. An op may have put converted ones into the arguments meanwhile."""
-    for k in range(OPERANDS):
-        decref(load(held + 8 * k))
-
-
-@native
-def run_as_on_cpu(op, arguments, out):
-    """Run an op where this thread makes its tensors on the CPU."""
-    return run(op, arguments, out)
-
-
-@native
-def run_detour(op, arguments, out):
-    """Run an op on the CPU; the result is on the device where this thread makes its tensors."""
-    device, o = local_at(local()).device, op_at(op)
-    refuse_capture(DETOURS, op)
-    atomic_add(symbol("detours") + 8 * o.index, 1)
-    here, a = new_arguments(), arguments_at(arguments)
-    memcpy(here, arguments, ARGUMENTS)
-    h, held = arguments_at(here), new_frame()
-    memset(held, 0, 8 * OPERANDS)
-    failed, made, result = False, -1, -1
-    for k in range(o.tensors):
-        if a.tensors[k] and not failed:
-            t = attempt(symbol("copy_on"), 0, a.tensors[k])
-            failed = t == -1
-            if not failed:
-                h.tensors[k] = t
-                store(held + 8 * k, t)
-    target = 0
-    if out and not failed:
-        target = attempt(symbol("copy_on"), 0, out)
-        failed = target == -1
-        if a.tensors[0] == out and not failed:
-            h.tensors[0] = target
-    if not failed:
-        replace_device(0)
-        made = attempt(symbol("run_as_on_cpu"), op, here, target)
-        replace_device(device)
-    if made != -1:
-        if out:
-            result = -1 if attempt(symbol("copy_into"), out, made) == -1 else out
-            if result == out:
-                incref(out)
-        else:
-            result = attempt(symbol("copy_on"), device, made)
-        decref(made)
-    if target and target != -1:
-        decref(target)
-    give_back(held)
-    if result == -1:
-        fail()
-    return result
+def runner_there(op):
+    """What runs an op on devices: the address of native code, or SAME or DETOUR."""
+    run = device_op_at(device_op(op)).run
+    return call_python("resolve_there", op, RUNNER, 0) if run == UNKNOWN else run
 
 
 @native
 def run_there(op, arguments, out):
     """Run an op whose tensors are on the device where this thread makes its tensors."""
-    run, a = device_op_at(device_op(op)).run, arguments_at(arguments)
+    run, a = runner_there(op), arguments_at(arguments)
     for k in range(op_at(op).tensors):
         if a.tensors[k]:
             use(a.tensors[k])
-    if run == UNKNOWN:
-        run = call_python("resolve_there", op, RUNNER, 0)
     if run == DETOUR:
         return run_detour(op, arguments, out)
     return call(runner(op) if run == SAME else run, op, arguments, out)
@@ -201,6 +142,8 @@ def launch_even(op, arguments, out, dtype):
 @native
 def launch_there(op, arguments, out, dtype):
     """The same as `launch`, for a device."""
+    if runner_there(op) == DETOUR:
+        return launch_detour(op, arguments, out, dtype)
     o, a, x = op_at(op), arguments_at(arguments), tensor_at(out)
     use(out)
     even = x.contiguous and x.data % VECTOR == 0 and 0 < x.numel and x.numel < MOST
@@ -284,6 +227,8 @@ def perform_on(op, arguments, out, in_place):
 @native
 def run_kernel_rule_there(node, i, grad):
     """The same as `run_kernel_rule`, for a gradient on the device where this thread makes its tensors."""
+    if runner_there(node_at(node).op) == DETOUR:
+        return rule_detour(node, i, grad)
     n, f = node_at(node), new_frame()
     o, g = op_at(n.op), tensor_at(grad)
     begin(f, 0)
@@ -317,5 +262,4 @@ assert (
     and performed_into
     and sweep_there
     and add_each_in_order
-    and run_as_on_cpu
 )  # reached through their symbols

@@ -1,14 +1,19 @@
-"""Products of matrices on CUDA devices: ``out = alpha * x @ y + beta * start`` by tiles (`kernels_cuda/matmul.py`), for every dtype and any strides."""
+"""Products of matrices on CUDA devices: ``out = alpha * x @ y + beta * start``.
+
+NVIDIA's library computes those of floats that it can be given (`device_libraries.py`). What it cannot, or where there is none, is computed by
+our own tiles (`kernels_cuda/matmul.py`), for every dtype and any strides.
+"""
 
 from numba import njit
 
 from numbatensor.core.compiler import attempt, fail, native, symbol
+from numbatensor.core.device_libraries import INT, ONE, multiply_by_library, word_of
 from numbatensor.core.devices import parameter, parameters, start
-from numbatensor.core.halves import computed
-from numbatensor.core.memory import decref, load
+from numbatensor.core.memory import decref
 from numbatensor.core.products import (
     addmm_shape,
     begin_with,
+    dot_shape,
     is_number,
     lay_out,
     linear_shape,
@@ -16,11 +21,10 @@ from numbatensor.core.products import (
     new_job,
     result,
 )
-from numbatensor.core.promotion import put_number
 from numbatensor.core.records import arguments_at, driver_at, new_frame, new_launch, tensor_at
+from numbatensor.core.tensors import FLOAT32
 from numbatensor.core.there import THREADS, kernel_there
 
-INT, INT32, ONE = 2, 4, 1
 X_ALONG_K, Y_ALONG_K, LARGE = 1, 2, 4  # bits of the kernel's form
 ROWS = 65535  # most blocks in a grid's second dimension
 VECTOR = 16  # bytes of the widest access
@@ -78,7 +82,7 @@ def form_of(j, device):
 
 
 @native
-def multiply_there(out, x, y, turned, beginning, alpha, beta):
+def multiply_there(op, out, x, y, turned, beginning, alpha, beta):
     """``out = alpha * x @ y + beta * beginning``: `out` is contiguous; `beginning` is 0 or a tensor to broadcast; numbers are by their bits."""
     o, context = tensor_at(out), new_job()
     if o.numel == 0:
@@ -87,8 +91,10 @@ def multiply_there(out, x, y, turned, beginning, alpha, beta):
     if beginning:
         begin_with(j, beginning)
     merge_batches(j)
+    if o.dtype >= FLOAT32 and multiply_by_library(op, context, out, beginning, alpha, beta):
+        return 0
     form, even = form_of(j, o.device)
-    kernel, op = kernel_there(symbol("op_matmul"), 0, form, o.dtype), symbol("op_matmul")
+    kernel = kernel_there(symbol("op_matmul"), 0, form, o.dtype)
     width = WIDTH if form & LARGE else WIDTH // 2
     blocks = (j.m + width - 1) // width * ((j.n + width - 1) // width)
     last = j.lead - 1
@@ -121,21 +127,13 @@ def multiply_there(out, x, y, turned, beginning, alpha, beta):
 
 
 @native
-def product_there(frame, x, y, turned, beginning, alpha, beta, out):
+def product_there(op, frame, x, y, turned, beginning, alpha, beta, out):
     """The same, into `out` or a new tensor of a frame's shape; a new reference."""
     made = result(out, frame, tensor_at(x).dtype)
-    if attempt(symbol("multiply_there"), made, x, y, turned, beginning, alpha, beta) == -1:
+    if attempt(symbol("multiply_there"), op, made, x, y, turned, beginning, alpha, beta) == -1:
         decref(made)
         fail()
     return made
-
-
-@njit
-def word_of(dtype, kind, value):
-    """A number in the type that a kernel of a dtype computes in."""
-    place = new_frame()
-    put_number(place, max(computed(dtype), INT32), kind, value)
-    return load(place)
 
 
 @native
@@ -143,7 +141,15 @@ def matmul_there(op, arguments, out):
     """Products of matrices, in batches that broadcast."""
     a, frame = arguments_at(arguments), new_frame()
     one = word_of(matmul_shape(op, arguments, frame), INT, ONE)
-    return product_there(frame, a.tensors[0], a.tensors[1], 0, 0, one, one, out)
+    return product_there(op, frame, a.tensors[0], a.tensors[1], 0, 0, one, one, out)
+
+
+@native
+def dot_there(op, arguments, out):
+    """Sum of the products of two vectors."""
+    a, frame = arguments_at(arguments), new_frame()
+    one = word_of(dot_shape(op, arguments, frame), INT, ONE)
+    return product_there(op, frame, a.tensors[0], a.tensors[1], 1, 0, one, one, out)
 
 
 @native
@@ -151,7 +157,7 @@ def linear_there(op, arguments, out):
     """``input @ weight.T + bias``"""
     a, frame = arguments_at(arguments), new_frame()
     one = word_of(linear_shape(op, arguments, frame), INT, ONE)
-    return product_there(frame, a.tensors[0], a.tensors[1], 1, a.tensors[2], one, one, out)
+    return product_there(op, frame, a.tensors[0], a.tensors[1], 1, a.tensors[2], one, one, out)
 
 
 @native
@@ -161,7 +167,7 @@ def addmm_there(op, arguments, out):
     dtype = addmm_shape(op, arguments, frame)
     alpha, beta = word_of(dtype, a.kinds[4], a.numbers[4]), word_of(dtype, a.kinds[3], a.numbers[3])
     beginning = 0 if is_number(a, 3, 0.0) else a.tensors[0]
-    return product_there(frame, a.tensors[1], a.tensors[2], 0, beginning, alpha, beta, out)
+    return product_there(op, frame, a.tensors[1], a.tensors[2], 0, beginning, alpha, beta, out)
 
 
 assert multiply_there and start  # reached through their symbols

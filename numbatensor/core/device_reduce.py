@@ -22,7 +22,7 @@ from kernels_cuda.reduction import (
 from kernels_cuda.row import THREADS, WARP
 from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
-from numbatensor.core.device_ops import run_detour
+from numbatensor.core.device_detours import run_detour
 from numbatensor.core.devices import new_word, parameter, parameters, start
 from numbatensor.core.halves import computed
 from numbatensor.core.iterate import coalesce

@@ -60,6 +60,7 @@ THERE = (
     "random_fill_there",
     "step_there",
     "triangle_there",
+    "send_steps_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -82,6 +83,7 @@ publish("there_slots", there_slots.ctypes.data)
     RANDOM_FILL,
     STEP,
     TRIANGLE,
+    SEND_STEPS,
 ) = range(len(THERE))
 
 
@@ -99,7 +101,7 @@ def load_devices():
 
 # What the driver was asked for, where it failed: what `driver_failed` is told.
 LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY, CAPTURED, ELSEWHERE = range(11)
-MOVES, WAITS, DETOURS = range(3)  # what cannot be captured
+MOVES, WAITS, DETOURS, FIRST_STEP, COUNTS = range(5)  # what cannot be captured
 
 
 @intrinsic

@@ -138,7 +138,9 @@ def adopt(self, args, count):
     old, new = unboxed(obj), unboxed(other)
     x, y = tensor_at(old), tensor_at(new)
     y.requires_grad = x.requires_grad
-    if x.node and x.dtype == y.dtype and same_shape(x, y):  # `.grad`, and the graphs that lead to it, stay
+    if (
+        x.node and x.dtype == y.dtype and x.device == y.device and same_shape(x, y)
+    ):  # `.grad`, and the graphs that lead to it, stay
         y.node, x.node = x.node, 0
         if node_at(y.node).variable == old:
             node_at(y.node).variable = new

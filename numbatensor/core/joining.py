@@ -93,10 +93,10 @@ def copy_part(out, data, x, dim, new):
         return
     begin(frame, 0 if o.dtype == t.dtype else conversion(o.dtype, t.dtype))
     shape_of(frame, t)
-    operand(frame, t)
+    operand(frame, o)
     operand(frame, t)
     f = frame_at(frame)
-    f.pointers[0], f.itemsizes[0] = data, o.itemsize
+    f.pointers[0] = data
     for i in range(f.ndim):
         f.strides[0, i] = o.strides[i + 1 if new and i >= dim else i]
     if t.device:

@@ -13,7 +13,7 @@ from numbatensor.core.memory import decref, store
 from numbatensor.core.packing import op_result, packed_as, width_code
 from numbatensor.core.records import Frame, arguments_at, frame_at, new_frame, tensor_at
 from numbatensor.core.table import extra_kernel, kernel_of, refuse
-from numbatensor.core.tensors import FLOAT32, shape_of, zero
+from numbatensor.core.tensors import FLOAT16, FLOAT32, shape_of, zero
 
 assert copy_into and packed_as and op_result  # reached through their symbols
 BOOL, UINT8, INT64 = 0, 1, 5
@@ -38,7 +38,9 @@ def in_order(walk, frame):
 @njit
 def bits_of_dtype(dtype):
     """The bits of an element that make it nonzero: not a float's sign."""
-    return 0x7FFFFFFF if dtype == FLOAT32 else 0x7FFFFFFFFFFFFFFF if dtype > FLOAT32 else -1
+    if dtype < FLOAT32:
+        return -1
+    return 0x7FFFFFFF if dtype == FLOAT32 else 0x7FFF if dtype >= FLOAT16 else 0x7FFFFFFFFFFFFFFF
 
 
 @native

@@ -16,6 +16,7 @@ import sysconfig
 import warnings
 
 import numba
+from numba import _dynfunc  # type: ignore[attr-defined]
 from numba.core import compiler, ir_utils, registry, typed_passes
 from numba.core import ir as numba_ir
 from numba.core.bytecode import ByteCodePy312
@@ -69,7 +70,16 @@ VITAL = {
         "JITCodeLibrary.add_ir_module",
         "JITCodeLibrary.add_linking_library",
         "JITCodeLibrary.finalize",
+        "JITCodeLibrary._finalize_final_module",
+        "JITCodeLibrary._ensure_finalized",
+        "JITCPUCodegen._library_class",
     ],
+    "numba.core.cpu": [
+        "CPUContext.create_cpython_wrapper",
+        "CPUContext.create_cfunc_wrapper",
+        "CPUContext.get_executable",
+    ],
+    "numba._dynfunc": ["make_function"],
     "numba.core.caching": ["CompileResultCacheImpl.rebuild"],
     "numba.core.ir_utils": ["remove_dead_block"],
     "numba.core.runtime._nrt_python": ["c_helpers"],
@@ -200,23 +210,81 @@ def keep_writes():
     ir_utils.remove_dead_block = remove
 
 
+class Linked(JITCodeLibrary):
+    """Code that other code is linked with. No machine code is made of it before the address of one of its functions is asked for."""
+
+    made = False
+
+    def _finalize_final_module(self):
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        self._ensure_finalized()
+        if not self.made:
+            self.made = True
+            super()._finalize_final_module()
+        return super().get_pointer_to_function(name)
+
+
 @contextlib.contextmanager
-def called(context, function, symbol):
-    """While a function is compiled, give its code a symbol (None: Numba's own): what finds it by name can then be linked with it."""
-    usual, own = context.mangler, vars(context).get("mangler")  # one compilation may begin inside of another
-    full = f"{function.__module__}.{function.__qualname__}"
-
-    def mangler(name, types, *, abi_tags=(), uid=None):
-        return symbol if symbol and name == full else usual(name, types, abi_tags=abi_tags, uid=uid)
-
-    context.mangler = mangler
+def replaced(owner, **attributes):
+    """An object with other attributes, for a while."""
+    before = {
+        name: vars(owner)[name] for name in attributes if name in vars(owner)
+    }  # one replacement may begin inside of another
+    vars(owner).update(attributes)
     try:
         yield
     finally:
-        if own:
-            context.mangler = own
-        else:
-            del context.mangler
+        for name in attributes:
+            delattr(owner, name)
+        vars(owner).update(before)
+
+
+REFUSES = ctypes.cast(ctypes.pythonapi.PyErr_NoMemory, ctypes.c_void_p).value
+
+
+@contextlib.contextmanager
+def called(context, function, symbol, ours):
+    """While a function is compiled, give its code a symbol (None: Numba's own): what finds it by name can then be linked with it.
+
+    What it calls of our packages is linked into it, and makes up most of what is compiled: of that neither machine code is made, nor what
+    Python and C could call. Python can no longer call it then.
+    """
+    kind = type(context)
+    full = f"{function.__module__}.{function.__qualname__}"
+
+    def mangler(name, types, *, abi_tags=(), uid=None):
+        return symbol if symbol and name == full else kind.mangler(context, name, types, abi_tags=abi_tags, uid=uid)
+
+    def inner(library, fndesc):
+        return isinstance(library, Linked) and fndesc.modname.split(".")[0] in ours
+
+    def wrapper(make):
+        def wrapped(library, fndesc, *args, **kwargs):
+            return None if inner(library, fndesc) else make(context, library, fndesc, *args, **kwargs)
+
+        return wrapped
+
+    def executable(library, fndesc, env):
+        if inner(library, fndesc):  # Numba tells functions apart by this
+            return _dynfunc.make_function(fndesc.lookup_module(), fndesc.qualname, "", REFUSES, env, (library,))
+        return kind.get_executable(context, library, fndesc, env)
+
+    wrappers = {n: wrapper(getattr(kind, n)) for n in ("create_cpython_wrapper", "create_cfunc_wrapper")}
+    with (
+        replaced(context, mangler=mangler, get_executable=executable, **wrappers),
+        replaced(context.codegen(), _library_class=Linked),
+    ):
+        yield
+
+
+def new_library(context, name):
+    """A library of which machine code is made, and object code can be had."""
+    made = JITCodeLibrary(context.codegen(), name)
+    if CAN_KEEP:
+        made.enable_object_caching()
+    return made
 
 
 def guard_cached(fits):
@@ -246,12 +314,6 @@ def hear_failures(told):
                 raise made from None
 
     register("numba:compile", Failures())
-
-
-def keep(library):
-    """Ask a library, before it is compiled, for object code that can be kept."""
-    if CAN_KEEP:
-        library.enable_object_caching()
 
 
 def object_code(library):
@@ -329,8 +391,8 @@ __all__ = [
     "global_compiler_lock",
     "guard_cached",
     "hear_failures",
-    "keep",
     "names_outside",
+    "new_library",
     "normalize_signature",
     "numba_ir",
     "object_code",

@@ -256,17 +256,23 @@ def matmul(op, arguments, out):
     return multiplied(arguments, out, frame, matmul_shape(op, arguments, frame), 0, 0)
 
 
-@native
-def dot(op, arguments, out):
-    """Sum of the products of two vectors."""
+@njit
+def dot_shape(op, arguments, frame):
+    """Give a frame the shape of :func:`dot`'s result; refuses arguments that do not fit."""
     a = arguments_at(arguments)
     x, y = tensor_at(a.tensors[0]), tensor_at(a.tensors[1])
     fits = x.ndim == 1 and y.ndim == 1 and x.dtype == y.dtype and x.dtype != BOOL
     if not fits or x.shape[0] != y.shape[0]:
-        return refuse(op, arguments)
-    frame = new_frame()
+        refuse(op, arguments)
     frame_at(frame).ndim = 0
-    return multiplied(arguments, out, frame, x.dtype, 1, 0)
+    return x.dtype
+
+
+@native
+def dot(op, arguments, out):
+    """Sum of the products of two vectors."""
+    frame = new_frame()
+    return multiplied(arguments, out, frame, dot_shape(op, arguments, frame), 1, 0)
 
 
 @njit

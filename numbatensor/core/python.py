@@ -130,6 +130,7 @@ CALLBACKS = (
     "driver_failed",
     "capture_memory",
     "captured",
+    "ask_library",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -257,12 +257,34 @@ Driver = np.dtype(
 )
 
 # What one launch hands over: addresses of the parameters' words, and the words.
-PARAMETERS = 64
+PARAMETERS = 272  # what steps of optimisers take
 Launch = np.dtype(words("count") + [("addresses", "i8", PARAMETERS), ("words", "i8", PARAMETERS)])
 
 # The kernels of an op for CUDA devices: addresses of what runs it natively (0: it runs on the CPU), and kernels by form and dtype.
 FORMS = 8  # of one kernel: 0 contiguous, d over d dimensions
 DeviceOp = np.dtype(words("run") + [("kernels", "i8", ((INPUTS + 1) * FORMS, 16))])
+
+# What the choice of an algorithm for ``out = alpha * x @ y + beta * old`` depends on. Steps are from row to row, or from column to column where
+# a matrix is `turned`, in elements. `align`: bytes that an address is a multiple of, at most 256. `owner`: a word of the thread's, where the plan
+# is its own. A `Prepared` one is a plan: handles of the library's descriptors; `next` of the same hash; `workspace`: bytes of memory
+# that the algorithm wants; `fleeting`: whether it is forgotten after use.
+Problem = np.dtype(
+    words("device", "dtype", "tf32", "epilogue", "owner", "m", "n", "k", "batches")
+    + words("x_step", "y_step", "old_step", "x_turned", "y_turned", "x_batch", "y_batch")
+    + words("x_align", "y_align", "old_align", "out_align", "bias_align")
+)
+Prepared = np.dtype(
+    Problem.descr
+    + words("next", "usable", "fleeting", "workspace", "product", "x", "y", "old", "out")
+    + [("algorithm", "i8", 8)]
+)
+
+# The library that multiplies matrices on devices: addresses of its functions, its handle for each device (0: not asked for yet, 1: there is none), whether
+# it is not to be used, whether float32 may be multiplied as TF32, and the first plan of each hash.
+PLANS = 4096
+Library = np.dtype(
+    words("multiply", "set_attribute", "off", "tf32") + [("handles", "i8", DEVICES), ("plans", "i8", PLANS)]
+)
 
 
 def at(dtype):
@@ -299,6 +321,9 @@ def at(dtype):
     driver_at,
     launch_at,
     device_op_at,
+    problem_at,
+    prepared_at,
+    library_at,
 ) = map(
     at,
     (
@@ -321,6 +346,9 @@ def at(dtype):
         Driver,
         Launch,
         DeviceOp,
+        Problem,
+        Prepared,
+        Library,
     ),
 )
 
@@ -339,7 +367,9 @@ def on_stack(dtype):
     return place
 
 
-new_frame, new_arguments, new_call, new_view, new_launch = map(on_stack, (Frame, Arguments, Call, Tensor, Launch))
+new_frame, new_arguments, new_call, new_view, new_launch, new_problem = map(
+    on_stack, (Frame, Arguments, Call, Tensor, Launch, Problem)
+)
 
 
 def view_record(address, dtype):

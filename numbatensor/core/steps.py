@@ -5,7 +5,8 @@ from numba import types
 
 from numbatensor.core.compiler import attempt, call, external, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into
-from numbatensor.core.devices import STEP, replace_device, there
+from numbatensor.core.devices import SEND_STEPS, STEP, replace_device, there
+from numbatensor.core.halves import computed
 from numbatensor.core.iterate import PARALLEL, parallel
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.modes import inference_bit
@@ -13,19 +14,32 @@ from numbatensor.core.packing import packed_as
 from numbatensor.core.python import call_python
 from numbatensor.core.records import at, on_stack, state_at, storage_at, tensor_at, words
 from numbatensor.core.table import INFERENCE_WRITE, conversion
-from numbatensor.core.tensors import same_shape
+from numbatensor.core.tensors import itemsize_of, same_shape
 from numbatensor.core.writes import bump, count
 
 assert copy_into and packed_as  # reached through their symbols
 ARRAYS, SETTINGS = 6, 10
+ENTRIES = 32  # most parameters that one launch moves: see `kernels_cuda/optimizers.py`
 
-# One parameter's step: its tensors (parameter, gradient, what is remembered), where their elements are, and the settings. `row`,
-# `code` and `place` name the writer; `cost`: of an element, an addition's being 1. On a device, `kernel` is the kernel's number.
+# One parameter's step: its `count` tensors (parameter, gradient, what is remembered), where their elements are, and the settings. `row`,
+# `code` and `place` name the writer; `cost`: of an element, an addition's being 1. On a device, `kernel` is the kernel's number, `batch`
+# the address of the batch that the step goes to, and `counted` whether one tensor more holds the number of steps.
 Step = np.dtype(
     words("row", "code", "place", "kernel", "count", "numel", "itemsize", "pieces", "cost", "device", "dtype")
+    + words("counted", "batch")
     + [("tensors", "i8", ARRAYS), ("addresses", "i8", ARRAYS), ("settings", "f8", SETTINGS)]
 )
 step_at, new_step = at(Step), on_stack(Step)
+
+# Steps of one device that wait for their launch: what they have in common, and the tensors of each entry, held, where their elements
+# begin, how many there are, and the first block. `adds`: the address of the counter that the launch adds to, or 0.
+Batch = np.dtype(
+    words("row", "kernel", "count", "device", "dtype", "itemsize", "counted", "entries", "blocks")
+    + [(name, "i8", (ENTRIES, ARRAYS)) for name in ("tensors", "addresses")]
+    + [(name, "i8", ENTRIES) for name in ("sizes", "firsts", "adds")]
+    + [("settings", "f8", SETTINGS)]
+)
+batch_at, new_batch = at(Batch), on_stack(Batch)
 ADDRESSES, SETTINGS_AT = Step.fields["addresses"][1], Step.fields["settings"][1]
 
 set_error = external("PyErr_SetObject", 2, types.none)
@@ -66,17 +80,25 @@ def step_packed(context, numel):
 
 
 @native
+def send_batch(batch):
+    """Launch the steps that wait."""
+    return call(there(SEND_STEPS), batch) if batch_at(batch).entries else 0
+
+
+@native
 def step_strided(context):
-    """Run a step over packed copies of its tensors, and copy back what was written."""
+    """Run a step over packed copies of its tensors, in the dtype that it computes in, and copy back what was written."""
     j = step_at(context)
     p = tensor_at(j.tensors[0])
     if j.device == 0:
         for k in range(j.count):
-            conversion(tensor_at(j.tensors[k]).dtype, p.dtype)
+            conversion(tensor_at(j.tensors[k]).dtype, j.dtype)
+    else:
+        send_batch(j.batch)
     before = replace_device(j.device)
     made, failed = 0, False
     while made < j.count and not failed:
-        packed = attempt(symbol("packed_as"), j.tensors[made], p.dtype)
+        packed = attempt(symbol("packed_as"), j.tensors[made], j.dtype)
         failed = packed == -1
         if not failed:
             j.addresses[made] = packed
@@ -85,12 +107,15 @@ def step_strided(context):
         run = new_step()
         r = step_at(run)
         r.kernel, r.count, r.cost, r.itemsize = j.kernel, j.count, j.cost, j.itemsize
-        r.row, r.device, r.dtype = j.row, j.device, j.dtype
+        r.row, r.device, r.dtype, r.batch, r.counted = j.row, j.device, j.dtype, j.batch, j.counted
         for k in range(j.count):
-            r.addresses[k] = tensor_at(j.addresses[k]).data
+            r.tensors[k], r.addresses[k] = j.addresses[k], tensor_at(j.addresses[k]).data
+        if j.counted:
+            r.tensors[j.count] = j.tensors[j.count]
         for k in range(SETTINGS):
             r.settings[k] = j.settings[k]
         failed = attempt(symbol("step_packed"), run, p.numel) == -1
+        failed = failed or j.device != 0 and attempt(symbol("send_batch"), j.batch) == -1
     for k in range(made):
         if not failed and k != 1 and j.addresses[k] != j.tensors[k]:
             failed = attempt(symbol("copy_into"), j.tensors[k], j.addresses[k]) == -1
@@ -107,7 +132,7 @@ def take_step(context):
     j = step_at(context)
     t = j.tensors[0]
     p = tensor_at(t)
-    even = True
+    dtype, even = computed(p.dtype), True
     for k in range(j.count):
         x = tensor_at(j.tensors[k])
         if not same_shape(p, x):
@@ -116,9 +141,9 @@ def take_step(context):
         if x.device != p.device:
             set_error(symbol("runtime_error"), symbol("apart"))
             fail()
-        even = even and x.contiguous != 0 and x.dtype == p.dtype
+        even = even and x.contiguous != 0 and x.dtype == dtype
         j.addresses[k] = x.data
-    j.itemsize, j.device, j.dtype = p.itemsize, p.device, p.dtype
+    j.itemsize, j.device, j.dtype = itemsize_of(dtype), p.device, dtype
     s = storage_at(p.storage)
     if s.inference and inference_bit() == 0:
         call_python("complain", INFERENCE_WRITE, j.row, t, 0)

@@ -12,8 +12,9 @@ from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into, empty_on
 from numbatensor.core.copies import advance
 from numbatensor.core.devices import MOVES, copy_bytes, on, parameter, refuse_capture, start, synchronize, use
-from numbatensor.core.iterate import begin, coalesce, operand, scalar_operand
+from numbatensor.core.iterate import begin, coalesce, operand, scalar_operand, swap
 from numbatensor.core.memory import decref, load
+from numbatensor.core.packing import width_code
 from numbatensor.core.python import call_python
 from numbatensor.core.records import (
     FORMS,
@@ -41,6 +42,9 @@ MOST = 1 << 31  # elements of one launch, and bytes that its sizes count
 THREADS = 256
 VECTOR = 16  # bytes of the widest access
 EACH = 4  # elements that a thread works on in the strided forms
+TILES, SIDE = 5, 32  # the form of a copy that transposes, and the side of a tile (`kernels_cuda/transpose.py`)
+NARROW = 16  # rows or columns from which that pays
+GRID = 65535  # most blocks in a grid's second dimension
 # What runs an op there, if it is no code of its own: the code for the CPU, whose parts know devices; the CPU.
 UNKNOWN, SAME, DETOUR = range(3)
 RUNNER = -1  # what `resolve_there` is asked for beside kernels
@@ -168,12 +172,62 @@ def sweep_there(frame, op, what, dtype, target, device):
     return 0
 
 
+@njit
+def tiles(height, width):
+    """How many tiles a matrix has."""
+    return (height + SIDE - 1) // SIDE * ((width + SIDE - 1) // SIDE)
+
+
+@njit
+def turned(f):
+    """The dimension along which the source of a coalesced frame is contiguous while the target is along the last; -1 where that is not so."""
+    last, item = f.ndim - 1, f.itemsizes[0]
+    if f.strides[0, last] == item and f.strides[1, last] != item and NARROW <= f.shape[last] < MOST:
+        for d in range(last):
+            if f.strides[1, d] == item and NARROW <= f.shape[d] < MOST and tiles(f.shape[d], f.shape[last]) < MOST:
+                return d
+    return -1
+
+
+@native
+def transpose_there(frame, d, dtype, device):
+    """Copy a coalesced frame's second operand into its first, which are contiguous along dimension d and the last one, by tiles."""
+    f = frame_at(frame)
+    high, wide, batch = f.ndim - 2, f.ndim - 1, f.ndim - 3
+    swap(f, d, high)
+    for i in range(max(0, batch)):
+        f.index[i] = 0
+    kernel, matrices = conversion_there(dtype, dtype, TILES), f.shape[batch] if batch >= 0 else 1
+    while True:
+        for first in range(0, matrices, GRID):
+            launch, out_step, x_step = new_launch(), 0, 0
+            if batch >= 0:
+                out_step, x_step = f.strides[0, batch], f.strides[1, batch]
+            launch_at(launch).count = 0
+            parameter(launch, f.pointers[0] + first * out_step)
+            parameter(launch, f.pointers[1] + first * x_step)
+            parameter(launch, f.shape[high])
+            parameter(launch, f.shape[wide])
+            parameter(launch, f.strides[0, high])
+            parameter(launch, out_step)
+            parameter(launch, f.strides[1, wide])
+            parameter(launch, x_step)
+            blocks, count = tiles(f.shape[high], f.shape[wide]), min(GRID, matrices - first)
+            start(0, kernel, blocks, count, THREADS, 0, launch, device)
+        if batch < 1 or not advance(f, batch):
+            return 0
+
+
 @native
 def move_there(frame, target, source, device):
     """Copy a frame's second operand into its first, converted."""
     if target == source:  # elements are moved as they are
-        item = frame_at(frame).itemsizes[0]
-        target = source = 1 if item == 1 else 3 if item == 2 else 4 if item == 4 else 5
+        f = frame_at(frame)
+        target = source = width_code(f.itemsizes[0])
+        coalesce(frame)
+        d = turned(f)
+        if d >= 0 and f.numel:
+            return transpose_there(frame, d, source, device)
     return sweep_there(frame, 0, 0, source, target, device)
 
 
@@ -202,7 +256,7 @@ def fill_there(out, number):
     operand(frame, a)
     scalar_operand(frame, 0, itemsize_of(a.dtype))
     frame_at(frame).numbers[0] = number
-    return sweep_there(frame, 0, 0, a.dtype, a.dtype, a.device)
+    return move_there(frame, a.dtype, a.dtype, a.device)
 
 
 @native

@@ -19,7 +19,7 @@ from numbatensor.core.recording import record_call
 from numbatensor.core.records import arguments_at, frame_at, new_arguments, new_frame, op_at, storage_at, tensor_at
 from numbatensor.core.rules import add_each
 from numbatensor.core.table import AMBIGUOUS, NO_MEMORY, refuse
-from numbatensor.core.tensors import alias, blank, empty, is_packed, new_storage, zero
+from numbatensor.core.tensors import FLOAT16, FLOAT32, alias, blank, empty, is_packed, new_storage, zero
 
 
 @njit
@@ -245,23 +245,23 @@ def regenerate(view):
 
 
 @njit
-def set_parts(t, shape, strides):
-    """Complete the geometry of a record from lists of sizes and of strides in bytes."""
+def set_parts(t, shape, strides, scale):
+    """Complete the geometry of a record from lists of sizes and of strides in bytes, times a scale."""
     y = tensor_at(t)
     y.ndim, y.numel = shape[1], 1
     for i in range(y.ndim):
-        y.shape[i], y.strides[i] = item(shape, i), item(strides, i)
+        y.shape[i], y.strides[i] = item(shape, i), item(strides, i) * scale
         y.numel *= y.shape[i]
     y.contiguous = 1 if is_packed(y) else 0
 
 
 @njit
-def laid_out(x, shape, strides, clear):
-    """A new tensor of a shape and strides (in bytes), zero or with the elements of x."""
+def laid_out(x, shape, strides, scale, clear):
+    """A new tensor of a shape and strides (in bytes, times a scale), zero or with the elements of x."""
     t = tensor_at(x)
     below = above = 0
     for i in range(shape[1]):
-        reach = (item(shape, i) - 1) * item(strides, i)
+        reach = (item(shape, i) - 1) * item(strides, i) * scale
         below += min(reach, 0)
         above += max(reach, 0)
     nbytes = max(above - below, 0) + t.itemsize
@@ -270,7 +270,7 @@ def laid_out(x, shape, strides, clear):
         call_python("complain", NO_MEMORY, nbytes, 0, 0)
     made = blank(s, storage_at(s).data - below)
     tensor_at(made).dtype, tensor_at(made).itemsize = t.dtype, t.itemsize
-    set_parts(made, shape, strides)
+    set_parts(made, shape, strides, scale)
     if clear:
         if tensor_at(made).device:
             call(there(FILL_BYTES), storage_at(s).data, 0, nbytes, tensor_at(made).device)
@@ -282,11 +282,11 @@ def laid_out(x, shape, strides, clear):
 
 
 @njit
-def part(whole, shape, strides, offset):
-    """A plain tensor over a part of another."""
+def part(whole, arguments, scale):
+    """A plain tensor over the part of another that arguments 3 to 5 say: shape, strides and offset in bytes, times a scale."""
     t = alias(whole)
-    tensor_at(t).data += offset
-    set_parts(t, shape, strides)
+    tensor_at(t).data += number_argument(arguments, 5) * scale
+    set_parts(t, list_argument(arguments, 3), list_argument(arguments, 4), scale)
     return t
 
 
@@ -304,8 +304,8 @@ def packed(t):
 def region(op, arguments, out):
     """What lies at a part of x, once x is laid out as given: x, shape and strides of the layout and of the part, offset."""
     x = arguments_at(arguments).tensors[0]
-    whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), False)
-    view = part(whole, list_argument(arguments, 3), list_argument(arguments, 4), number_argument(arguments, 5))
+    whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), 1, False)
+    view = part(whole, arguments, 1)
     made = contiguous_copy(view, tensor_at(view).dtype, 0)
     decref(view)
     decref(whole)
@@ -316,8 +316,24 @@ def region(op, arguments, out):
 def placed(op, arguments, out):
     """Zeros in a layout, with x added at a part."""
     x = arguments_at(arguments).tensors[0]
-    whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), True)
-    view = part(whole, list_argument(arguments, 3), list_argument(arguments, 4), number_argument(arguments, 5))
+    dtype = tensor_at(x).dtype
+    if dtype < FLOAT16:
+        return placed_in(x, arguments, 1)
+    wide = contiguous_copy(x, FLOAT32, 0)
+    whole = attempt(symbol("placed_in"), wide, arguments, 2)
+    decref(wide)
+    if whole == -1:
+        fail()
+    rounded = contiguous_copy(whole, dtype, 0)
+    decref(whole)
+    return rounded
+
+
+@native
+def placed_in(x, arguments, scale):
+    """Zeros in a layout, with x added at a part. `scale`: of all steps, since elements are wider than those that they were given for."""
+    whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), scale, True)
+    view = part(whole, arguments, scale)
     add_each(view, x)
     decref(view)
     return packed(whole)
@@ -327,8 +343,8 @@ def placed(op, arguments, out):
 def without(op, arguments, out):
     """x laid out as given, with zeros at a part."""
     x = arguments_at(arguments).tensors[0]
-    whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), False)
-    view = part(whole, list_argument(arguments, 3), list_argument(arguments, 4), number_argument(arguments, 5))
+    whole = laid_out(x, list_argument(arguments, 1), list_argument(arguments, 2), 1, False)
+    view = part(whole, arguments, 1)
     f = new_frame()
     frame_at(f).ndim = 0
     nothing = empty(f, tensor_at(x).dtype)
@@ -339,4 +355,4 @@ def without(op, arguments, out):
     return packed(whole)
 
 
-assert contiguous_copy and rebase_view and regenerate  # reached through their symbols
+assert contiguous_copy and placed_in and rebase_view and regenerate  # reached through their symbols

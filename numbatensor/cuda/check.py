@@ -13,14 +13,26 @@ import numpy as np
 from numba import types
 
 import numbatensor.ops  # noqa: F401  (declares the ops)
-from kernels_cuda import arranging, index, masks, mathematics, matmul, nll, optimizers, pointwise, random, sort
+from kernels_cuda import (
+    arranging,
+    index,
+    masks,
+    mathematics,
+    matmul,
+    nll,
+    optimizers,
+    pointwise,
+    random,
+    sort,
+    transpose,
+)
 from kernels_cuda.halves import bfloat16, float16
 from kernels_cuda.pointers import itemsize
 from kernels_cuda.row import MIXED
 from numbatensor.core.tensors import FLOAT16, FLOAT32
 from numbatensor.cuda import compiler
-from numbatensor.cuda.kernels import KINDS, computed, pointwise_parts
-from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, name_of, scalar
+from numbatensor.cuda.kernels import KINDS, pointwise_parts
+from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, computed, name_of, scalar
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
 FORMS = {"vector": 0, "strided": 2}
@@ -102,6 +114,7 @@ F32, I32, I64 = types.float32, types.int32, types.int64
 # Kernels of other ops: the factory, its type and form, and the widest access that contiguous operands promise (0: none is promised).
 OTHERS: list = [(matmul.product, F32, form, 128) for form in (0, 3, 4, 7)]
 OTHERS += [(matmul.product, types.float64, 0, 128), (matmul.product, I64, 3, 128), (matmul.product, types.int8, 4, 0)]
+OTHERS += [(matmul.product, float16, 0, 0), (matmul.product, bfloat16, 7, 0)]
 OTHERS += [(matmul.product, kind, form, 64) for kind in (float16, bfloat16) for form in (3, 4)]
 OTHERS += [(index.offsets, I64, 2, 0), (index.take, I32, 2, 0), (index.replace, I64, 1, 0), (index.add_at, F32, 2, 0)]
 OTHERS += [(sort.sort_tiles, F32, 5, 0), (sort.sort_tiles, I64, 5, 0), (sort.merge_runs, I64, 0, 0)]
@@ -110,7 +123,9 @@ OTHERS += [(nll.check, I64, 0, 0), (nll.weights, F32, 0, 0), (nll.nll_loss_grad,
 OTHERS += [(nll.nll_loss, F32, reduction, 0) for reduction in range(3)]
 OTHERS += [(f, F32, 0, 0) for f in (random.uniform, random.normal, random.exponential, random.bernoulli, random.trials)]
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimizers.adam, optimizers.amsgrad)]
+OTHERS += [(f, F32, 0, 0) for f in (optimizers.adam_counted, optimizers.amsgrad_counted, optimizers.count)]
 OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
+OTHERS += [(transpose.transpose, kind, 0, 8 * itemsize(kind)) for kind in (types.int16, I32, I64)]
 
 
 def checked_other(factory, kind, form, bits, arch):

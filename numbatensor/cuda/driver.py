@@ -4,6 +4,7 @@ Nothing is done until :class:`Cuda` is made: it loads the driver and asks for de
 libraries use (the primary one), and its default stream is theirs too, so that work of ours and of theirs keeps its order.
 """
 
+import ctypes
 import importlib
 import types as python
 
@@ -170,6 +171,14 @@ class Cuda:
         used = self.ask("cuKernelGetAttribute", static, kernel, self.devices[k])
         most = self.attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN", k)
         self.ask("cuKernelSetAttribute", dynamic, most - used, kernel, self.devices[k])
+
+    def product_library(self):
+        """cuBLASLt, as pip or the system has it."""
+        finder = importlib.import_module("cuda.pathfinder")
+        try:
+            return ctypes.CDLL(finder.load_nvidia_dynamic_lib("cublasLt").abs_path)
+        except finder.DynamicLibNotFoundError:
+            raise OSError("cuBLASLt is not installed: pip install nvidia-cublas") from None
 
     # streams and events; the context of their device is this thread's
 

@@ -1,5 +1,6 @@
 """Memory as kernels see it in the emulator: every access is checked for bounds, alignment, first writes and races."""
 
+import math
 import operator
 
 import numpy as np
@@ -34,17 +35,7 @@ class Kind:
     def __call__(self, value):
         if self.is_half:
             return narrowed(self.kind, value)
-        if self.is_float:
-            return self.dtype.type(value)
-        if self.is_bool:
-            return bool(value)
-        if isinstance(value, (float, np.floating)) and not np.isfinite(value):
-            return 0
-        value, bits = int(value), self.kind.bitwidth
-        value &= (1 << bits) - 1
-        if self.kind.signed and value >> (bits - 1):
-            value -= 1 << bits
-        return Narrow(value) if bits == 32 else value
+        return bool(value) if self.is_bool else self.dtype.type(value)
 
     def __getattr__(self, name):
         return getattr(self.kind, name)
@@ -54,6 +45,23 @@ class Kind:
 
     def __hash__(self):
         return hash(self.kind)
+
+
+class Whole(Kind):
+    """A type of integers: what does not fit wraps."""
+
+    def __init__(self, kind):
+        super().__init__(kind)
+        self.low = -(1 << kind.bitwidth - 1) if kind.signed else 0
+        self.mask, self.made = (1 << kind.bitwidth) - 1, Narrow if kind.bitwidth == 32 else int
+
+    def __call__(self, value):
+        low = self.low
+        if value.__class__ is self.made:  # most are: this is what the emulator does most often
+            return value if low <= value <= low + self.mask else self.made((value - low & self.mask) + low)
+        if isinstance(value, (float, np.floating)) and not np.isfinite(value):
+            return 0
+        return self.made((int(value) - low & self.mask) + low)
 
 
 KINDS: dict = {}
@@ -66,7 +74,7 @@ def kind_of(kind):
     if not isinstance(kind, types.Type):
         kind = types.boolean if np.dtype(kind) == bool else getattr(types, np.dtype(kind).name)
     if kind not in KINDS:
-        KINDS[kind] = Kind(kind)
+        KINDS[kind] = (Whole if isinstance(kind, types.Integer) and kind != types.boolean else Kind)(kind)
     return KINDS[kind]
 
 
@@ -105,6 +113,7 @@ class Memory:
     def __init__(self, machine, data, space, name=""):
         self.machine, self.data, self.space, self.name = machine, data, space, name
         self.fresh = None if space == "global" else bytearray(len(data))
+        self.address = data.__array_interface__["data"][0]
         self.words: dict = {}
         self.unit = 16
         if space != "global":
@@ -201,15 +210,14 @@ class Pointer:
                     f"out of bounds: {does} {total} bytes at {offset - self.low} of {self.high - self.low} in {self.memory}"
                 )
             )
-        data = self.memory.data
-        if (data.__array_interface__["data"][0] + offset) % (alignment or size):
+        if (self.memory.address + offset) % (alignment or size):
             raise KernelError(
                 self.machine.where(
                     f"misaligned: {does} {total} bytes at {offset} of {self.memory}, not at a multiple of it"
                 )
             )
         if self.view is None:
-            phase = self.start % size
+            data, phase = self.memory.data, self.start % size
             self.view = data[phase : phase + (len(data) - phase) // size * size].view(self.kind.dtype)
         return offset, offset // size
 
@@ -264,7 +272,7 @@ class Array:
 
     def __init__(self, pointer, shape, first=0):
         self.pointer, self.shape, self.first, self.ndim = pointer, shape, first, len(shape)
-        self.size = int(np.prod(shape, dtype=int))
+        self.size = math.prod(shape)
 
     def __len__(self):
         return self.shape[0]
@@ -282,7 +290,7 @@ class Array:
                 )
             k = k * size + n
         left = self.shape[len(i) :]
-        return self.first + k * int(np.prod(left, dtype=int)), left
+        return self.first + k * math.prod(left), left
 
     def __getitem__(self, i):
         k, left = self.index(i)

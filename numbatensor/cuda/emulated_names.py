@@ -196,7 +196,7 @@ class Room:
 
     def array(self, shape, dtype, alignment=None):
         kind, shape = kind_of(dtype), tuple(map(int, shape)) if isinstance(shape, (tuple, list)) else (int(shape),)
-        machine, count = self.machine, int(np.prod(shape, dtype=int))
+        machine, count = self.machine, math.prod(shape)
         if self.space == "local":
             memory = Memory(machine, np.zeros(count * kind.size, np.uint8), "local")
         elif count == 0:

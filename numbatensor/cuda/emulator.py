@@ -112,7 +112,7 @@ class Machine:
     def shared_array(self, size):
         """The block's array that is declared where the kernel now stands."""
         frame = sys._getframe(2)
-        arrays, key = self.current.block.arrays, (frame.f_code, frame.f_lasti)
+        arrays, key = self.current.block.arrays, (id(frame.f_code), frame.f_lasti)
         if key not in arrays:
             arrays[key] = Memory(self, np.zeros(-(-size // 16) * 16, np.uint8)[:size], "shared")
         return arrays[key]
@@ -158,8 +158,21 @@ class Machine:
             (self.run_waiting if waiting else self.run_plain)(function, arguments, threads, run)
 
     def run_plain(self, function, arguments, threads, run):
-        for self.current in run:
-            self.step(lambda: function(*arguments))
+        def body():
+            for self.current in run:
+                function(*arguments)
+
+        self.step(body)
+
+    def take_turns(self, ready, arguments):
+        """Let threads run to their next barriers, or ends."""
+        for self.current in ready:
+            thread = self.current
+            if thread.waits:
+                thread.body.switch()
+            else:
+                thread.body.switch(*arguments)
+            thread.done = thread.body.dead
 
     def step(self, body):
         try:
@@ -179,10 +192,7 @@ class Machine:
             thread.body.gr_context = contextvars.copy_context()
         ready = list(run)
         while ready:
-            for self.current in ready:
-                thread = self.current
-                self.step(lambda: thread.body.switch(*(() if thread.waits else arguments)))
-                thread.done = thread.body.dead
+            self.step(lambda: self.take_turns(ready, arguments))
             ready = self.released(threads, run)
         left = [t for t in threads if not t.done]
         if left:
@@ -199,7 +209,7 @@ class Machine:
         """Called by a thread: wait until those that the barrier is for have come."""
         frame, thread = sys._getframe(2), self.current
         code = frame.f_code
-        place = (code, frame.f_lasti)
+        place = (id(code), frame.f_lasti)  # the hash of code is slow
         thread.waits = (name, mask, values, frame.f_lineno, code.co_name, code.co_filename, place)
         if mask is not None and not (int(mask) & ALL) >> thread.lane & 1:
             raise KernelError(self.where(f"{name} with mask {int(mask):#x}, in which lane {thread.lane} itself is not"))

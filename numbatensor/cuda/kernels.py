@@ -2,16 +2,14 @@
 
 import importlib
 
-import numpy as np
 from numba import types
 
-from kernels_cuda import mathematics, pointwise
+from kernels_cuda import mathematics, pointwise, transpose
 from numbatensor.core import python
 from numbatensor.core.compiler import native_address
 from numbatensor.core.records import FORMS
-from numbatensor.core.tensors import FLOAT16
-from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME
-from numbatensor.op import BY_ADDRESS, DTYPES, Pointwise, itself, kind_there, name_of, scalar
+from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME, TILES
+from numbatensor.op import BY_ADDRESS, DTYPES, Pointwise, computed, itself, kind_there, name_of, scalar
 
 KINDS = [kind_there(k) for k in range(len(DTYPES))]  # what memory holds, by dtype
 load = None  # how the driver that is open loads a kernel: see `open_backend`
@@ -29,11 +27,6 @@ def pointwise_parts(op, what, dtype):
 def operand(op, name, dtype):
     """The numba type of an operand of a pointwise op, or of the output."""
     return types.boolean if name in op.masks else KINDS[dtype]
-
-
-def computed(dtype):
-    """The NumPy dtype in which a kernel computes."""
-    return np.float32 if dtype >= FLOAT16 else DTYPES[dtype]
 
 
 def code_of(there):
@@ -58,7 +51,10 @@ def resolve_there(op, slot, dtype):
         return resolve_runner(BY_ADDRESS[op])
     what, form = divmod(slot, FORMS)
     if op == 0:
-        kernel, arguments = pointwise.elementwise(itself, [KINDS[what], KINDS[dtype]], form)
+        if form == TILES:
+            kernel, arguments = transpose.transpose(KINDS[dtype])
+        else:
+            kernel, arguments = pointwise.elementwise(itself, [KINDS[what], KINDS[dtype]], form)
         handle = load(kernel, arguments, f"to.{name_of(what)}.{name_of(dtype)}.{form}")
         CONVERSIONS_THERE[what, dtype, form] = handle
         return handle

@@ -158,6 +158,8 @@ UNCAPTURED = (
     "a copy between the CPU and the device, as by item(), cpu(), print() or a comparison that Python reads",
     "waiting for the device",
     "{} has no code for devices, so the CPU would compute it",
+    "an optimiser's first step, which makes what it remembers: take one step before you capture it",
+    "the steps of Adam are counted on the CPU: make it Adam(capturable=True)",
 )
 
 

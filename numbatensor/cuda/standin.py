@@ -101,6 +101,9 @@ class Standin:
     capability = lambda self, k: (9, 0)
     message = lambda self, code: f"error {code} of the stand-in driver"
 
+    def product_library(self):
+        raise OSError("the block emulator has no cuBLASLt")
+
     def reserved(self, k):
         return self.top - self.base
 

@@ -262,17 +262,35 @@ class Module:
         fn(self)
         return self
 
-    def to(self, dtype):
-        """Convert all floating parameters and buffers; parameters stay the objects that they are."""
+    def to(self, *args, **kwargs):
+        """Bring all parameters and buffers, and gradients, to a device, and floating ones to a dtype: arguments are those of `Tensor.to`.
+
+        Parameters stay the objects that they are.
+        """
+
+        def moved(t):
+            made = t.detach().to(*args, **kwargs)
+            return made if t.is_floating_point() or made.dtype is t.dtype else t.detach().to(made.device)
+
         for module in self.modules():
             for p in module._parameters.values():
-                if p is not None and p.is_floating_point() and p.dtype is not dtype:
-                    p.data = p.detach().to(dtype)
-                    p.grad = None
+                if p is not None:
+                    made, grad = moved(p), p.grad
+                    if made.dtype is not p.dtype or made.device != p.device:
+                        p.data = made
+                        p.grad = grad if grad is None else moved(grad)
             for name, b in module._buffers.items():
-                if b is not None and b.is_floating_point():
-                    module._put("_buffers", name, b.to(dtype))
+                if b is not None:
+                    module._put("_buffers", name, moved(b))
         return self
+
+    def cuda(self, device=None):
+        """Bring all parameters and buffers to a CUDA device."""
+        return self.to("cuda" if device is None else device)
+
+    def cpu(self):
+        """Bring all parameters and buffers to the CPU."""
+        return self.to("cpu")
 
     def double(self):
         """Convert all floating parameters and buffers to float64."""

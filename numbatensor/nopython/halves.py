@@ -1,8 +1,7 @@
 """float16 and bfloat16 in compiled code: what a Tensor holds. Numbers made of them are floats."""
 
-from numba.core import types
-from numba.core.imputils import lower_cast
-from numba.extending import models, register_model
+from numba import types
+from numba.extending import lower_cast, models, register_model
 
 from kernels_cpu.halves import i16, narrow_bfloat16, narrow_float16, widen_bfloat16, widen_float16
 

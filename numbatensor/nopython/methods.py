@@ -250,7 +250,7 @@ def to_dtype(context, builder, sig, args):
 
 method("to", takes("dtype", result=converted))(to_dtype)
 method("type_as", takes("other", result=converted))(to_dtype)
-for name in ("float", "double", "int", "long", "short", "bool"):
+for name in ("float", "double", "half", "bfloat16", "int", "long", "short", "bool"):
     code = getattr(dtypes, name).code
     method(name, takes(result=lambda x, code=code: TensorType(code, x.ndim)))(to_dtype)
 

@@ -16,6 +16,7 @@ METHODS = {
     "register_hook": HOOK,
     "register_post_accumulate_grad_hook": HOOK,
     "array": "it is for the library's own use: call numpy()",
+    "bits": "it is for the library's own use: bfloat16 converts with .float()",
     "as_subclass": OBJECT,
     "record_stream": OBJECT,
 }
@@ -28,6 +29,8 @@ FUNCTIONS = {
     "from_dlpack": "it makes a Tensor of a Python object: call it outside",
     "Generator": OBJECT,
     "get_default_dtype": "dtypes are types in compiled code, and the default may change after it: name the dtype",
+    "finfo": "ask for it outside: limits are numbers, and numbers of globals are constants",
+    "iinfo": "ask for it outside: limits are numbers, and numbers of globals are constants",
     "promote_types": "dtypes are types in compiled code: name the dtype",
     "set_default_dtype": OUTSIDE,
     "memory_stats": "its result is a dict with values of several types: call memory_summary(), or call it outside",
@@ -37,5 +40,7 @@ FUNCTIONS = {
     "pointwise": MAKER,
     "vmap": MAKER,
     "save": OUTSIDE,
+    "get_float32_matmul_precision": OUTSIDE,
+    "set_float32_matmul_precision": OUTSIDE,
 }
 SETTING = {"data": MEMORY}

@@ -3,7 +3,7 @@
 from kernels_cpu import index as kernels
 from numbatensor.core import arranging as natives
 from numbatensor.core import joining
-from numbatensor.op import DIMS, EXACT, INT, SIZES, TENSOR, Joined, structured
+from numbatensor.op import DIMS, EVERYWHERE, EXACT, INT, SIZES, TENSOR, Joined, structured
 from numbatensor.samples import floats
 
 TRIANGLES = [(floats(3, 3),), (floats(2, 2, 3), 1), (floats(3, 2), -1)]
@@ -12,6 +12,7 @@ TRIANGLES = [(floats(3, 3),), (floats(2, 2, 3), 1), (floats(3, 2), -1)]
 @structured(
     run=natives.flip,
     there="same",
+    halves=EVERYWHERE,
     kernels=((kernels.turn, 2, EXACT),),
     samples=[(floats(2, 3), (0, -1)), (floats(2, 3), 1), (floats(3), ())],
 )
@@ -22,7 +23,9 @@ def flip(x: TENSOR, dims: DIMS):
 flip.backward(x=lambda grad, dims: flip(grad, dims))
 
 
-@structured(run=natives.roll, there="same", samples=[(floats(2, 3), 1, 0), (floats(2, 3), (1, -2), (0, 1))])
+@structured(
+    run=natives.roll, there="same", halves=EVERYWHERE, samples=[(floats(2, 3), 1, 0), (floats(2, 3), (1, -2), (0, 1))]
+)
 def roll(x: TENSOR, shifts: DIMS, dims: DIMS):
     """The tensor shifted along dimensions; what leaves one end enters the other."""
 
@@ -37,6 +40,7 @@ roll.backward(x=lambda grad, shifts, dims: roll(grad, back(shifts), dims))
 @structured(
     run=natives.tile,
     there="same",
+    halves=EVERYWHERE,
     samples=[(floats(2, 3), (2, 1)), (floats(3), (2, 2)), (floats(2, 3), (2,)), (floats(), ())],
 )
 def tile(x: TENSOR, dims: SIZES):
@@ -55,12 +59,16 @@ def untile(grad, dims, input_shape):
 tile.backward(x=untile)
 
 
-@structured(run=natives.tril, there="same", there_kernels={0: "arranging:triangle"}, samples=TRIANGLES)
+@structured(
+    run=natives.tril, there="same", halves=EVERYWHERE, there_kernels={0: "arranging:triangle"}, samples=TRIANGLES
+)
 def tril(x: TENSOR, diagonal: INT = 0):
     """The lower triangle of each matrix; zeros above."""
 
 
-@structured(run=natives.triu, there="same", there_kernels={0: "arranging:triangle"}, samples=TRIANGLES)
+@structured(
+    run=natives.triu, there="same", halves=EVERYWHERE, there_kernels={0: "arranging:triangle"}, samples=TRIANGLES
+)
 def triu(x: TENSOR, diagonal: INT = 0):
     """The upper triangle of each matrix; zeros below."""
 

@@ -6,7 +6,7 @@ from numbatensor.core import device_masks, device_nll, index, masks
 from numbatensor.core import gather as gathering
 from numbatensor.core import nll as likelihood
 from numbatensor.core.autocast import WIDEST
-from numbatensor.op import EXACT, FLOATING, INT, OPTIONAL, SIZES, TENSOR, same, structured
+from numbatensor.op import EVERYWHERE, EXACT, FLOATING, INT, ON_CPU, OPTIONAL, SIZES, TENSOR, same, structured
 from numbatensor.ops.elementary import nothing
 from numbatensor.samples import floats, reals, truths, whole
 
@@ -21,6 +21,7 @@ def moves(*factories):
 @structured(
     run=index.pick,
     there="same",
+    halves=EVERYWHERE,
     there_kernels={0: "index:take", 1: "index:offsets"},
     kernels=moves(kernels.take),
     samples=[
@@ -49,6 +50,7 @@ def place(x: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTION
 @structured(
     run=index.replace,
     there="same",
+    halves=EVERYWHERE,
     there_kernels={0: "index:replace"},
     kernels=moves(kernels.put),
     writes=2,
@@ -71,7 +73,11 @@ def index_put_add(x: TENSOR, y: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: 
 
 
 @structured(
-    run=index.cleared_at, there="same", kernels=moves(kernels.put), samples=[(floats(3, 2), [2, 0, 2], *NONE, 0)]
+    run=index.cleared_at,
+    there="same",
+    halves=EVERYWHERE,
+    kernels=moves(kernels.put),
+    samples=[(floats(3, 2), [2, 0, 2], *NONE, 0)],
 )
 def cleared_at(x: TENSOR, i: TENSOR, j: OPTIONAL, k: OPTIONAL, m: OPTIONAL, n: OPTIONAL, first: INT):
     """A copy of x with zeros at an index."""
@@ -90,6 +96,7 @@ index_put_add.backward(x=same, y=lambda grad, i, j, k, m, n, first: pick(grad, i
 @structured(
     run=index.index_select,
     there="same",
+    halves=EVERYWHERE,
     kernels=moves(kernels.take),
     samples=[(floats(3, 2), [2, 0, 2], 0), (floats(2, 3), [1], -1)],
 )
@@ -126,6 +133,7 @@ add_slices.backward(x=same, source=lambda grad, index, dim: select_slices(grad, 
 @structured(
     run=gathering.gather,
     there="same",
+    halves=EVERYWHERE,
     kernels=moves(kernels.gather),
     samples=[(floats(3, 2), [[2, 0], [2, 1]], 0), (floats(2, 3), [[2], [0]], 1)],
 )
@@ -146,6 +154,7 @@ def gather_grad(x: TENSOR, index: TENSOR, size: SIZES, dim: INT):
 @structured(
     run=gathering.scatter,
     there="same",
+    halves=EVERYWHERE,
     kernels=moves(kernels.scatter),
     writes=1,
     samples=[(floats(3, 2), [[2, 0], [1, 1]], floats(2, 2), 0)],
@@ -177,6 +186,7 @@ scatter_add.backward(x=same, src=lambda grad, index, dim: gather(grad, index, di
 @structured(
     run=masks.masked_select,
     there=device_masks.masked_select_there,
+    halves=EVERYWHERE,
     kernels=moves(kernels.compress, kernels.count),
     samples=[(floats(2, 3), truths(2, 3))],
 )
@@ -187,6 +197,7 @@ def masked_select(x: TENSOR, mask: TENSOR):
 @structured(
     run=masks.masked_scatter,
     there=device_masks.masked_scatter_there,
+    halves=EVERYWHERE,
     kernels=moves(kernels.spread, kernels.count),
     samples=[(floats(2, 3), truths(2, 3), floats(3)), (None, truths(2, 3), floats(3))],
 )
@@ -204,6 +215,7 @@ masked_scatter.backward(
 @structured(
     run=masks.nonzero,
     there=device_masks.nonzero_there,
+    halves=ON_CPU,
     there_kernels={0: "masks:count", 1: "masks:scan", 2: "masks:where", 3: "masks:unravel"},
     kernels=moves(kernels.count, kernels.places),
     samples=[(whole(0, 2),)],

@@ -2,10 +2,8 @@
 
 from kernels_cpu import optimizers as kernels
 from numbatensor.core.compiler import kernel
-from numbatensor.core.device_entries import is_capturing
 from numbatensor.core.optimizers import adam_step, drop_gradients, sgd_step  # noqa: F401
 from numbatensor.op import DTYPES, EXACT, NUMBA, Op, is_ours
-from numbatensor.ops import device_steps
 
 
 class Step(Op):
@@ -30,24 +28,25 @@ class Step(Op):
 
 
 SGD = Step("sgd_step", kernels.sgd, kernels.momentum, there={0: "optimizers:sgd", 1: "optimizers:momentum"})
-ADAM = Step("adam_step", kernels.adam, kernels.amsgrad, there={0: "optimizers:adam", 1: "optimizers:amsgrad"})
+ADAM = Step(
+    "adam_step",
+    kernels.adam,
+    kernels.amsgrad,
+    there={
+        0: "optimizers:adam",
+        1: "optimizers:amsgrad",
+        2: "optimizers:adam_counted",
+        3: "optimizers:amsgrad_counted",
+        4: "optimizers:count",
+    },
+)
 
 
 def sgd(group, state):
     """Stochastic gradient descent of all parameters of a group."""
-    if group["momentum"] and is_capturing():
-        for p in group["params"]:
-            device_steps.remembered(state.get(p, {}), "momentum_buffer")
     sgd_step(SGD.address, group, state)
 
 
 def adam(group, state):
     """Adam of all parameters of a group; those of devices count their steps there, where the group is `capturable`."""
-    if not group["capturable"]:
-        if is_capturing():
-            raise RuntimeError(
-                "the steps of Adam are counted on the CPU, which a CUDA graph cannot do: make it Adam(capturable=True)"
-            )
-        return adam_step(ADAM.address, group, state)
-    adam_step(ADAM.address, {**group, "params": [p for p in group["params"] if not p.is_cuda]}, state)
-    device_steps.adam({**group, "params": [p for p in group["params"] if p.is_cuda]}, state)
+    adam_step(ADAM.address, group, state)

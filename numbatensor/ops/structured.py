@@ -21,7 +21,13 @@ def matmul(x: TENSOR, y: TENSOR):
     """Matrix product: ``out[..., i, j] = sum over k of x[..., i, k] * y[..., k, j]``, both at least 2-D."""
 
 
-@structured(run=products.dot, dtypes=NUMERIC, samples=[(floats(3), floats(3)), (floats(0), floats(0))])
+@structured(
+    run=products.dot,
+    there=device_products.dot_there,
+    halves=ON_DEVICES,
+    dtypes=NUMERIC,
+    samples=[(floats(3), floats(3)), (floats(0), floats(0))],
+)
 def dot(x: TENSOR, y: TENSOR):
     """Sum of the products of two vectors."""
 

@@ -3,7 +3,7 @@
 from numbatensor.core import views as natives
 from numbatensor.core.arguments import item, wrap
 from numbatensor.core.records import storage_at
-from numbatensor.op import DIMS, FLAG, INT, OPS, SIZES, TENSOR, same, structured, view
+from numbatensor.op import DIMS, EVERYWHERE, FLAG, INT, OPS, SIZES, TENSOR, same, structured, view
 from numbatensor.samples import floats
 
 
@@ -242,7 +242,7 @@ def as_rows(x: TENSOR):
     """All dimensions but the last joined: a matrix."""
 
 
-@structured(run=natives.copy_of, there="same", samples=[(floats(2, 3),)])
+@structured(run=natives.copy_of, there="same", halves=EVERYWHERE, samples=[(floats(2, 3),)])
 def clone(x: TENSOR):
     """A copy of the tensor."""
 
@@ -268,17 +268,23 @@ view_as_shape.backward(x=lambda grad, input_shape: reshape(grad, input_shape))
 # Where a view lies in its base: shape and strides (in bytes) of the base and of the view, and the bytes between their first elements.
 
 
-@structured(run=natives.region, there="same", samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (24, 16), 0)])
+@structured(
+    run=natives.region, there="same", halves=EVERYWHERE, samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (24, 16), 0)]
+)
 def region(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """What lies at a part of x, once x is laid out as given."""
 
 
-@structured(run=natives.placed, there="same", samples=[(floats(2, 2), (2, 3), (24, 8), (2, 2), (24, 16), 0)])
+@structured(
+    run=natives.placed, there="same", halves=EVERYWHERE, samples=[(floats(2, 2), (2, 3), (24, 8), (2, 2), (24, 16), 0)]
+)
 def placed(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """Zeros in a layout, with x added at a part."""
 
 
-@structured(run=natives.without, there="same", samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (24, 16), 0)])
+@structured(
+    run=natives.without, there="same", halves=EVERYWHERE, samples=[(floats(2, 3), (2, 3), (24, 8), (2, 2), (24, 16), 0)]
+)
 def without(x: TENSOR, layout: SIZES, steps: SIZES, shape: SIZES, strides: SIZES, offset: INT):
     """x, laid out as given, with zeros at a part."""
 

@@ -161,7 +161,12 @@ def shell(family, directions):
 
 
 class UserPointwise(Pointwise):
-    """A user's scalar function, or a derivative of it, applied to every element of its operands, broadcast."""
+    """A user's scalar function, or a derivative of it, applied to every element of its operands, broadcast.
+
+    On CUDA devices it takes a detour by the CPU: the numbers of `kinds.py` are taught to Numba's compiler for the CPU alone.
+    """
+
+    there = None
 
     def __init__(self, family, directions):
         self.family, self.directions = family, directions
