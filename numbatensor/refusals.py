@@ -241,6 +241,13 @@ rows.argmax.explained(place("argmax"))
 rows.argmin.explained(place("argmin"))
 
 
+@rows.layer_norm.explained
+def layer_norm(x, weight, bias, n, eps):
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.dtype is not x.dtype:
+            raise RuntimeError(f"layer_norm: a {name} of {t.dtype.name} does not go with an input of {x.dtype.name}")
+
+
 @rows.topk_indices.explained
 def topk(x, k, dim, largest, sorted):
     wrap_dim(dim, x.ndim)

@@ -39,6 +39,17 @@ def test_kernels_of_rows_compile_as_they_claim():
         assert not wrong, check.row(case, ARCH, found, wrong)
 
 
+def test_kernels_of_halves_compile_as_they_claim():
+    from numbatensor.cuda import check
+
+    cases = [c for c in check.row_cases() if c[0] in ("sum", "softmax", "layer_norm") and c[3] == "aligned"]
+    cases = [c for c in cases if check.name_of(c[2]) == "bfloat16"]
+    assert len(cases) == 12  # layer_norm has two kernels for each group: of weights of 16 bits, and of float32
+    for case in cases:
+        *_, found, wrong = check.checked(case, ARCH)
+        assert not wrong, check.row(case, ARCH, found, wrong)
+
+
 def test_kernels_of_other_ops_compile_as_they_claim():
     from numbatensor.cuda import check
 

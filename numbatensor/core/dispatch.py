@@ -235,17 +235,16 @@ def run_plainly(op, arguments, out):
 
 @njit
 def float_of(op, arguments):
-    """The dtype of the floats among an op's tensors: float16 or bfloat16, and no other, unless the op takes float32 beside it."""
-    a, dtype, mixed, plain = arguments_at(arguments), 0, False, False
+    """The dtype of the floats among an op's tensors: float16 or bfloat16, and no other, unless the op takes float32 beside its first."""
+    a, dtype, mixed = arguments_at(arguments), 0, False
     for k in range(op_at(op).tensors):
         if a.tensors[k] and tensor_at(a.tensors[k]).dtype >= FLOAT32:
             given = tensor_at(a.tensors[k]).dtype
             if given == FLOAT32:
-                plain = True
+                mixed |= k == 0 or op_at(op).halves & MIXES == 0
             else:
                 mixed |= dtype != 0 and given != dtype
                 dtype = given
-    mixed |= plain and op_at(op).halves & MIXES == 0
     if mixed:
         call_python("complain", MIXED_FLOATS, op, arguments, 0)
     return dtype
