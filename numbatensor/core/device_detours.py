@@ -7,7 +7,7 @@ from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into, empty_on
 from numbatensor.core.device_moves import copy_on
 from numbatensor.core.devices import DETOURS, refuse_capture, replace_device
-from numbatensor.core.dispatch import launch, run
+from numbatensor.core.dispatch import launch
 from numbatensor.core.graph import SAVED, unpack
 from numbatensor.core.halves import computed
 from numbatensor.core.iterate import begin, operand, scalar_operand, sweep
@@ -24,6 +24,7 @@ from numbatensor.core.records import (
     saved_at,
     tensor_at,
 )
+from numbatensor.core.running import run
 from numbatensor.core.table import ROWS, extra_kernel, kernel_of
 from numbatensor.core.tensors import empty, shape_of
 
