@@ -175,7 +175,9 @@ def symbol_of(name):
 
 
 def publish(name, address, owner=None):
-    """Make an address known to compiled code, cached or not, by name."""
+    """Make an address known to compiled code, cached or not, by name, which no other has."""
+    if published.get(name, address) != address:
+        raise NameError(f"{name} is known to compiled code already, as something else")
     held.append(owner)
     published[name] = address
     llvm.add_symbol(symbol_of(name), address)

@@ -34,7 +34,7 @@ from numbatensor.core.records import (
 from numbatensor.core.tensors import FLOAT32, empty
 
 library = np.zeros(1, Library)
-publish("library", library.ctypes.data)
+publish("product_library", library.ctypes.data)
 OPEN, PREPARE, FORGET, FAILED = range(4)  # what `ask_library` is asked for
 NONE = 1  # the handle of no library
 PLAIN, BIAS = 1, 4  # epilogues: what is done with the product before it is stored
@@ -109,7 +109,7 @@ def plan_of(place, op):
     for k in range(WORDS):
         hashed = (hashed ^ load(place + 8 * k)) * 0x9E3779B97F4A7C1
     slot = (hashed >> 32) % PLANS
-    plan = library_at(symbol("library")).plans[slot]
+    plan = library_at(symbol("product_library")).plans[slot]
     while plan:
         k = 0
         while k < WORDS and load(plan + 8 * k) == load(place + 8 * k):
@@ -141,7 +141,7 @@ def is_bias(j, beta, one):
 @native
 def run_plan(op, plan, context, old, bias, alpha, beta):
     """Do a product by a plan: 0, or what the library says where it failed."""
-    d, c, j, frame = library_at(symbol("library")), prepared_at(plan), job_at(context), new_frame()
+    d, c, j, frame = library_at(symbol("product_library")), prepared_at(plan), job_at(context), new_frame()
     memory, numbers, place = 0, new_frame(), new_word()
     if c.workspace:
         frame_at(frame).ndim, frame_at(frame).shape[0] = 1, c.workspace
@@ -184,7 +184,7 @@ def run_plan(op, plan, context, old, bias, alpha, beta):
 @native
 def multiply_by_library(op, context, out, beginning, alpha, beta):
     """Let the library do a job: whether it did. `beginning`: see `multiply_there`."""
-    d, j, o, place = library_at(symbol("library")), job_at(context), tensor_at(out), new_problem()
+    d, j, o, place = library_at(symbol("product_library")), job_at(context), tensor_at(out), new_problem()
     if d.off or d.handles[o.device] == NONE or not describe(place, j, out, d):
         return 0
     stream_of(o.device)

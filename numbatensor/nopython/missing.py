@@ -20,6 +20,7 @@ METHODS = {
     "as_subclass": OBJECT,
     "record_stream": OBJECT,
 }
+CASTS = "compiled code runs in the dtypes that it was compiled for: convert with .to(dtype)"
 MAKER = "it makes a function: call it outside, and name what it makes"
 FUNCTIONS = {
     "Tensor": "use nt.tensor()",
@@ -35,6 +36,13 @@ FUNCTIONS = {
     "set_default_dtype": OUTSIDE,
     "memory_stats": "its result is a dict with values of several types: call memory_summary(), or call it outside",
     "load": OUTSIDE,
+    "autocast": CASTS,
+    "clear_autocast_cache": OUTSIDE,
+    "get_autocast_dtype": OUTSIDE,
+    "is_autocast_available": OUTSIDE,
+    "is_autocast_enabled": OUTSIDE,
+    "set_autocast_dtype": OUTSIDE,
+    "set_autocast_enabled": OUTSIDE,
     "cfunc": MAKER,
     "custom_op": MAKER,
     "pointwise": MAKER,
