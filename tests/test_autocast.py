@@ -123,6 +123,14 @@ def test_a_kept_cast_serves_several_passes():
     assert w.grad.tolist() == [[3.0, 3.0], [3.0, 3.0]]
 
 
+def test_what_ops_made_is_not_kept():
+    w, x = nt.ones(2, 2, requires_grad=True), nt.ones(1, 2)
+    with nt.autocast("cpu"):
+        h = w * 1.0
+        first, second = ((x @ h).grad_fn.next_functions[1][0] for _ in range(2))
+    assert first is not second
+
+
 def test_many_casts_are_kept_and_let_go_of():  # the fixture that looks for leaks sees those that are not
     for _ in range(3):
         weights = [nt.ones(8, 8, requires_grad=True) for _ in range(40)]  # more than there is room for at first

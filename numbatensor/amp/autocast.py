@@ -103,6 +103,8 @@ def set_autocast_enabled(device_type, enabled):
     """Switch autocast of a kind of device on or off, for this thread, until something else does."""
     bit = SWITCHES[kind_of(device_type)]
     set_mode(bit, bit if enabled else 0)
+    if not get_mode() & AUTOCAST:
+        drop_casts()
 
 
 def is_autocast_available(device_type):

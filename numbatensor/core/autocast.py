@@ -11,6 +11,7 @@ from numba import njit
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.dispatch import perform
+from numbatensor.core.graph import LEAF
 from numbatensor.core.memory import decref, free, incref, load, local, memset, realloc, store
 from numbatensor.core.modes import (
     AUTOCAST,
@@ -28,6 +29,7 @@ from numbatensor.core.records import (
     at,
     local_at,
     new_frame,
+    node_at,
     op_at,
     storage_at,
     tensor_at,
@@ -71,6 +73,8 @@ def policy_of(op, mode, x):
 @njit
 def kept(mode, x, dtype):
     """Whether the cast of a tensor is worth keeping: it is a leaf that learns, and the cast leads to it."""
+    if x.node and node_at(x.node).kind != LEAF:
+        return False
     return (
         dtype >= FLOAT16
         and x.dtype == FLOAT32
