@@ -76,6 +76,13 @@ def mixed_floats(op, arguments, c):
     )
 
 
+def scattered(ndim, most, c):
+    raise RuntimeError(
+        f"indices along a dimension, on a device: {ndim} dimensions do not lie evenly in memory, of which {most} can be walked at once; "
+        "make the tensor contiguous, or take fewer dimensions"
+    )
+
+
 def out_shape(op, out, frame):
     raise RuntimeError(f"output with shape {shape_at(out)} doesn't match the broadcast shape {shape_at(frame, Frame)}")
 
@@ -237,6 +244,7 @@ REPORTS = (
     ambiguous,
     inference_version,
     mixed_floats,
+    scattered,
 )
 
 

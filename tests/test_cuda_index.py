@@ -329,3 +329,11 @@ def test_optimizers(name, dtype):
         moved.append([p.detach().cpu().numpy() for p in params])
     for here, far in zip(*moved, strict=True):
         np.testing.assert_allclose(far, here, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_more_dimensions_than_can_be_walked_are_refused():
+    x = nt.zeros(*[2] * 9, device="cuda").permute(0, 2, 4, 6, 8, 1, 3, 5, 7)
+    index = nt.zeros(*[2] * 9, dtype=nt.int64, device="cuda").permute(1, 0, 3, 2, 5, 4, 7, 6, 8)
+    with pytest.raises(RuntimeError, match="dimensions do not lie evenly in memory"):
+        x.gather(3, index)
+    assert x.contiguous().gather(3, index.contiguous()).shape == x.shape

@@ -14,8 +14,10 @@ from numbatensor.core.devices import copy_bytes, fill_bytes, parameter, paramete
 from numbatensor.core.iterate import begin, coalesce, operand
 from numbatensor.core.memory import decref, load, local, memcpy
 from numbatensor.core.packing import packed_as, width_code
+from numbatensor.core.python import call_python
 from numbatensor.core.records import Tensor, frame_at, launch_at, local_at, new_frame, new_launch, new_view, tensor_at
 from numbatensor.core.slices import ADD, PUT, TAKE
+from numbatensor.core.table import SCATTERED
 from numbatensor.core.tensors import empty, shape_of
 from numbatensor.core.there import MOST, THREADS, kernel_there
 
@@ -222,8 +224,10 @@ def along_offsets(x, index, dim):
     t, i, walk = tensor_at(x), tensor_at(index), new_frame()
     walk_index_shape(walk, t, i, dim)
     size, step = (t.shape[dim], t.strides[dim]) if t.ndim else (1, t.itemsize)
+    if frame_at(walk).ndim > PLACES:
+        call_python("complain", SCATTERED, frame_at(walk).ndim, PLACES, 0)
     room = new_words_there(i.numel)
-    if frame_at(walk).ndim > PLACES or attempt(symbol("find_offsets"), room, index, size, step, 0, walk) == -1:
+    if attempt(symbol("find_offsets"), room, index, size, step, 0, walk) == -1:
         decref(room)
         fail()
     found = checked(room)
