@@ -3,6 +3,7 @@
 import gc
 import threading
 
+import numba
 import numpy as np
 import pytest
 
@@ -417,3 +418,14 @@ def test_users_scalar_functions_take_a_detour():
     assert gx.device == "cuda:0" and gx.requires_grad
     del z, gx
     x.grad = y.grad = a.grad = b.grad = None
+
+
+def test_single_elements_in_compiled_code():
+    @numba.njit
+    def total(x):
+        s = x.sum()
+        return s.item() + float(x[0]) if s > 1.0 else -1.0
+
+    for dtype in (nt.float32, nt.float64, nt.bfloat16, nt.int32):
+        assert total(nt.tensor([1, 2, 3], dtype=dtype).to("cuda")) == 7.0
+    assert total(nt.zeros(2, device="cuda:1")) == -1.0

@@ -7,10 +7,10 @@ a result of another kind is refused, since the caller would misread it. `site` n
 from numba import njit
 
 from numbatensor.core.aliases import new_alias
-from numbatensor.core.compiler import attempt, fail, native, publish, symbol
+from numbatensor.core.compiler import attempt, call, fail, native, publish, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.copies import copy_run
-from numbatensor.core.devices import need_cpu
+from numbatensor.core.devices import ITEM_THERE, there
 from numbatensor.core.dispatch import perform_into
 from numbatensor.core.engine import backward_from
 from numbatensor.core.entries import field
@@ -104,8 +104,7 @@ def compiled_item(t):
     x = tensor_at(t)
     if x.numel != 1:
         call_python("mistyped", NO_ITEM, x.numel, 0)
-    need_cpu(x.device)
-    return x.data
+    return call(there(ITEM_THERE), t) if x.device else x.data
 
 
 @native

@@ -61,6 +61,7 @@ THERE = (
     "step_there",
     "triangle_there",
     "send_steps_there",
+    "item_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -84,6 +85,7 @@ publish("there_slots", there_slots.ctypes.data)
     STEP,
     TRIANGLE,
     SEND_STEPS,
+    ITEM_THERE,
 ) = range(len(THERE))
 
 

@@ -236,11 +236,12 @@ State = np.dtype(
 # `blocks`: lists of free blocks, by their size in units of 64 bytes; `kept`: how many units they have in all. `device`: where new tensors
 # are made; `context`: the device whose CUDA context is this thread's now; `streams`: for each device the number of the stream that the
 # thread's work goes to; `capture`: whether that work is recorded in a graph, and not done (see devices.py). `casts`: see autocast.py.
+# `item`: the element of a device that was asked for last.
 CLASSES = 24
 DEVICES, STREAMS, USERS = 17, 48, 8
 Local = np.dtype(
     words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
-    + words("device", "context", "capture", "casts")
+    + words("device", "context", "capture", "casts", "item")
     + [("streams", "i8", DEVICES), ("blocks", "i8", CLASSES)]
 )
 
