@@ -12,7 +12,7 @@ import numpy as np
 from numbatensor import dtypes
 from numbatensor.core import capsules, entries
 from numbatensor.core.handles import hold
-from numbatensor.core.promotion import BFLOAT16_BITS
+from numbatensor.core.promotion import BFLOAT16_BITS, CODES
 from numbatensor.core.records import RANK
 from numbatensor.devices import number_of
 
@@ -128,7 +128,7 @@ class Foreign:
 
 def foreign(address, shape, strides, dtype, owner, device):
     """A tensor over memory that another library owns. `strides`: in bytes, None where it is contiguous."""
-    if dtype not in dtypes.CODES:
+    if dtype not in CODES:
         raise TypeError(f"can't convert data of type {dtype} to a tensor")
     if len(shape) > RANK:
         raise RuntimeError(f"a tensor has at most {RANK} dimensions, not {len(shape)}")
@@ -136,7 +136,7 @@ def foreign(address, shape, strides, dtype, owner, device):
         strides = [int(dtype.itemsize * np.prod(shape[k + 1 :], dtype=np.int64)) for k in range(len(shape))]
     if address % dtype.itemsize or any(s % dtype.itemsize for s in strides):
         raise ValueError("the elements of the array are not aligned; copy it first")
-    return entries.new_foreign(address, tuple(shape), tuple(strides), dtypes.CODES[dtype], hold(owner), device)
+    return entries.new_foreign(address, tuple(shape), tuple(strides), CODES[dtype], hold(owner), device)
 
 
 def request(array, **options):

@@ -320,22 +320,27 @@ class Pointwise(Op):
             raise TypeError(f"{self.name}: a rule takes its saved values as `out`, then the inputs in order")
         self.row["rule_kind"][i] = rules.IDENTITY if rule is same else rules.KERNEL
 
-    def operand(self, name, dtype):
-        """The numba type of an operand, or of the output."""
-        return types.boolean if name in self.masks else NUMBA[dtype]
+    def parts(self, what, dtype, known):
+        """The formula of the op (0), or of the rule of an input (1 + i), and the numba types of its result and operands.
+
+        `known`: the types by dtype. Operands are of `dtype`, but for masks.
+        """
+        if what == 0:
+            formula, names, result = self.function, self.inputs, self.row["result"]
+        else:
+            formula, names, result = self.rules[self.inputs[what - 1]], ["grad", *self.needs[what - 1]], 0
+        kinds = [known[result - 1 if result else dtype]]
+        return formula, kinds + [types.boolean if n in self.masks else known[dtype] for n in names]
 
     def compile(self, what, dtype):
         """The address of the kernel (0), of its variant with operand k fixed (FIXED - k), or of the rule of an input (1 + i)."""
+        formula, kinds = self.parts(max(what, 0), dtype, NUMBA)
         if what <= 0:
             fixed = FIXED - what if what else 0
-            out = NUMBA[self.row["result"] - 1] if self.row["result"] else NUMBA[dtype]
-            kinds = [out] + [self.operand(n, dtype) for n in self.inputs]
-            made = elementwise(f"{self.name}.{name_of(dtype)}", self.function, kinds, DTYPES[dtype], fixed)
+            made = elementwise(f"{self.name}.{name_of(dtype)}", formula, kinds, DTYPES[dtype], fixed)
             (self.row["fixed_kernel"][fixed] if fixed else self.row["kernel"])[dtype] = made
         else:
-            name, needs = self.inputs[what - 1], self.needs[what - 1]
-            kinds = [NUMBA[dtype], NUMBA[dtype]] + [self.operand(n, dtype) for n in needs]
-            made = elementwise(f"{self.name}.{name}.{name_of(dtype)}", self.rules[name], kinds, DTYPES[dtype])
+            made = elementwise(f"{self.name}.{self.inputs[what - 1]}.{name_of(dtype)}", formula, kinds, DTYPES[dtype])
             self.row["rule"][what - 1][dtype] = made
         return made
 

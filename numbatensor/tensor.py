@@ -53,6 +53,11 @@ def array_over(tensor, alias):
     return np.ndarray(shape, DTYPES[tensor.dtype.code], memory, offset, strides)
 
 
+def on_cpu(tensor):
+    """The tensor itself, or an unrecorded copy of what is on a device."""
+    return OPS["moved"](tensor.detach(), 0, number_of(tensor.device)) if tensor.is_cuda else tensor
+
+
 def wrap_dim(dim, ndim):
     """A dimension counted from the front."""
     n = max(ndim, 1)
@@ -257,13 +262,12 @@ class Tensor(TensorBase):
 
         Of a device's memory, a copy; of bfloat16, which NumPy does not have, one in float32.
         """
-        here = OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self
+        here = on_cpu(self)
         return array_over(here.detach().float() if self.dtype is dtypes.bfloat16 else here, 0)
 
     def bits(self):
         """The same of float16 and bfloat16 as they are in memory: unsigned integers."""
-        here = OPS["moved"](self.detach(), 0, number_of(self.device)) if self.is_cuda else self
-        return array_over(here, 0).view(np.uint16)
+        return array_over(on_cpu(self), 0).view(np.uint16)
 
     def numpy(self):
         """A NumPy array that shares the memory.

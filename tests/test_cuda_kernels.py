@@ -22,13 +22,12 @@ def cases(op):
     """What the op has kernels for: (what, dtype, formula, kinds, the sample's places of the operands)."""
     for code, dtype in enumerate(DTYPES[: len(NUMBA)]):  # those of 16 bits: test_cuda_halves.py
         if op.row["dtypes"] >> code & 1:
-            out = NUMBA[op.row["result"] - 1] if op.row["result"] else NUMBA[code]
-            yield 0, code, scalar(op.function, dtype, mathematics), [out] + [op.operand(n, code) for n in op.inputs]
+            formula, kinds = op.parts(0, code, NUMBA)
+            yield 0, code, scalar(formula, dtype, mathematics), kinds
             if np.dtype(dtype).kind == "f" and not op.row["result"]:
-                for name, rule in op.rules.items():
-                    needs = op.needs[op.inputs.index(name)]
-                    kinds = [NUMBA[code]] * 2 + [op.operand(n, code) for n in needs]
-                    yield 1 + op.inputs.index(name), code, scalar(rule, dtype, mathematics), kinds
+                for what in (1 + op.inputs.index(name) for name in op.rules):
+                    rule, kinds = op.parts(what, code, NUMBA)
+                    yield what, code, scalar(rule, dtype, mathematics), kinds
 
 
 def drawn(op, sample, code, shape, rng):

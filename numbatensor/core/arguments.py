@@ -2,8 +2,8 @@
 
 from numba import njit
 
-from numbatensor.core.memory import load, number
-from numbatensor.core.records import Arguments, arguments_at
+from numbatensor.core.memory import decref, load, memset, number, store
+from numbatensor.core.records import OPERANDS, Arguments, arguments_at
 
 LISTS, NUMBERS = Arguments.fields["lists"][1], Arguments.fields["numbers"][1]
 
@@ -14,6 +14,26 @@ def arguments_room(a, k, n):
     a.tensors[k], a.kinds[k], a.numbers[k], a.lengths[k] = 0, 5, a.room, n
     a.room += n
     return a.numbers[k]
+
+
+@njit
+def hold_nothing(held):
+    """Begin a list of tensors that take the places of arguments: an op may put converted ones into the arguments meanwhile."""
+    memset(held, 0, 8 * OPERANDS)
+
+
+@njit
+def put_in_place(a, k, t, held):
+    """Make a tensor argument k, for as long as `held` owns it; takes the reference."""
+    a.tensors[k] = t
+    store(held + 8 * k, t)
+
+
+@njit
+def let_go(held):
+    """Let go of the tensors that took the places of arguments."""
+    for k in range(OPERANDS):
+        decref(load(held + 8 * k))
 
 
 @njit

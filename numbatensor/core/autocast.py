@@ -8,11 +8,12 @@ cast to a half type are kept until autocast ends, so that a weight which is used
 import numpy as np
 from numba import njit
 
+from numbatensor.core.arguments import hold_nothing, let_go, put_in_place
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.conversions import convert
 from numbatensor.core.dispatch import perform
 from numbatensor.core.graph import LEAF
-from numbatensor.core.memory import decref, free, incref, load, local, memset, realloc, store
+from numbatensor.core.memory import decref, free, incref, load, local, memset, realloc
 from numbatensor.core.modes import (
     AUTOCAST,
     AUTOCAST_CPU,
@@ -24,7 +25,6 @@ from numbatensor.core.modes import (
 )
 from numbatensor.core.python import argument, as_long, box, entry, none, unboxed
 from numbatensor.core.records import (
-    OPERANDS,
     arguments_at,
     at,
     local_at,
@@ -56,18 +56,27 @@ def half_type(mode, device):
 
 
 @njit
+def is_on(mode, x):
+    """Whether autocast is on for the device of a tensor."""
+    return mode & (AUTOCAST_CUDA if x.device else AUTOCAST_CPU) != 0
+
+
+@njit
 def takes_part(mode, x):
     """Whether autocast may cast a tensor."""
-    on = mode & (AUTOCAST_CUDA if x.device else AUTOCAST_CPU)
-    return on != 0 and x.dtype >= FLOAT32 and x.dtype != FLOAT64
+    return is_on(mode, x) and x.dtype >= FLOAT32 and x.dtype != FLOAT64
+
+
+@njit
+def wanted(policy, mode, x):
+    """The dtype in which a tensor is an op's argument, by a policy that does not look at the others."""
+    return half_type(mode, x.device) if policy == LOWER else FLOAT32
 
 
 @njit
 def policy_of(op, mode, x):
     """What becomes of an op whose first tensor is x; 0: nothing."""
-    if mode & (AUTOCAST_CUDA if x.device else AUTOCAST_CPU) == 0:
-        return 0
-    return op_at(op).autocast >> (CUDA if x.device else 0) & 15
+    return op_at(op).autocast >> (CUDA if x.device else 0) & 15 if is_on(mode, x) else 0
 
 
 @njit
@@ -155,22 +164,20 @@ def widest(op, a, mode):
 def perform_cast(op, arguments, policy):
     """Perform an op on its arguments as a policy casts them; a new reference to the result."""
     o, a, mode, held = op_at(op), arguments_at(arguments), local_at(local()).mode, new_frame()
-    memset(held, 0, 8 * OPERANDS)
-    failed, made = False, -1
+    hold_nothing(held)
+    failed, made, common = False, -1, widest(op, a, mode) if policy == WIDEST else 0
     for k in range(o.tensors):
         if a.tensors[k] and takes_part(mode, tensor_at(a.tensors[k])) and not failed:
             x = tensor_at(a.tensors[k])
-            dtype = half_type(mode, x.device) if policy == LOWER else FLOAT32 if policy == FULL else widest(op, a, mode)
+            dtype = common if common else wanted(policy, mode, x)
             if x.dtype != dtype:
                 t = attempt(symbol("cast"), a.tensors[k], dtype, mode)
                 failed = t == -1
                 if not failed:
-                    a.tensors[k] = t
-                    store(held + 8 * k, t)
+                    put_in_place(a, k, t, held)
     if not failed:
         made = attempt(symbol("perform"), op, arguments)
-    for k in range(OPERANDS):
-        decref(load(held + 8 * k))
+    let_go(held)
     if made == -1:
         fail()
     return made
@@ -196,7 +203,7 @@ def cast_tensor(self, args, count):
     if not takes_part(mode, x):
         incref(t)
         return box(t)
-    return box(cast(t, half_type(mode, x.device) if as_long(argument(args, 1)) == LOWER else FLOAT32, mode))
+    return box(cast(t, wanted(as_long(argument(args, 1)), mode, x), mode))
 
 
 @entry

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from numbatensor.core.arguments import hold_nothing, let_go, put_in_place
 from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into, empty_on
 from numbatensor.core.device_moves import copy_on
@@ -41,27 +42,19 @@ def begin_detour(op):
     return local_at(local()).device
 
 
-@njit
-def give_back(held):
-    """Let go of tensors that took the places of arguments. An op may have put converted ones into the arguments meanwhile."""
-    for k in range(OPERANDS):
-        decref(load(held + 8 * k))
-
-
 @native
 def bring_arguments(here, arguments, count, held):
     """Arguments whose tensors are copies on the CPU, which `held` owns, by argument."""
     memcpy(here, arguments, ARGUMENTS)
-    memset(held, 0, 8 * OPERANDS)
+    hold_nothing(held)
     a = arguments_at(here)
     for k in range(count):
         if a.tensors[k]:
             t = attempt(symbol("copy_on"), 0, a.tensors[k])
             if t == -1:
-                give_back(held)
+                let_go(held)
                 fail()
-            a.tensors[k] = t
-            store(held + 8 * k, t)
+            put_in_place(a, k, t, held)
     return 0
 
 
@@ -88,7 +81,7 @@ def run_detour(op, arguments, out):
         else:
             result = attempt(symbol("copy_on"), device, made)
         decref(made)
-    give_back(held)
+    let_go(held)
     if result == -1:
         fail()
     return result
@@ -113,7 +106,7 @@ def launch_detour(op, arguments, out, dtype):
         replace_device(device)
         failed = failed or attempt(symbol("copy_into"), out, made) == -1
         decref(made)
-    give_back(held)
+    let_go(held)
     if failed:
         fail()
     return out

@@ -2,9 +2,10 @@
 
 from numba import njit
 
+from numbatensor.core.arguments import hold_nothing, let_go, put_in_place
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import copy_into
-from numbatensor.core.device_detours import give_back, launch_detour, rule_detour, run_detour
+from numbatensor.core.device_detours import launch_detour, rule_detour, run_detour
 from numbatensor.core.device_moves import copy_on
 from numbatensor.core.devices import (
     MIXED,
@@ -21,11 +22,10 @@ from numbatensor.core.dispatch import perform, performed, performed_into
 from numbatensor.core.graph import SAVED
 from numbatensor.core.halves import computed
 from numbatensor.core.iterate import begin, operand, scalar_operand
-from numbatensor.core.memory import decref, local, memset, store
+from numbatensor.core.memory import decref, local, store
 from numbatensor.core.promotion import put_number
 from numbatensor.core.python import call_python
 from numbatensor.core.records import (
-    OPERANDS,
     Arguments,
     Frame,
     arguments_at,
@@ -191,10 +191,9 @@ def gather_on(op, arguments, device, held):
         if a.tensors[k] and tensor_at(a.tensors[k]).device != device:
             t = moved_to(a.tensors[k], device)
             if t == -1:
-                give_back(held)
+                let_go(held)
                 fail()
-            a.tensors[k] = t
-            store(held + 8 * k, t)
+            put_in_place(a, k, t, held)
     return 0
 
 
@@ -209,7 +208,7 @@ def perform_on(op, arguments, out, in_place):
             mixed |= device >= 0 and found != device
             device = max(device, found)
     if mixed:
-        memset(held, 0, 8 * OPERANDS)
+        hold_nothing(held)
         gather_on(op, arguments, device, held)
     before = replace_device(device if device >= 0 else local_at(local()).device)
     if out:
@@ -218,7 +217,7 @@ def perform_on(op, arguments, out, in_place):
         made = attempt(symbol("performed"), op, arguments)
     replace_device(before)
     if mixed:
-        give_back(held)
+        let_go(held)
     if made == -1:
         fail()
     return made

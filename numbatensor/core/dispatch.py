@@ -139,9 +139,8 @@ def pointwise(op, arguments, out):
             mixed |= (x.dtype != dtype and o.masks >> k & 1 == 0) << k
             wanted |= needs_grad(x)
     wanted = 1 if wanted and o.result == 0 and dtype >= FLOAT32 and grad_enabled() else 0
-    here = (
-        local_at(local()).device == 0
-    )  # kernels are found before anything is made or written; those of devices, when they are launched
+    # kernels are found before anything is made or written; those of devices, when they are launched
+    here = local_at(local()).device == 0
     kernel = kernel_of(op, computed(dtype)) if here else 0
     if out:
         y = tensor_at(out)

@@ -102,24 +102,10 @@ def truncate(t, dtype):
 
 @native
 def random_fill(op, out, seed, offset, a, b, p):
-    """Fill a contiguous tensor by a distribution of parameters a and b: bits of float64, or integers. `p`: a contiguous tensor that it reads, or 0."""
-    x = tensor_at(out)
-    if x.dtype < FLOAT16:
-        return fill(op, out, seed, offset, a, b, p)
-    wide = empty_on(x.device, out, FLOAT32)
-    failed = attempt(symbol("fill"), op, wide, seed, offset, a, b, p) == -1
-    if not failed and op == symbol("op_uniform"):
-        failed = truncate(wide, x.dtype) == -1
-    failed = failed or attempt(symbol("copy_into"), out, wide) == -1
-    decref(wide)
-    if failed:
-        fail()
-    return 0
+    """Fill a contiguous tensor, of a dtype that is computed with, by a distribution of parameters a and b: bits of float64, or integers.
 
-
-@native
-def fill(op, out, seed, offset, a, b, p):
-    """The same for a dtype that there is a kernel for."""
+    `p`: a contiguous tensor that it reads, or 0.
+    """
     x = tensor_at(out)
     if x.device:
         return call(there(RANDOM_FILL), op, out, seed, offset, a, b, p)
@@ -140,18 +126,21 @@ def fill(op, out, seed, offset, a, b, p):
 
 @native
 def random_write(op, out, seed, offset, a, b, p):
-    """The same for a tensor of any strides: its elements are numbered in row-major order."""
+    """The same for a tensor of any dtype and strides: its elements are numbered in row-major order."""
     x = tensor_at(out)
-    if x.contiguous:
+    dtype = computed(x.dtype)
+    if x.contiguous and x.dtype == dtype:
         return random_fill(op, out, seed, offset, a, b, p)
     if x.device == 0:  # what may fail comes before what allocates
         if p == 0:
-            kernel_of(op, computed(x.dtype))
+            kernel_of(op, dtype)
         else:
-            extra_kernel(op, TRIALS, computed(x.dtype))
-        conversion(x.dtype, x.dtype)
-    made = empty_on(x.device, out, x.dtype)
+            extra_kernel(op, TRIALS, dtype)
+        conversion(x.dtype, dtype)
+    made = empty_on(x.device, out, dtype)
     failed = attempt(symbol("random_fill"), op, made, seed, offset, a, b, p) == -1
+    if not failed and x.dtype >= FLOAT16 and op == symbol("op_uniform"):
+        failed = truncate(made, x.dtype) == -1
     failed = failed or attempt(symbol("copy_into"), out, made) == -1
     decref(made)
     if failed:
@@ -162,7 +151,7 @@ def random_write(op, out, seed, offset, a, b, p):
 @native
 def dropout_mask(op, out, keep, scale, seed, offset):
     """Fill a contiguous tensor with `scale`, or 0 where an element is dropped. `keep`, `scale`: bits of float64; `op`: bernoulli's row."""
-    return random_fill(op, out, seed, offset, bits(float(round(number(keep) * 4294967296.0))), scale, 0)
+    return random_write(op, out, seed, offset, bits(float(round(number(keep) * 4294967296.0))), scale, 0)
 
 
 @njit
@@ -193,7 +182,7 @@ def new_random(self, args, count):
     read_shape(argument(args, 1), frame)
     made = empty(frame, dtype)
     offset = reserve(generator, tensor_at(made).numel)
-    random_fill(op, made, load(generator), offset, parameter(argument(args, 4)), parameter(argument(args, 5)), 0)
+    random_write(op, made, load(generator), offset, parameter(argument(args, 4)), parameter(argument(args, 5)), 0)
     return box(made)
 
 

@@ -2,13 +2,13 @@
 
 from numba import njit
 
+from numbatensor.core.arguments import hold_nothing, let_go, put_in_place
 from numbatensor.core.compiler import attempt, call, fail, native, symbol
 from numbatensor.core.conversions import contiguous_copy, copy_into
 from numbatensor.core.devices import RUN_THERE, there
-from numbatensor.core.memory import decref, incref, load, local, memcpy, memset, store
+from numbatensor.core.memory import decref, incref, load, local, memcpy
 from numbatensor.core.python import call_python
 from numbatensor.core.records import (
-    OPERANDS,
     VIEW,
     Arguments,
     arguments_at,
@@ -60,15 +60,14 @@ def run_in_float32(op, arguments, out):
     """Run an op on copies of its tensors in float32, and round the result. `out`: 0, or the first argument, which is written."""
     dtype, here, held = float_of(op, arguments), new_arguments(), new_frame()
     memcpy(here, arguments, ARGUMENTS)
-    memset(held, 0, 8 * OPERANDS)
+    hold_nothing(held)
     a, failed, made = arguments_at(here), False, -1
     for k in range(op_at(op).tensors):
         if a.tensors[k] and tensor_at(a.tensors[k]).dtype == dtype and not failed:
             wide = attempt(symbol("contiguous_copy"), a.tensors[k], FLOAT32, 0)
             failed = wide == -1
             if not failed:
-                a.tensors[k] = wide
-                store(held + 8 * k, wide)
+                put_in_place(a, k, wide, held)
     if not failed:
         made = attempt(symbol("run_plainly"), op, here, load(held) if out else 0)
     result = made
@@ -80,8 +79,7 @@ def run_in_float32(op, arguments, out):
     elif made != -1 and tensor_at(made).dtype == FLOAT32 and op_at(op).halves & WIDE == 0:
         result = attempt(symbol("contiguous_copy"), made, dtype, 0)
         decref(made)
-    for k in range(OPERANDS):
-        decref(load(held + 8 * k))
+    let_go(held)
     if result == -1:
         fail()
     return result

@@ -11,7 +11,17 @@ from numba import njit
 from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into, empty_on
 from numbatensor.core.copies import advance
-from numbatensor.core.devices import MOVES, copy_bytes, on, parameter, refuse_capture, start, synchronize, use
+from numbatensor.core.devices import (
+    MOVES,
+    copy_bytes,
+    on,
+    parameter,
+    parameters,
+    refuse_capture,
+    start,
+    synchronize,
+    use,
+)
 from numbatensor.core.iterate import begin, coalesce, operand, scalar_operand, swap
 from numbatensor.core.memory import decref, load
 from numbatensor.core.packing import width_code
@@ -203,15 +213,10 @@ def transpose_there(frame, d, dtype, device):
             launch, out_step, x_step = new_launch(), 0, 0
             if batch >= 0:
                 out_step, x_step = f.strides[0, batch], f.strides[1, batch]
-            launch_at(launch).count = 0
-            parameter(launch, f.pointers[0] + first * out_step)
-            parameter(launch, f.pointers[1] + first * x_step)
-            parameter(launch, f.shape[high])
-            parameter(launch, f.shape[wide])
-            parameter(launch, f.strides[0, high])
-            parameter(launch, out_step)
-            parameter(launch, f.strides[1, wide])
-            parameter(launch, x_step)
+            out, x = f.pointers[0] + first * out_step, f.pointers[1] + first * x_step
+            parameters(launch, (out, x, f.shape[high], f.shape[wide]))
+            for step in (f.strides[0, high], out_step, f.strides[1, wide], x_step):
+                parameter(launch, step)
             blocks, count = tiles(f.shape[high], f.shape[wide]), min(GRID, matrices - first)
             start(0, kernel, blocks, count, THREADS, 0, launch, device)
         if batch < 1 or not advance(f, batch):

@@ -31,7 +31,7 @@ from kernels_cuda.pointers import itemsize
 from kernels_cuda.row import MIXED
 from numbatensor.core.tensors import FLOAT16, FLOAT32
 from numbatensor.cuda import compiler
-from numbatensor.cuda.kernels import KINDS, pointwise_parts
+from numbatensor.cuda.kernels import KINDS
 from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, computed, name_of, scalar
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
@@ -52,7 +52,7 @@ def pointwise_cases():
 
 def pointwise_kernel(name, what, code, form):
     """The kernel, its argument types, and the types of its operands."""
-    formula, kinds = pointwise_parts(OPS[name], what, code)
+    formula, kinds = OPS[name].parts(what, code, KINDS)
     kernel, arguments = pointwise.elementwise(scalar(formula, computed(code), mathematics), kinds, FORMS[form])
     return kernel, arguments, kinds
 

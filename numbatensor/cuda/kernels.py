@@ -2,8 +2,6 @@
 
 import importlib
 
-from numba import types
-
 from kernels_cuda import mathematics, pointwise, transpose
 from numbatensor.core import python
 from numbatensor.core.compiler import native_address
@@ -13,20 +11,6 @@ from numbatensor.op import BY_ADDRESS, DTYPES, Pointwise, computed, itself, kind
 
 KINDS = [kind_there(k) for k in range(len(DTYPES))]  # what memory holds, by dtype
 load = None  # how the driver that is open loads a kernel: see `open_backend`
-
-
-def pointwise_parts(op, what, dtype):
-    """The formula and the numba types of a pointwise op (0), or of the rule of an input (1 + i), the result's first."""
-    if what == 0:
-        out = KINDS[op.row["result"] - 1] if op.row["result"] else KINDS[dtype]
-        return op.function, [out] + [operand(op, n, dtype) for n in op.inputs]
-    needs = op.needs[what - 1]
-    return op.rules[op.inputs[what - 1]], [KINDS[dtype], KINDS[dtype]] + [operand(op, n, dtype) for n in needs]
-
-
-def operand(op, name, dtype):
-    """The numba type of an operand of a pointwise op, or of the output."""
-    return types.boolean if name in op.masks else KINDS[dtype]
 
 
 def code_of(there):
@@ -60,7 +44,7 @@ def resolve_there(op, slot, dtype):
         return handle
     declared = BY_ADDRESS[op]
     if isinstance(declared, Pointwise):
-        function, kinds = pointwise_parts(declared, what, dtype)
+        function, kinds = declared.parts(what, dtype, KINDS)
         kernel, arguments = pointwise.elementwise(scalar(function, computed(dtype), mathematics), kinds, form)
     else:
         kernel, arguments = declared.kernel_there(what, form, dtype)
