@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 import numbatensor as nt
-from numbatensor.core import compiler
 from numbatensor.memory import memory_stats
 
 
@@ -189,8 +187,6 @@ def test_second_process_compiles_nothing(tmp_path):
         "import numbatensor as nt; from numbatensor.core.compiler import counts; "
         "a = nt.tensor([1., 2.], requires_grad=True); (a * a).tanh().sum().backward(); print(counts['compiled'])"
     )
-    gone = shutil.ignore_patterns("tanh.*", "mul.*", "call_op*", "perform*")  # all of it would take half a minute
-    shutil.copytree(compiler.FOLDER, tmp_path / compiler.FOLDER.name, ignore=gone)
     environment = os.environ | {"NUMBATENSOR_CACHE_DIR": str(tmp_path)}
     first, second = (
         int(
@@ -200,7 +196,7 @@ def test_second_process_compiles_nothing(tmp_path):
         )
         for _ in range(2)
     )
-    assert first > 3 and second == 0
+    assert first > 50 and second == 0
 
 
 def test_numpy_meets_tensor():

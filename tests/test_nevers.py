@@ -153,7 +153,7 @@ def test_kernels_import_numba_numpy_and_themselves():
 
 # Numba's extension interface, as its manual uses it.
 EXTENSION = {"numba", "numba.extending", "numba.core.imputils", "numba.core.typing.templates", "numba.core.typeconv"}
-EXTENSION |= {"numba.core.errors", "numba.cuda.extending", "numba.cuda.models"}
+EXTENSION |= {"numba.core.errors", "numba.cuda.extending"}
 
 
 def test_what_is_private_to_numba_is_named_in_one_file():
