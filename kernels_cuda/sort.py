@@ -4,14 +4,15 @@ An element's rank is an int64 that orders as the elements do. Tiles of a row are
 a bitonic network (Batcher, 1968), one block a tile and one thread a comparison. Then runs are merged, two at a time: an element's place in the
 merged run is its place in its own and the number of elements of the other that come before it, which a binary search finds. So
 merging m runs reads and writes ranks and indices ``log2(m)`` times; rows of one tile write their indices alone.
+A library that sorts whole numbers (`core/device_sort.py`) is given the ranks of all elements instead, in 32 bits where elements are no wider.
 
-Launch: ``rows * tiles of a row`` blocks of half a tile's threads; for merging, blocks of 256 threads for all elements.
+Launch: ``rows * tiles of a row`` blocks of half a tile's threads; for merging and for ranks alone, blocks of 256 threads for all elements.
 """
 
 from numba import cuda, int64, types, uint32
 
 from kernels_cuda.mathematics import device
-from kernels_cuda.pointers import get, is_null, put
+from kernels_cuda.pointers import get, is_null, itemsize, put
 
 TILES = (64, 128, 256, 512, 1024, 2048)  # elements of a tile, by form
 LAST = (1 << 63) - 1
@@ -113,3 +114,20 @@ def merge_runs(kind, form):
 
     words = types.CPointer(types.int64)
     return kernel, (words,) * 4 + (types.uint32,) * 3
+
+
+def ranks(kind, form):
+    """The ranks of n elements, and their places.
+
+    Arguments: ranks (int32 where elements have at most 32 bits, else int64), places (int64), x, n, flip: -1 for descending, else 0.
+    """
+    rank, word = ranking(kind), types.int64 if itemsize(kind) > 4 else types.int32
+
+    @cuda.jit
+    def kernel(ranks, places, x, n, flip):
+        i = uint32(uint32(cuda.blockIdx.x) * uint32(cuda.blockDim.x) + uint32(cuda.threadIdx.x))
+        if i < n:
+            put(ranks, i, word(rank(get(x, i)) ^ flip))
+            put(places, i, int64(i))
+
+    return kernel, (types.CPointer(word), types.CPointer(types.int64), types.CPointer(kind), types.uint32, types.int64)

@@ -69,6 +69,12 @@ static R graph_launch(P exec, P stream) { return counted(11); }
 static R error_name(int code, const char **out) { *out = code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OTHER"; return 0; }
 static R error_text(int code, const char **out) { *out = code == 700 ? "an illegal memory access was encountered" : "something went wrong"; return 0; }
 
+static R context_device(int *d) { *d = current ? (int)(intptr_t)current - 0x100 : 0; return current ? 0 : 201; }
+static R push(P context) { current = context; return 0; }
+static R pop(P *context) { *context = current; return 0; }
+static R same(P *function, P kernel) { *function = kernel; return 0; }
+static R blocks(int *n, P function, int threads, size_t shared) { *n = 2; return 0; }
+
 API R cuGetProcAddress_v2(const char *wanted, P *out, int cuda, uint64_t flags, int *status);
 static const Entry table[] = {
     {"cuInit", init}, {"cuDriverGetVersion", version}, {"cuDeviceGetCount", device_count}, {"cuDeviceGet", device},
@@ -82,7 +88,8 @@ static const Entry table[] = {
     {"cuEventElapsedTime", elapsed}, {"cuEventDestroy", fine}, {"cuStreamWaitEvent", stream_wait}, {"cuStreamBeginCapture", begin_capture},
     {"cuStreamEndCapture", end_capture}, {"cuGraphInstantiate", instantiate}, {"cuGraphInstantiateWithFlags", instantiate},
     {"cuGraphDestroy", fine}, {"cuGraphLaunch", graph_launch}, {"cuGraphExecDestroy", fine}, {"cuGetErrorName", error_name},
-    {"cuGetErrorString", error_text}, {"cuGetProcAddress", cuGetProcAddress_v2}, {"cuGetProcAddress_v2", cuGetProcAddress_v2},
+    {"cuGetErrorString", error_text}, {"cuCtxGetDevice", context_device}, {"cuLibraryUnload", fine}, {"cuKernelGetFunction", same},
+    {"cuGetProcAddress", cuGetProcAddress_v2}, {"cuGetProcAddress_v2", cuGetProcAddress_v2},
 };
 API R cuGetProcAddress_v2(const char *wanted, P *out, int cuda, uint64_t flags, int *status) {
     if (status) *status = 0;
@@ -94,3 +101,29 @@ API R cuGetProcAddress_v2(const char *wanted, P *out, int cuda, uint64_t flags, 
 API R cuGetProcAddress(const char *wanted, P *out, int cuda, uint64_t flags) { return cuGetProcAddress_v2(wanted, out, cuda, flags, 0); }
 API R cuInit(unsigned flags) { return init(flags); }
 API R cuDriverGetVersion(int *v) { return version(v); }
+
+/* What CUB asks for (the package cuda-cccl) is linked by name. */
+typedef struct { unsigned x, y, z, tx, ty, tz, shared; P stream; } Config;
+API R cuCtxGetCurrent(P *context) { return get_current(context); }
+API R cuCtxGetDevice(int *d) { return context_device(d); }
+API R cuCtxPushCurrent_v2(P context) { return push(context); }
+API R cuCtxPopCurrent_v2(P *context) { return pop(context); }
+API R cuDeviceGet(int *d, int k) { return device(d, k); }
+API R cuDeviceGetAttribute(int *v, int which, int d) { return attribute(v, which, d); }
+API R cuDevicePrimaryCtxRetain(P *context, int d) { return retain(context, d); }
+API R cuFuncGetAttribute(int *v, int which, P function) { *v = 1024; return 0; }
+API R cuFuncSetAttribute(P function, int which, int v) { return 0; }
+API R cuGetErrorString(int code, const char **out) { return error_text(code, out); }
+API R cuKernelGetFunction(P *function, P kernel) { return same(function, kernel); }
+API R cuLaunchKernel(P kernel, unsigned x, unsigned y, unsigned z, unsigned tx, unsigned ty, unsigned tz, unsigned shared, P stream, P *args, P *extra) {
+    return launch(kernel, x, y, z, tx, ty, tz, shared, stream, args, extra);
+}
+API R cuLaunchKernelEx(const Config *c, P kernel, P *args, P *extra) {
+    return launch(kernel, c->x, c->y, c->z, c->tx, c->ty, c->tz, c->shared, c->stream, args, extra);
+}
+API R cuLibraryGetKernel(P *kernel, P library, const char *name) { return get_kernel(kernel, library, name); }
+API R cuLibraryLoadData(P *library, const void *code, P a, P b, unsigned c, P d, P e, unsigned f) { return load(library, code, a, b, c, d, e, f); }
+API R cuLibraryUnload(P library) { return 0; }
+API R cuMemcpyAsync(P to, P from, size_t n, P stream) { return copy(to, from, n, stream); }
+API R cuMemsetD8Async(P to, unsigned char value, size_t n, P stream) { return fill(to, value, n, stream); }
+API R cuOccupancyMaxActiveBlocksPerMultiprocessor(int *n, P function, int threads, size_t shared) { return blocks(n, function, threads, shared); }

@@ -70,7 +70,7 @@ OPTIONAL = {
     "greenlet",
 }  # may be imported inside functions
 WITH_A_DEVICE = {
-    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin", "cublas")
+    f"numbatensor.cuda.{name}" for name in ("runtime", "driver", "standin", "cub", "cublas")
 }  # loaded when a device is first asked for
 KERNELS_MAY_IMPORT = {"numba", "llvmlite", "numpy"} | set(sys.stdlib_module_names)  # llvmlite is numba's own
 # Modules that one of the two kernel packages has alone, with the reasons.

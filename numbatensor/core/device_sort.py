@@ -1,21 +1,30 @@
-"""The order of rows of elements on CUDA devices: tiles sorted in shared memory, then merged (`kernels_cuda/sort.py`)."""
+"""The order of rows of elements on CUDA devices: tiles sorted in shared memory, then merged (`kernels_cuda/sort.py`).
 
+Long rows are given to a library where one is prepared (`cuda/cub.py`): it sorts the elements' ranks, which are whole numbers, and their places with them.
+"""
+
+import numpy as np
 from numba import njit
 
 from numbatensor.core.arguments import wrap
-from numbatensor.core.compiler import attempt, fail, native, symbol
+from numbatensor.core.compiler import attempt, fail, native, publish, symbol
 from numbatensor.core.conversions import copy_into
-from numbatensor.core.devices import copy_bytes, parameters, start
+from numbatensor.core.devices import copy_bytes, parameters, start, stream_of
 from numbatensor.core.memory import decref, memcpy
 from numbatensor.core.packing import op_result, packed_as
+from numbatensor.core.python import call_python
 from numbatensor.core.records import (
+    DEVICES,
     Tensor,
     arguments_at,
+    at,
     frame_at,
     new_frame,
     new_launch,
     new_view,
+    on_stack,
     tensor_at,
+    words,
 )
 from numbatensor.core.table import refuse
 from numbatensor.core.tensors import empty, is_packed, shape_of
@@ -23,7 +32,18 @@ from numbatensor.core.there import MOST, THREADS, kernel_there
 
 INT64, TENSOR = 5, Tensor.itemsize
 SMALLEST, LARGEST = 64, 5  # elements of the smallest tile, and the form of the largest
-MERGE = 1  # the number of the kernel that merges
+MERGE, RANKS = 1, 2  # the numbers of the kernels that merge, and that only give ranks
+UINT8, ALIGNED = 1, 256
+LIBRARY = 1 << 18  # elements of a row that a library is given: a call of it costs the host some 0.1 ms
+LOOK, SIZE, SORT = range(3)  # what `ask_sorter` is asked for
+NONE, USABLE = 1, 2  # what is known of a device's library
+
+# For ranks of 32 and of 64 bits, by device: 0 where nobody has looked yet.
+Sorters = np.dtype(words("off") + [("narrow", "i8", DEVICES), ("wide", "i8", DEVICES)])
+Row = np.dtype(words(*"ranks sorted_ranks places order memory bytes count stream device wide".split()))
+sorters_at, row_at, new_row = at(Sorters), at(Row), on_stack(Row)
+sorters = np.zeros(1, Sorters)
+publish("sorters", sorters.ctypes.data)
 assert copy_into and copy_bytes and op_result and packed_as  # reached through their symbols
 
 
@@ -60,6 +80,53 @@ def sort_some(x, n, rows, flip, ranks, order):
     return order
 
 
+@njit
+def padded(nbytes):
+    return (nbytes + ALIGNED - 1) // ALIGNED * ALIGNED
+
+
+@native
+def sort_by_library(x, n, flip, place, memory):
+    """Let the library sort all rows of n elements of a packed tensor: for each row, its ranks and places, then their order.
+
+    `place`: what is known of the row that is next. `memory`: the address of the room that `sort_long_rows` gives.
+    """
+    op, t, r = symbol("op_argsort"), tensor_at(x), row_at(place)
+    item = 8 if r.wide else 4
+    r.ranks, r.sorted_ranks, r.places = memory, memory + padded(item * n), memory + 2 * padded(item * n)
+    r.memory, launch = r.places + padded(8 * n), new_launch()
+    kernel = kernel_there(op, RANKS, 0, t.dtype)
+    for k in range(t.numel // n):
+        parameters(launch, (r.ranks, r.places, t.data + k * n * t.itemsize, n, flip))
+        start(op, kernel, (n + THREADS - 1) // THREADS, 1, THREADS, 0, launch, t.device)
+        call_python("ask_sorter", SORT, place, 0, op)
+        r.order += 8 * n
+    return 1
+
+
+@native
+def sort_long_rows(x, n, flip, made):
+    """Let a library sort rows of n elements of a packed tensor into a tensor of indices; whether there is one that can."""
+    t, place, frame, s = tensor_at(x), new_row(), new_frame(), sorters_at(symbol("sorters"))
+    r = row_at(place)
+    r.stream, r.device, r.count, r.order = stream_of(t.device), t.device, n, tensor_at(made).data
+    r.wide = t.itemsize > 4
+    known = s.wide[t.device] if r.wide else s.narrow[t.device]
+    if known == 0:
+        known = call_python("ask_sorter", LOOK, r.wide, t.device, 0)
+    if known == NONE:
+        return 0
+    r.bytes = call_python("ask_sorter", SIZE, place, 0, symbol("op_argsort"))
+    item, f = 8 if r.wide else 4, frame_at(frame)
+    f.ndim, f.shape[0] = 1, 2 * padded(item * n) + padded(8 * n) + r.bytes
+    memory = empty(frame, UINT8)
+    done = attempt(symbol("sort_by_library"), x, n, flip, place, tensor_at(memory).data)
+    decref(memory)
+    if done == -1:
+        fail()
+    return 1
+
+
 @native
 def sorted_rows(x, n, flip):
     """The indices that sort each row of n elements of a packed tensor: a new tensor of int64, of its shape. `flip`: -1 for descending, else 0."""
@@ -68,6 +135,13 @@ def sorted_rows(x, n, flip):
     made = empty(frame, INT64)
     if t.numel == 0:
         return made
+    if n >= LIBRARY and not sorters_at(symbol("sorters")).off:
+        done = attempt(symbol("sort_long_rows"), x, n, flip, made)
+        if done == -1:
+            decref(made)
+            fail()
+        if done:
+            return made
     most = max(1, (MOST - 1) // n)
     rows = t.numel // n
     ranks, failed, view = 0, False, new_view()
@@ -165,4 +239,4 @@ def topk_indices_there(op, arguments, out):
     return first_in_order(x, dim, k, -1 if a.numbers[3] else 0, out)
 
 
-assert sort_some and sorted_rows  # reached through their symbols
+assert sort_by_library and sort_long_rows and sort_some and sorted_rows  # reached through their symbols

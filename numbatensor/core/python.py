@@ -131,6 +131,7 @@ CALLBACKS = (
     "capture_memory",
     "captured",
     "ask_library",
+    "ask_sorter",
 )
 callbacks = np.zeros(len(CALLBACKS), np.int64)
 publish("callbacks", callbacks.ctypes.data)

@@ -3,7 +3,7 @@
 Importing this needs neither a GPU nor a driver; :func:`is_available` says whether there is one, and :func:`why_not` what is missing.
 """
 
-from numbatensor.cuda import cublas
+from numbatensor.cuda import cub, cublas
 from numbatensor.cuda.graphs import Graph, graph
 from numbatensor.cuda.runtime import (
     current_device,
@@ -28,7 +28,7 @@ from numbatensor.cuda.statistics import (
 )
 from numbatensor.cuda.streams import Event, Stream, current_stream, default_stream, set_stream, stream
 
-assert cublas  # the core asks it by name
+assert cub and cublas  # the core asks them by name
 __all__ = [
     "Event",
     "Graph",

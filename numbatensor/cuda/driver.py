@@ -5,7 +5,8 @@ libraries use (the primary one), and its default stream is theirs too, so that w
 """
 
 import ctypes
-import importlib
+import importlib.metadata
+import importlib.util
 import types as python
 
 from numbatensor.cuda import compiler
@@ -179,6 +180,12 @@ class Cuda:
             return ctypes.CDLL(finder.load_nvidia_dynamic_lib("cublasLt").abs_path)
         except finder.DynamicLibNotFoundError:
             raise OSError("cuBLASLt is not installed: pip install nvidia-cublas") from None
+
+    def sort_library(self):
+        """CUB's module of Python, and its version."""
+        if importlib.util.find_spec("cuda.compute") is None:
+            raise ImportError('CUB is not installed: pip install "cuda-cccl[minimal-cu13]"')
+        return importlib.import_module("cuda.compute"), importlib.metadata.version("cuda-cccl")
 
     # streams and events; the context of their device is this thread's
 

@@ -104,6 +104,9 @@ class Standin:
     def product_library(self):
         raise OSError("the block emulator has no cuBLASLt")
 
+    def sort_library(self):
+        raise OSError("the block emulator has no CUB")
+
     def reserved(self, k):
         return self.top - self.base
 

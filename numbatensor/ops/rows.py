@@ -265,7 +265,7 @@ def argmin(x: TENSOR, dim: INDEX = None, keepdim: FLAG = False):
 @structured(
     run=row_ops.argsort,
     there=device_sort.argsort_there,
-    there_kernels={0: "sort:sort_tiles", 1: "sort:merge_runs"},
+    there_kernels={0: "sort:sort_tiles", 1: "sort:merge_runs", 2: "sort:ranks"},
     kernels=walks(sort.argsort),
     samples=[(floats(2, 3),), (floats(2, 3), 0, True)],
 )
