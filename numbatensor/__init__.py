@@ -116,6 +116,7 @@ from numbatensor.indexing import (
 )
 from numbatensor.joining import cat, chunk, hstack, split, stack, unbind, vstack
 from numbatensor.linear_algebra import addmm, bmm, dot, einsum, matmul, mm, mv, outer, tensordot
+from numbatensor.making import from_numpy, tensor
 from numbatensor.memory import empty_cache, memory_stats, memory_summary
 from numbatensor.random import (
     Generator,
@@ -137,7 +138,7 @@ from numbatensor.random import (
     set_rng_state,
 )
 from numbatensor.serialization import load, save
-from numbatensor.tensor import Size, Tensor, from_numpy, functions, tensor
+from numbatensor.tensor import Size, Tensor, functions
 
 globals().update({name: f for name, f in functions.items() if name not in globals()})
 for name in (

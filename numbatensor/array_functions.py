@@ -9,7 +9,8 @@ import inspect
 import numpy as np
 
 from numbatensor import functional, indexing, joining, linear_algebra
-from numbatensor.tensor import Tensor, as_operand
+from numbatensor.making import as_operand
+from numbatensor.tensor import Tensor
 
 COUNTERPARTS: dict = {}  # by NumPy's function: ours, with NumPy's names of the parameters, and its signature
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from numbatensor import dtypes, exchange
+from numbatensor.exchange import from_array
 from numbatensor.hollow import Hollow
-from numbatensor.op import from_array
-from numbatensor.tensor import Tensor, as_sizes, from_numpy, new, placed, tensor
+from numbatensor.making import as_sizes, from_numpy, new, placed, tensor
+from numbatensor.tensor import Tensor
 
 
 def empty(*size, dtype=None, requires_grad=False, device=None):

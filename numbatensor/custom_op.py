@@ -24,10 +24,10 @@ from numbatensor.core.rules import CUSTOM
 from numbatensor.core.tensors import FLOAT32
 from numbatensor.hollow import hollow
 from numbatensor.hooks import empty_slots, fill_slots, input_shape, unpacked
+from numbatensor.making import as_operand, new
 from numbatensor.messages import shape_at
 from numbatensor.op import BY_ADDRESS
 from numbatensor.python_rules import attributes_of
-from numbatensor.tensor import as_operand, new
 
 TWICE = "{name} cannot be differentiated twice, as its backward is a compiled function: make that a custom op, with a backward of its own"
 KINDS = {bool: -1, int: -2, float: -3, type(None): -4}

@@ -13,7 +13,7 @@ from numbatensor import dtypes
 from numbatensor.core import capsules, entries
 from numbatensor.core.handles import hold
 from numbatensor.core.promotion import BFLOAT16_BITS, CODES
-from numbatensor.core.records import RANK
+from numbatensor.core.records import RANK, Storage, view_record
 from numbatensor.devices import number_of
 
 CPU, CUDA, CUDA_HOST = 1, 2, 3  # DLPack's numbers
@@ -238,3 +238,13 @@ def from_interface(array):
         streams().order_after(number, int(stream), theirs_waits=False)
     dtype = BFLOAT16_BITS if found["typestr"] == BRAIN_STRING else np.dtype(found["typestr"])
     return foreign(address, found["shape"], found.get("strides"), dtype, array, number)
+
+
+def from_array(array):
+    """A new tensor with the elements of an array; takes over a fresh array's memory."""
+    array = np.asarray(array)
+    array = array.astype(np.float64) if array.dtype == np.longdouble else array
+    array = array if array.flags.writeable else array.copy()
+    made = entries.new_foreign(array.ctypes.data, array.shape, array.strides, CODES[array.dtype], hold(array), 0)
+    view_record(entries.get(made, entries.STORAGE), Storage)["aliases"] = 0
+    return made

@@ -6,11 +6,12 @@ import math
 import numpy as np
 
 from numbatensor import dtypes
+from numbatensor.exchange import from_array
 from numbatensor.hollow import hollow
 from numbatensor.indexing import Extremum, gather, nonzero
-from numbatensor.op import from_array
+from numbatensor.making import as_operand, as_sizes
 from numbatensor.ops import arranging, reductions, rounding, rows, transcendental
-from numbatensor.tensor import Tensor, as_operand, as_sizes, functions, wrap_dim
+from numbatensor.tensor import Tensor, functions, wrap_dim
 
 op = functions
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from numbatensor import dtypes
 from numbatensor.core.compiler import publish
-from numbatensor.tensor import Tensor, tensor
+from numbatensor.making import tensor
+from numbatensor.tensor import Tensor
 
 DEFAULT_SEED = 67280421310721  # PyTorch's
 WORDS = 2**64

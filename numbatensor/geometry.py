@@ -8,9 +8,10 @@ from numbatensor.core.geometry import check_change, take_geometry
 from numbatensor.core.modes import INFERENCE, NO_GRAD, get_grad, set_mode
 from numbatensor.core.records import Storage, view_record
 from numbatensor.core.sites import writer
+from numbatensor.making import as_sizes, new
 from numbatensor.messages import long_name
 from numbatensor.ops import views
-from numbatensor.tensor import Tensor, as_sizes, new
+from numbatensor.tensor import Tensor
 
 
 def in_place(name, view):

@@ -9,9 +9,10 @@ from numbatensor import dtypes
 from numbatensor.core import entries
 from numbatensor.core.sites import writer
 from numbatensor.hollow import Hollow, hollow
+from numbatensor.making import as_operand, tensor
 from numbatensor.ops import indexing as ops
 from numbatensor.ops import rows, views
-from numbatensor.tensor import Tensor, as_operand, tensor, wrap_dim, written
+from numbatensor.tensor import Tensor, wrap_dim, written
 
 Extremum = collections.namedtuple("Extremum", ["values", "indices"])
 SETITEM = writer("__setitem__")

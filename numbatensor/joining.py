@@ -8,9 +8,10 @@ from numbatensor.core import entries
 from numbatensor.core.graph import FUNCTION, MULTIPLE, OUTPUT
 from numbatensor.core.modes import get_grad
 from numbatensor.hollow import Hollow
+from numbatensor.making import as_operand
 from numbatensor.messages import MANY
 from numbatensor.ops import arranging
-from numbatensor.tensor import Tensor, as_operand, wrap_dim
+from numbatensor.tensor import Tensor, wrap_dim
 
 
 def parts(tensors, name):

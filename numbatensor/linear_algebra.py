@@ -4,8 +4,9 @@ import math
 
 from numbatensor.core.autocast import LOWER, cast_tensor
 from numbatensor.hollow import hollow
+from numbatensor.making import as_operand
 from numbatensor.ops import structured
-from numbatensor.tensor import Tensor, as_operand
+from numbatensor.tensor import Tensor
 
 
 def matmul(input, other):

@@ -14,9 +14,10 @@ from numbatensor.core.compiler import address
 from numbatensor.core.python import TensorBase, native_function
 from numbatensor.core.sites import writer
 from numbatensor.hollow import hollow
+from numbatensor.making import as_operand, tensor
 from numbatensor.op import OPS, Joined, Pointwise, Recorded, Reduction
 from numbatensor.ops.steps import Step
-from numbatensor.tensor import Tensor, as_operand, functions, tensor, written
+from numbatensor.tensor import Tensor, functions, written
 
 ARRAY_API = {"input": "x1", "other": "x2"}  # what NumPy and the array API call the operands
 CODE = {name: address(name) for name in ("call_op", "call_in_place", "call_reflected")}

@@ -26,6 +26,7 @@ from numbatensor.generator import (  # noqa: F401
     set_rng_state,
 )
 from numbatensor.hollow import Hollow, anywhere, running
+from numbatensor.making import as_sizes, new, placed
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
 from numbatensor.random_in_place import (
@@ -38,7 +39,7 @@ from numbatensor.random_in_place import (
     probabilities,
     spread,
 )
-from numbatensor.tensor import Tensor, as_sizes, new, placed
+from numbatensor.tensor import Tensor
 
 ROOMS = 64  # most pieces of a multinomial; each has scratch of its own
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from numbatensor.dtypes import bfloat16
-from numbatensor.tensor import Tensor, tensor
+from numbatensor.making import tensor
+from numbatensor.tensor import Tensor
 
 CONTENTS = "contents"
 

@@ -33,7 +33,7 @@ def refuse(self, *args):
     raise Untraceable
 
 
-OPERATIONS: dict = {}  # the ops by name, put here by `op.py`
+OPERATIONS: dict = {}  # the ops by name, put here by `op/`
 OPERATORS = {
     "add": "add",
     "sub": "sub",

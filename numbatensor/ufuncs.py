@@ -9,7 +9,8 @@ from numbatensor.core.python import TensorBase
 from numbatensor.core.records import Storage, view_record
 from numbatensor.core.sites import writer
 from numbatensor.hollow import hollow
-from numbatensor.tensor import Tensor, as_operand, from_numpy, tensor
+from numbatensor.making import as_operand, from_numpy, tensor
+from numbatensor.tensor import Tensor
 
 OPS = {  # those that are ops of ours, with gradients, by the name of the method
     np.add: "add",

@@ -24,7 +24,7 @@ LAYERS = [
     ["numbatensor.samples", "numbatensor.trace", "numbatensor.op"],
     ["numbatensor.cuda"],
     ["numbatensor.ops"],
-    ["numbatensor.cuda.check"],
+    ["numbatensor.cuda.check", "numbatensor.making"],
     ["numbatensor.hooks", "numbatensor.python_rules", "numbatensor.messages", "numbatensor.graph_nodes"],
     [
         "numbatensor.graph",

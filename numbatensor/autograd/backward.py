@@ -4,8 +4,9 @@ import warnings
 
 from numbatensor.core import entries, node_entries, pass_entries
 from numbatensor.core.python import loaded_late
+from numbatensor.making import tensor
 from numbatensor.ops import arranging
-from numbatensor.tensor import Tensor, tensor
+from numbatensor.tensor import Tensor
 
 
 def seed_of(root, gradient, k):

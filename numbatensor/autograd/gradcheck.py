@@ -7,7 +7,7 @@ import numpy as np
 from numbatensor import dtypes
 from numbatensor.autograd.backward import as_tuple, grad
 from numbatensor.autograd.modes import enable_grad
-from numbatensor.op import from_array
+from numbatensor.exchange import from_array
 from numbatensor.tensor import Tensor
 
 SEED = 0x9E3779B9  # of the random directions, which leave the default generator alone

@@ -66,8 +66,8 @@ def environment():
 
 def stamp():
     """A hash of all sources that compiled code is made of: ours, and what users' code takes from us."""
-    folders = ("kernels_cpu", "numbatensor/core", "numbatensor/ops", "numbatensor/nopython")
-    sources = [*sorted(path for folder in folders for path in (ROOT / folder).glob("*.py")), ROOT / "numbatensor/op.py"]
+    folders = ("kernels_cpu", "numbatensor/core", "numbatensor/op", "numbatensor/ops", "numbatensor/nopython")
+    sources = sorted(path for folder in folders for path in (ROOT / folder).glob("*.py"))
     return digest(*[(path.relative_to(ROOT).as_posix(), path.read_bytes()) for path in sources])
 
 

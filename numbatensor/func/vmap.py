@@ -8,7 +8,8 @@ from numbatensor.func import custom, structured_rules, view_rules
 from numbatensor.func.batched import Batched, at, full
 from numbatensor.func.trees import flatten, spread, unflatten
 from numbatensor.hollow import anywhere, running
-from numbatensor.tensor import Tensor, new, wrap_dim
+from numbatensor.making import new
+from numbatensor.tensor import Tensor, wrap_dim
 
 assert custom and structured_rules and view_rules  # they register themselves
 numbers = itertools.count(1)

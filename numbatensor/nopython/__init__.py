@@ -33,7 +33,7 @@ MODULES = {
     "core.threads",
     "memory",
     "nn.functional",
-    "tensor",
+    "making",
 }
 PLACES = {f"numbatensor.{name}" for name in MODULES}  # where functions are that compiled code may name
 

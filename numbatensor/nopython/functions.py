@@ -6,7 +6,7 @@ from numba.core import types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_new_ref
 
-from numbatensor import creation, functional, generator, indexing, joining, linear_algebra, memory, random
+from numbatensor import creation, functional, generator, indexing, joining, linear_algebra, making, memory, random
 from numbatensor.autograd import backward, grad
 from numbatensor.core import threads
 from numbatensor.core.compiler import word
@@ -21,7 +21,6 @@ from numbatensor.nopython.results import check_dtype, is_none, length, result_of
 from numbatensor.nopython.tensor_type import TensorType, record_of, tensor_of
 from numbatensor.nopython.tensors_of_numbers import with_numbers
 from numbatensor.op import OPS
-from numbatensor.tensor import Tensor
 
 FUNCTIONS: dict = {}  # Python's functions that compiled code knows, and their names there
 
@@ -206,7 +205,7 @@ RULES = {
     },
     threads: {"get_num_threads": lambda: types.intp, "set_num_threads": results.nothing},
     memory: {"empty_cache": results.nothing, "memory_summary": lambda: results.TEXT},
-    sys.modules[Tensor.__module__]: {"tensor": results.copied("tensor"), "from_numpy": results.shared},
+    making: {"tensor": results.copied("tensor"), "from_numpy": results.shared},
 }
 for module_, rules in RULES.items():
     for name_, rule_ in rules.items():

@@ -10,7 +10,8 @@ from kernels_cpu import softmax as softmax_kernels
 from numbatensor.core import device_sort, norms, row_ops
 from numbatensor.core.autocast import FULL
 from numbatensor.core.table import MIXES, ON_DEVICES, WIDE
-from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, from_array, same, structured
+from numbatensor.exchange import from_array
+from numbatensor.op import EXACT, FLAG, FLOATING, INDEX, INT, NUMBER, OPTIONAL, TENSOR, same, structured
 from numbatensor.ops.arranging import cat, flip
 from numbatensor.ops.elementary import exp
 from numbatensor.ops.reductions import mean, others, prod, sum
