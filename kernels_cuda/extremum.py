@@ -2,7 +2,8 @@
 
 A warp (rows of up to 1024 elements) or a block looks through a row, or through a chunk of it; each element is read once. Arguments:
 ``out, x, places, rows, n, chunks, chunk``: each row is cut into chunks, and `out` gets an int64 for each. Where `places` is not null, a
-second kernel chooses among what a first one found: then there are n places for each row, which is `chunk` elements long.
+second kernel chooses among what a first one found: then there are n places for each row, which is `chunk` elements long. Elements of a row
+are counted in 64 bits, those of a chunk in 32.
 """
 
 import numpy as np
@@ -73,29 +74,26 @@ def extremum(kind, form, what, better, worst):
         block, place, threads = where()
         if block < rows:
             row = uint32(block // chunks)
-            first = uint32(uint32(block - uint32(row * chunks)) * chunk)
+            first = int64(uint32(block - uint32(row * chunks))) * chunk
             all_of = is_null(places)
-            m = uint32(min(chunk, uint32(n - first))) if all_of else n
-            source = moved(x, (int64(row) * int64(n if all_of else chunk) + int64(first)) * item)
+            m = uint32(min(chunk, n - first)) if all_of else uint32(n)
+            source, before = moved(x, (int64(row) * (n if all_of else chunk) + first) * item), int64(row) * n
             best, found = kind(start), uint32(NONE)
             i = place
             while i < m:
-                j = i
-                if not all_of:
-                    j = uint32(get(places, uint32(uint32(row * n) + i)))
-                y = get(source, j)
-                if wins(y, j, best, found):
-                    best, found = y, j
+                y = get(source, int64(i) if all_of else get(places, before + i))
+                if wins(y, i, best, found):
+                    best, found = y, i
                 i = uint32(i + threads)
             if by_block:
                 found = over_block(best, found, place)
             else:
                 best, found = over_warp(best, found)
             if place == 0:
-                put(out, block, int64(first) + int64(found))
+                put(out, block, first + int64(found) if all_of else get(places, before + found))
 
     pointers = (types.CPointer(types.int64), types.CPointer(stored), types.CPointer(types.int64))
-    return kernel, pointers + (types.uint32,) * 4
+    return kernel, (*pointers, types.uint32, types.int64, types.uint32, types.int64)
 
 
 def kernels(better, worst):

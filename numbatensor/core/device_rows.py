@@ -13,13 +13,22 @@ from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref
 from numbatensor.core.packing import op_result, packed_as
+from numbatensor.core.python import call_python
 from numbatensor.core.records import frame_at, launch_at, new_frame, new_launch, tensor_at
 from numbatensor.core.rows import ONE, job_at, keep, rows_last
+from numbatensor.core.table import MANY_ROWS
 from numbatensor.core.tensors import empty, itemsize_of, shape_of
-from numbatensor.core.there import VECTOR, copy_there, kernel_there
+from numbatensor.core.there import MOST, VECTOR, copy_there, kernel_there
 
 CHUNK = 8192  # elements of a long row, and more, that one block works on where rows are few
 BLOCKS = 1024  # that are enough for a device
+
+
+@njit
+def check_rows(j, rows, n):
+    """Refuse what kernels that count in 32 bits cannot take: too many rows, or, where they do not walk in chunks, too long ones."""
+    if rows >= MOST or (n >= MOST and not j.walks):
+        call_python("complain", MANY_ROWS, j.op, rows, n)
 
 
 @njit
@@ -80,7 +89,7 @@ def run_registers(job):
 @njit
 def pieces_of(rows, n):
     """Into how many chunks each row is cut, and the elements of a chunk, a multiple of CHUNK."""
-    chunks = max(1, min((n + CHUNK - 1) // CHUNK, BLOCKS // rows))
+    chunks = max(1, min((n + CHUNK - 1) // CHUNK, BLOCKS // rows), n >> 30)
     chunk = ((n + chunks - 1) // chunks + CHUNK - 1) // CHUNK * CHUNK
     return (n + chunk - 1) // chunk, chunk
 
@@ -165,6 +174,7 @@ def run_there_along(job):
 def along_there(job, shape):
     """Run a job whose rows are known; gives a new reference to the result, of a frame's shape."""
     j = job_at(job)
+    check_rows(j, j.outer * j.inner, j.n)
     made = op_result(shape, j.dtype, j.out)
     j.tensors[0], j.held = made, 0
     if tensor_at(made).numel:
