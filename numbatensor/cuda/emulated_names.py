@@ -203,7 +203,7 @@ class Room:
             memory = machine.current.block.dynamic
             shape = (len(memory.data) // kind.size,)
         else:
-            memory = machine.shared_array(count * kind.size)
+            memory = machine.shared_array(count * kind.size, alignment or kind.size)
         return Array(Pointer(machine, memory, 0, 0, len(memory.data), kind), shape)
 
 
