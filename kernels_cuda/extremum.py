@@ -71,7 +71,7 @@ def extremum(kind, form, what, better, worst):
 
     @cuda.jit
     def kernel(out, x, places, rows, n, chunks, chunk):
-        block, place, threads = where()
+        block, place, threads = where(n)
         if block < rows:
             row = uint32(block // chunks)
             first = int64(uint32(block - uint32(row * chunks))) * chunk

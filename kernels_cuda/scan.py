@@ -113,7 +113,7 @@ def scan(kind, form, what, combine, start):
 
     @cuda.jit
     def kernel(out, x, starts, rows, n, chunks, chunk):
-        block, place, threads = where()
+        block, place, threads = where(n)
         if block < rows:
             row = uint32(block // chunks)
             piece = uint32(block - uint32(row * chunks))

@@ -6,7 +6,7 @@ from numba import types
 
 import numbatensor as nt
 from kernels_cuda import extremum, scan
-from numbatensor.cuda import emulator
+from numbatensor.cuda import check, emulator
 from numbatensor.cuda.emulator import launch
 from tests.device import of_the_emulator, open_device
 
@@ -62,3 +62,24 @@ def test_rows_that_are_too_long_or_too_many_are_refused():
         nt.ops.rows.layer_norm(one.expand(1 << 31), None, None, 1 << 31, 1e-5)
     with pytest.raises(RuntimeError, match="2147483648 rows of 1 elements"):
         one.expand(1 << 31).unsqueeze(1).argmax(1)
+
+
+@of_the_emulator
+def test_short_rows_share_warps_and_long_ones_get_large_blocks(monkeypatch):
+    open_device()
+    launches = []
+    monkeypatch.setattr(emulator, "launch", lambda kernel, grid, block, *more: launches.append((grid[0], block[0])))
+    for rows, n in ((1000, 64), (1000, 65), (7, 3), (1000, 1), (3, 1000), (3, 8192), (3, 8193)):
+        nt.empty(rows, n, device="cuda").softmax(1)
+    assert launches == [(63, 256), (125, 256), (1, 32), (4, 256), (1, 96), (3, 256), (3, 1024)]
+    del launches[:]
+    nt.empty(1000, 64, device="cuda", dtype=nt.float16).softmax(1)  # eight elements to a lane
+    nt.empty(1000, 65, device="cuda", dtype=nt.float16).softmax(1)  # four
+    assert launches == [(32, 256), (125, 256)]
+
+
+def test_blocks_have_room_for_their_registers():
+    found = {"spilled": 0, "float64": 0, "wide divisions": 0, "loads": [128], "registers": 65}
+    assert check.row_faults(("softmax", 2, 6, "aligned"), found) == ["65 registers for each of 1024 threads"]
+    assert not check.row_faults(("softmax", 1, 6, "aligned"), found)
+    assert not check.row_faults(("softmax", 2, 6, "aligned"), found | {"registers": 64})

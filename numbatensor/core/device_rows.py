@@ -6,7 +6,8 @@ into what pieces few long rows are cut, is set by the sizes alone.
 
 from numba import njit
 
-from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, MIXED, THREADS, WARP
+from kernels_cuda import row as kernels
+from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, LONG, MIXED, THREADS, WARP
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_reduce import PARTIAL, block_pass, new_pass, pass_at
 from numbatensor.core.devices import parameter, parameters, start
@@ -22,6 +23,7 @@ from numbatensor.core.there import MOST, VECTOR, copy_there, kernel_there
 
 CHUNK = 8192  # elements of a long row, and more, that one block works on where rows are few
 BLOCKS = 1024  # that are enough for a device
+halvings = njit(kernels.halvings)
 
 
 @njit
@@ -41,11 +43,22 @@ def rows_aligned(j):
 
 
 @njit
+def lanes_of(j, what, form):
+    """How many threads of a warp share a row: where rows are short, a warp has several."""
+    if j.walks or what % MIXED != BY_WARP or form >> 1:
+        return WARP
+    size = VECTOR // tensor_at(j.tensors[1]).itemsize if form & 1 else 1
+    return WARP >> halvings(j.n, max(FEWEST, size))
+
+
+@njit
 def launch_rows(j, what, form, rows, launch, dtype):
-    """Launch a kernel that gives each row a warp, or a block."""
-    by_warp = what % MIXED == BY_WARP
-    threads = min(THREADS, rows * WARP) if by_warp else THREADS
-    per = threads // WARP if by_warp else 1
+    """Launch a kernel that gives each row some lanes of a warp, a warp, or a block."""
+    group, lanes = what % MIXED, lanes_of(j, what, form)
+    threads = LONG if group == BY_PASSES else THREADS
+    if group == BY_WARP:
+        threads = min(threads, (rows * lanes + WARP - 1) // WARP * WARP)
+    per = threads // lanes if group == BY_WARP else 1
     device = tensor_at(j.tensors[0]).device
     kernel = kernel_there(j.op, what, form, dtype)
     start(j.op, kernel, (rows + per - 1) // per, 1, threads, 0, launch, device)
