@@ -83,3 +83,16 @@ def test_blocks_have_room_for_their_registers():
     assert check.row_faults(("softmax", 2, 6, "aligned"), found) == ["65 registers for each of 1024 threads"]
     assert not check.row_faults(("softmax", 1, 6, "aligned"), found)
     assert not check.row_faults(("softmax", 2, 6, "aligned"), found | {"registers": 64})
+
+
+@of_the_emulator
+def test_small_tiles_of_columns_share_blocks(monkeypatch):
+    open_device()
+    x = np.random.default_rng(0).normal(size=(70, 5, 3)).astype("float32")
+    found = [getattr(nt.tensor(x).to("cuda"), name)(1).cpu().numpy() for name in ("sum", "var")]
+    np.testing.assert_allclose(found, [x.sum(1), x.var(1, ddof=1)], rtol=1e-5, atol=1e-5)
+    launches = []
+    monkeypatch.setattr(emulator, "launch", lambda kernel, grid, block, *more: launches.append((grid[0], block[0])))
+    for shape in ((1000, 5, 3), (3, 5, 3), (1000, 5, 128), (4, 1000, 128)):
+        nt.empty(*shape, device="cuda").sum(1)
+    assert launches == [(32, 256), (1, 24), (250, 256), (12, 256), (1, 128)]  # the last in two passes
