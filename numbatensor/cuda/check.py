@@ -110,7 +110,9 @@ def row_faults(case, found):
         wrong.append(f"{found['wide divisions']} divisions of 64 bits")
     long = not isinstance(OPS[name], Reduction) and len(OPS[name].there_kernels) > 2 and what % MIXED == BY_PASSES
     wrong += too_many_registers(found, LONG if long else THREADS)
-    single = name in ("argmax", "argmin") or (name == "layer_norm_slope_of_weight" and what == 3)  # these load elements
+    single = (name in ("argmax", "argmin") and code >= FLOAT16) or (
+        name == "layer_norm_slope_of_weight" and what == 3
+    )  # these load elements
     if form == "aligned" and code >= FLOAT32 and not single and max(found["loads"]) != 128:
         if not (
             isinstance(OPS[name], Reduction) and what == 2
