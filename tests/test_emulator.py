@@ -396,3 +396,13 @@ def test_shared_arrays_are_aligned_as_declared():
     assert out[0] == 7
     with pytest.raises(KernelError, match="misaligned"):
         launch(kernel, 1, 1, [out, False])
+
+
+def test_products_that_are_rounded_by_themselves():
+    @cuda.jit
+    def kernel(out, x, y):
+        out[0], out[1] = cuda.libdevice.fmul_rn(x[0], y[0]) + y[0], cuda.libdevice.dmul_rn(x[0], y[0]) + y[0]
+
+    out, x, y = np.zeros(2), np.float32([0.3]), np.float32([0.7])
+    launch(kernel, 1, 1, [out, x, y])
+    assert out.tolist() == [x[0] * y[0] + y[0], float(x[0]) * float(y[0]) + y[0]]
