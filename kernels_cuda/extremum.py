@@ -1,8 +1,9 @@
 """Where the largest or smallest element of a row is, the first of equals, NaN before all.
 
-A warp (rows of up to 1024 elements) or a block looks through a row, or through a chunk of it; each element is read once. Arguments:
+A warp (rows of up to 1024 elements) or a block looks through a row, or through a chunk of it, by vectors where they are aligned (`form`); each element is read once. Arguments:
 ``out, x, places, rows, n, chunks, chunk``: each row is cut into chunks, and `out` gets an int64 for each. Where `places` is not null, a
-second kernel chooses among what a first one found: then there are n places for each row, which is `chunk` elements long.
+second kernel chooses among what a first one found: then there are n places for each row, which is `chunk` elements long. Elements of a row
+are counted in 64 bits, those of a chunk in 32.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from numba import cuda, int32, int64, types, uint32
 
 from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device
-from kernels_cuda.pointers import get, is_null, itemsize, moved, put
+from kernels_cuda.pointers import get, is_null, itemsize, moved, put, vectors
 from kernels_cuda.row import BY_BLOCK, BY_WARP, EVERY, THREADS, WARP, carrier, constant, group_of
 
 NONE = 0xFFFFFFFF  # no place
@@ -43,6 +44,27 @@ def extremum(kind, form, what, better, worst):
         return not (better(y, x) or (y != y and x == x)) and i < j
 
     @device
+    def best_of(x, i, y, j):
+        if wins(y, j, x, i):
+            return y, j
+        return x, i
+
+    size = min(4, 16 // item) if form & 1 else 1
+    load, _ = vectors(size)
+
+    @device
+    def best_of_vector(x, i, p, j):
+        """The better of element i, x, and the elements from j on."""
+        values = load(p, j)
+        x, i = best_of(x, i, values[0], j)
+        if size > 1:
+            x, i = best_of(x, i, values[1 % size], uint32(j + 1))
+        if size > 2:
+            x, i = best_of(x, i, values[2 % size], uint32(j + 2))
+            x, i = best_of(x, i, values[3 % size], uint32(j + 3))
+        return x, i
+
+    @device
     def over_warp(x, i):
         offset = uint32(WARP // 2)
         while offset:
@@ -50,8 +72,7 @@ def extremum(kind, form, what, better, worst):
                 kind(cuda.shfl_xor_sync(EVERY, carried(x), offset)),
                 uint32(cuda.shfl_xor_sync(EVERY, int32(i), offset)),
             )
-            if wins(y, j, x, i):
-                x, i = y, j
+            x, i = best_of(x, i, y, j)
             offset = uint32(offset >> 1)
         return x, i
 
@@ -63,39 +84,38 @@ def extremum(kind, form, what, better, worst):
             values[thread // WARP], places[thread // WARP] = carried(x), i
         cuda.syncthreads()
         for k in range(warps):
-            y, j = kind(values[k]), uint32(places[k])
-            if wins(y, j, x, i):
-                x, i = y, j
+            x, i = best_of(x, i, kind(values[k]), uint32(places[k]))
         return i
 
     @cuda.jit
     def kernel(out, x, places, rows, n, chunks, chunk):
-        block, place, threads = where()
+        block, place, threads = where(n)
         if block < rows:
             row = uint32(block // chunks)
-            first = uint32(uint32(block - uint32(row * chunks)) * chunk)
+            first = int64(uint32(block - uint32(row * chunks))) * chunk
             all_of = is_null(places)
-            m = uint32(min(chunk, uint32(n - first))) if all_of else n
-            source = moved(x, (int64(row) * int64(n if all_of else chunk) + int64(first)) * item)
+            m = uint32(min(chunk, n - first)) if all_of else uint32(n)
+            source, before = moved(x, (int64(row) * (n if all_of else chunk) + first) * item), int64(row) * n
             best, found = kind(start), uint32(NONE)
-            i = place
-            while i < m:
-                j = i
-                if not all_of:
-                    j = uint32(get(places, uint32(uint32(row * n) + i)))
-                y = get(source, j)
-                if wins(y, j, best, found):
-                    best, found = y, j
-                i = uint32(i + threads)
+            if all_of:
+                i, step = uint32(place * size), uint32(threads * size)
+                while i < m:
+                    best, found = best_of_vector(best, found, source, i)
+                    i = uint32(i + step)
+            else:
+                i = place
+                while i < m:
+                    best, found = best_of(best, found, get(source, get(places, before + i)), i)
+                    i = uint32(i + threads)
             if by_block:
                 found = over_block(best, found, place)
             else:
                 best, found = over_warp(best, found)
             if place == 0:
-                put(out, block, int64(first) + int64(found))
+                put(out, block, first + int64(found) if all_of else get(places, before + found))
 
     pointers = (types.CPointer(types.int64), types.CPointer(stored), types.CPointer(types.int64))
-    return kernel, pointers + (types.uint32,) * 4
+    return kernel, (*pointers, types.uint32, types.int64, types.uint32, types.int64)
 
 
 def kernels(better, worst):

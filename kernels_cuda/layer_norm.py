@@ -21,6 +21,7 @@ from kernels_cuda.row import (
     for_groups,
     group_of,
     joined,
+    of_block,
     over_group,
     registers,
     repeated,
@@ -54,17 +55,17 @@ def slope(g, far, scale, shift, tilt):
     return scale * (g - shift - far * tilt)
 
 
-def moments_of(kind, what, size, count):
+def moments_of(kind, what, form, size, count):
     """A function of a row in registers: the mean, and ``1 / sqrt(variance + eps)``."""
     _, _, inside = registers(kind, size, count)
     apply, zero, one = each(kind, size * count), constant(0, kind), constant(1, kind)
-    total = over_group(what, add, kind, zero)
+    total = over_group(what, add, kind, zero, form)
 
     @device
     def moments(values, place, threads, n, eps):
-        mean = total(joined(add, values)) / kind(n)
+        mean = total(joined(add, values), threads) / kind(n)
         squares = inside(place, threads, n, apply(square, (values, mean)), zero)
-        return mean, one / sqrt(total(joined(add, squares)) / kind(n) + eps)
+        return mean, one / sqrt(total(joined(add, squares), threads) / kind(n) + eps)
 
     return moments
 
@@ -92,18 +93,23 @@ def layer_norm(stored, form, what, beside=None):
     """``out[i, j] = (x[i, j] - mean[i]) * scale[i] * weight[j] + bias[j]``: ``(out, x, weight, bias, rows, n, eps)``."""
     kind, (size, count) = computed(stored), shape_of(stored, form)
     load, store, _ = registers(stored, size, count)
-    moments, apply, where = moments_of(kind, what, size, count), each(kind, size * count), group_of(what)
+    moments, apply, where = (
+        moments_of(kind, what, form, size, count),
+        each(kind, size * count),
+        group_of(what, form, size * count),
+    )
     weights, biases = (vector_or(beside or stored, size, count, fill) for fill in (1, 0))
     item, zero = itemsize(stored), constant(0, kind)
 
     @cuda.jit
     def kernel(out, x, weight, bias, rows, n, eps):
-        row, place, threads = where()
-        if row < rows:
-            here = int64(row) * int64(n) * item
-            values = load(moved(x, here), place, threads, n, zero)
-            mean, scale = moments(values, place, threads, n, eps)
-            w, b = weights(weight, place, threads, n), biases(bias, place, threads, n)
+        row, place, threads = where(n)
+        known = row < rows  # lanes of one warp can have several rows, and all take part
+        here = int64(row if known else uint32(0)) * int64(n) * item
+        values = load(moved(x, here), place, threads, n, zero)
+        mean, scale = moments(values, place, threads, n, eps)
+        w, b = weights(weight, place, threads, n), biases(bias, place, threads, n)
+        if known:
             store(moved(out, here), place, threads, n, apply(scaled, (values, mean, scale, w, b)))
 
     return kernel, (*pointers(stored, stored, beside or stored, beside or stored), types.uint32, types.uint32, kind)
@@ -116,22 +122,27 @@ def layer_norm_grad(stored, form, what, beside=None):
     """
     kind, (size, count) = computed(stored), shape_of(stored, form)
     load, store, _ = registers(stored, size, count)
-    moments, apply, where = moments_of(kind, what, size, count), each(kind, size * count), group_of(what)
+    moments, apply, where = (
+        moments_of(kind, what, form, size, count),
+        each(kind, size * count),
+        group_of(what, form, size * count),
+    )
     weights, item, zero = vector_or(beside or stored, size, count, 1), itemsize(stored), constant(0, kind)
-    total = over_group(what, add, kind, zero)
+    total = over_group(what, add, kind, zero, form)
 
     @cuda.jit
     def kernel(out, grad, x, weight, rows, n, eps):
-        row, place, threads = where()
-        if row < rows:
-            here = int64(row) * int64(n) * item
-            values = load(moved(x, here), place, threads, n, zero)
-            slopes = load(moved(grad, here), place, threads, n, zero)
-            slopes = apply(product, (slopes, weights(weight, place, threads, n)))
-            mean, scale = moments(values, place, threads, n, eps)
-            far = apply(distance, (values, mean))
-            shift = total(joined(add, slopes)) / kind(n)
-            tilt = total(joined(add, apply(product, (slopes, far)))) / kind(n) * scale * scale
+        row, place, threads = where(n)
+        known = row < rows
+        here = int64(row if known else uint32(0)) * int64(n) * item
+        values = load(moved(x, here), place, threads, n, zero)
+        slopes = load(moved(grad, here), place, threads, n, zero)
+        slopes = apply(product, (slopes, weights(weight, place, threads, n)))
+        mean, scale = moments(values, place, threads, n, eps)
+        far = apply(distance, (values, mean))
+        shift = total(joined(add, slopes), threads) / kind(n)
+        tilt = total(joined(add, apply(product, (slopes, far))), threads) / kind(n) * scale * scale
+        if known:
             store(moved(out, here), place, threads, n, apply(slope, (slopes, far, scale, shift, tilt)))
 
     return kernel, (*pointers(stored, stored, stored, beside or stored), types.uint32, types.uint32, kind)
@@ -144,17 +155,17 @@ def walk(kind, size):
     total = over_group(BY_BLOCK, add, kind, zero)
 
     @device
-    def moments(x, thread, n, eps):
+    def moments(x, thread, threads, n, eps):
         found, i = zero, uint32(thread * size)
         while i < n:
             found = found + joined(add, load(x, i))
-            i = uint32(i + uint32(THREADS * size))
-        mean = total(found) / kind(n)
+            i = uint32(i + uint32(threads * size))
+        mean = total(found, threads) / kind(n)
         found, i = zero, uint32(thread * size)
         while i < n:
             found = found + joined(add, apply(square, (load(x, i), mean)))
-            i = uint32(i + uint32(THREADS * size))
-        return mean, one / sqrt(total(found) / kind(n) + eps)
+            i = uint32(i + uint32(threads * size))
+        return mean, one / sqrt(total(found, threads) / kind(n) + eps)
 
     return moments
 
@@ -183,13 +194,14 @@ def layer_norm_of_long(stored, form, beside=None):
 
     @cuda.jit
     def kernel(out, x, weight, bias, rows, n, eps):
-        here, thread = int64(uint32(cuda.blockIdx.x)) * int64(n) * item, uint32(cuda.threadIdx.x)
+        row, thread, threads = of_block(n)
+        here = int64(row) * int64(n) * item
         source, target = moved(x, here), moved(out, here)
-        mean, scale = moments(source, thread, n, eps)
+        mean, scale = moments(source, thread, threads, n, eps)
         i = uint32(thread * size)
         while i < n:
             store(target, i, apply(scaled, (load(source, i), mean, scale, weights(weight, i), biases(bias, i))))
-            i = uint32(i + uint32(THREADS * size))
+            i = uint32(i + uint32(threads * size))
 
     return kernel, (*pointers(stored, stored, beside or stored, beside or stored), types.uint32, types.uint32, kind)
 
@@ -203,22 +215,23 @@ def grad_of_long(stored, form, beside=None):
 
     @cuda.jit
     def kernel(out, grad, x, weight, rows, n, eps):
-        here, thread = int64(uint32(cuda.blockIdx.x)) * int64(n) * item, uint32(cuda.threadIdx.x)
+        row, thread, threads = of_block(n)
+        here = int64(row) * int64(n) * item
         slopes, source, target = moved(grad, here), moved(x, here), moved(out, here)
-        mean, scale = moments(source, thread, n, eps)
+        mean, scale = moments(source, thread, threads, n, eps)
         shift = tilt = zero
         i = uint32(thread * size)
         while i < n:
             g = apply(product, (load(slopes, i), weights(weight, i)))
             shift = shift + joined(add, g)
             tilt = tilt + joined(add, apply(product, (g, apply(distance, (load(source, i), mean)))))
-            i = uint32(i + uint32(THREADS * size))
-        shift, tilt = total(shift) / kind(n), total(tilt) / kind(n) * scale * scale
+            i = uint32(i + uint32(threads * size))
+        shift, tilt = total(shift, threads) / kind(n), total(tilt, threads) / kind(n) * scale * scale
         i = uint32(thread * size)
         while i < n:
             g, far = apply(product, (load(slopes, i), weights(weight, i))), apply(distance, (load(source, i), mean))
             store(target, i, apply(slope, (g, far, scale, shift, tilt)))
-            i = uint32(i + uint32(THREADS * size))
+            i = uint32(i + uint32(threads * size))
 
     return kernel, (*pointers(stored, stored, stored, beside or stored), types.uint32, types.uint32, kind)
 
@@ -227,18 +240,19 @@ def row_moments(stored, form, what):
     """``mean[i]`` and ``scale[i] = 1 / sqrt(variance + eps)`` of each row: ``(mean, x, scale, rows, n, eps)``."""
     kind, (size, count) = computed(stored), shape_of(stored, form)
     load, _, _ = registers(stored, size, count)
-    moments, where = moments_of(kind, what, size, count), group_of(what)
+    moments, where = moments_of(kind, what, form, size, count), group_of(what, form, size * count)
     item, zero = itemsize(stored), constant(0, kind)
 
     @cuda.jit
     def kernel(mean, x, scale, rows, n, eps):
-        row, place, threads = where()
-        if row < rows:
-            values = load(moved(x, int64(row) * int64(n) * item), place, threads, n, zero)
-            middle, factor = moments(values, place, threads, n, eps)
-            if place == 0:
-                put(mean, row, middle)
-                put(scale, row, factor)
+        row, place, threads = where(n)
+        known = row < rows
+        here = int64(row if known else uint32(0)) * int64(n) * item
+        values = load(moved(x, here), place, threads, n, zero)
+        middle, factor = moments(values, place, threads, n, eps)
+        if known and place == 0:
+            put(mean, row, middle)
+            put(scale, row, factor)
 
     return kernel, (*pointers(kind, stored, kind), types.uint32, types.uint32, kind)
 
@@ -250,8 +264,8 @@ def moments_of_long(stored, form):
 
     @cuda.jit
     def kernel(mean, x, scale, rows, n, eps):
-        row, thread = uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
-        middle, factor = moments(moved(x, int64(row) * int64(n) * item), thread, n, eps)
+        row, thread, threads = of_block(n)
+        middle, factor = moments(moved(x, int64(row) * int64(n) * item), thread, threads, n, eps)
         if thread == 0:
             put(mean, row, middle)
             put(scale, row, factor)

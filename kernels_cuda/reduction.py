@@ -229,8 +229,9 @@ def in_room(kind, size):
 def by_columns(taken, f, finish, start, kinds, centred, size):
     """``out[o, p, j]`` from piece p of the rows ``x[o, :, j]``, for m columns in vectors.
 
-    ``(out, x, centres, n, m, parts, part, outer, step, width, count, second)``: `outer` and `step` are the bytes between indices o, and
-    between rows; `width` threads of a block lie along columns, the others along rows. With centres, parts is 1 or they serve all parts.
+    ``(out, x, centres, n, m, parts, part, outer, step, width, depth, tiles, count, second)``: `outer` and `step` are the bytes between
+    indices o, and between rows; a tile is `width` threads along columns by `depth` along rows, and a block has as many tiles as it has
+    threads for. With centres, parts is 1 or they serve all parts.
     """
     accumulator, result = kinds[0], computed(kinds[2])
     one, four = taken
@@ -249,21 +250,24 @@ def by_columns(taken, f, finish, start, kinds, centred, size):
         return result(finish(acc, count, second))
 
     @cuda.jit
-    def kernel(out, x, centres, n, m, parts, part, outer, step, width, count, second):
+    def kernel(out, x, centres, n, m, parts, part, outer, step, width, depth, tiles, count, second):
         room = cuda.shared.array(length, carried)
         wide = uint32(width * size)
         across = uint32(uint32(m + uint32(wide - 1)) // wide)
-        block, thread = uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
-        strip = uint32(block // across)
+        thread, size_of_tile = uint32(cuda.threadIdx.x), uint32(width * depth)
+        group = uint32(thread // size_of_tile)
+        tile = uint32(uint32(cuda.blockIdx.x) * uint32(uint32(cuda.blockDim.x) // size_of_tile) + group)
+        strip = uint32(tile // across)
         o = uint32(strip // parts)
-        down = uint32(thread // width)
-        column = uint32((uint32(block - strip * across) * width + uint32(thread - down * width)) * size)
-        depth = uint32(uint32(cuda.blockDim.x) // width)
+        place = uint32(thread - uint32(group * size_of_tile))
+        down = uint32(place // width)
+        column = uint32((uint32(tile - strip * across) * width + uint32(place - down * width)) * size)
+        here = tile < tiles and column < m
         first = uint32(uint32(strip - o * parts) * part)
         end = uint32(min(n, uint32(first + part)))
         accs = many(accumulator(start))
         centre = accs
-        if column < m:
+        if here:
             if centred:
                 centre = load(centres, uint32(o * m + column))
             source = moved(x, int64(o) * outer)
@@ -286,7 +290,7 @@ def by_columns(taken, f, finish, start, kinds, centred, size):
                 accs = fold(f, (accs, from_room(room, uint32(thread + half * width))))
             cuda.syncthreads()
             half = uint32(half >> 1)
-        if down == 0 and column < m:
+        if down == 0 and here:
             store(out, uint32(strip * m + column), last(ended, (accs, count, second)))
 
-    return kernel, (types.uint32,) * 4 + (types.int64, types.int64, types.uint32)
+    return kernel, (types.uint32,) * 4 + (types.int64, types.int64) + (types.uint32,) * 3

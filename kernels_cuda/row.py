@@ -14,6 +14,7 @@ from kernels_cuda.mathematics import called, device
 from kernels_cuda.pointers import emulated, itemsize, load_elements, store_elements
 
 THREADS = 256  # of a block
+LONG = 1024  # threads of a block whose row is not in registers: few rows are to fill a device, and many to fit into its cache
 WARP = 32
 EVERY = 0xFFFFFFFF  # lanes
 
@@ -231,9 +232,20 @@ def shape_of(kind, form):
     return size, max(1, (FEWEST << (form >> 1)) // size)
 
 
+def halvings(n, each):
+    """How many times the lanes of a warp can be halved so that they still hold n elements, `each` to a lane."""
+    count = 0
+    while count < 5 and (WARP // 2 >> count) * each >= n:
+        count += 1
+    return count
+
+
+halvings_there = device(halvings)
+
+
 @device
-def of_warp():
-    """The row, the place in the group, and the size of the group, where each warp has a row."""
+def of_warp(n):
+    """The row, the place in the group, and the size of the group, where each warp has a row of n elements."""
     thread = uint32(cuda.threadIdx.x)
     warp = uint32(thread // WARP)
     row = uint32(uint32(cuda.blockIdx.x) * uint32(uint32(cuda.blockDim.x) // WARP) + warp)
@@ -241,26 +253,48 @@ def of_warp():
 
 
 @device
-def of_block():
+def of_block(n):
     """The same, where each block has a row."""
-    return uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x), uint32(THREADS)
+    return uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x), uint32(cuda.blockDim.x)
 
 
-def group_of(what):
-    return of_warp if what == BY_WARP else of_block
-
-
-def over_group(what, f, kind, start):
-    """A function ``(value,)``: values combined over a group; all its threads get the result."""
-    if what != BY_WARP:
-        return over_block(f, kind, start)
-    warp = over_lanes(f, kind)
+def of_lanes(each):
+    """The same, where rows are so short that a warp has several: each has as many lanes as it needs."""
 
     @device
-    def combined(value):
+    def where(n):
+        shift = uint32(5 - halvings_there(n, each))
+        thread, lanes = uint32(cuda.threadIdx.x), uint32(uint32(1) << shift)
+        groups = uint32(uint32(cuda.blockDim.x) >> shift)
+        return uint32(uint32(cuda.blockIdx.x) * groups + (thread >> shift)), uint32(thread & uint32(lanes - 1)), lanes
+
+    return where
+
+
+def group_of(what, form=LEVELS << 1, each=0):
+    """Where a thread is, for the threads of a kernel's form with `each` elements."""
+    if what != BY_WARP:
+        return of_block
+    return of_warp if form >> 1 else of_lanes(each)
+
+
+def over_group(what, f, kind, start, form=LEVELS << 1):
+    """A function ``(value, threads)``: values combined over a group of so many; all its threads get the result."""
+    warp, block = over_lanes(f, kind), over_block(f, kind, start)
+
+    @device
+    def of_some(value, threads):
+        return warp(value, threads)
+
+    @device
+    def of_all(value, threads):
         return warp(value, WARP)
 
-    return combined
+    @device
+    def of_threads(value, threads):
+        return block(value)
+
+    return of_threads if what != BY_WARP else of_all if form >> 1 else of_some
 
 
 @device

@@ -5,7 +5,7 @@ shuffles and in shared memory, and all go on from the total. What is running is 
 million float32 elements is a thousand steps, not a million.
 
 Arguments: ``out, x, starts, rows, n, chunks, chunk``: each row is cut into chunks, which are rows to the kernel; where there are
-several, `starts` has what comes before the end of each.
+several, `starts` has what comes before the end of each. Elements of a row are counted in 64 bits, those of a chunk in 32.
 """
 
 from numba import cuda, int64, types, uint32
@@ -98,10 +98,10 @@ def scan(kind, form, what, combine, start):
     stored = wider(kind)
     made, item, made_item = computed(stored), itemsize(kind), itemsize(stored)
     size = 16 // max(item, made_item) if form & 1 else 1
-    f, first = device(combine), constant(start, made)
+    f, begin = device(combine), constant(start, made)
     load, store = vectors(size)
     apply, many, where = each(made, size), repeated(made, size), group_of(what)
-    scanned = (of_lanes if what == BY_WARP else of_threads)(f, made, first)
+    scanned = (of_lanes if what == BY_WARP else of_threads)(f, made, begin)
 
     @device
     def wide(x):
@@ -113,20 +113,20 @@ def scan(kind, form, what, combine, start):
 
     @cuda.jit
     def kernel(out, x, starts, rows, n, chunks, chunk):
-        block, place, threads = where()
+        block, place, threads = where(n)
         if block < rows:
             row = uint32(block // chunks)
             piece = uint32(block - uint32(row * chunks))
-            skipped = int64(row) * int64(n) + int64(piece) * int64(chunk)
-            m = uint32(min(int64(chunk), int64(n) - int64(piece) * int64(chunk)))
+            first = int64(piece) * chunk
+            skipped, m = int64(row) * n + first, uint32(min(chunk, n - first))
             source, target = moved(x, skipped * item), moved(out, skipped * made_item)
-            so_far = made(first)
+            so_far = made(begin)
             if piece > 0:
                 so_far = get(starts, uint32(block - 1))
             base, step = uint32(0), uint32(threads * size)
             while base < m:
                 i = uint32(base + uint32(place * size))
-                values = many(made(first))
+                values = many(made(begin))
                 if i < m:
                     values = apply(wide, (load(source, i),))
                 values = prefixes(f, values)
@@ -137,7 +137,7 @@ def scan(kind, form, what, combine, start):
                 base = uint32(base + step)
 
     pointers = (types.CPointer(stored), types.CPointer(kind), types.CPointer(made))
-    return kernel, pointers + (types.uint32,) * 4
+    return kernel, (*pointers, types.uint32, types.int64, types.uint32, types.int64)
 
 
 def kernels(combine, start):

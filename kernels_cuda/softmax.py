@@ -1,7 +1,8 @@
 """Exponentials along rows and their sums: softmax, its logarithm and logsumexp.
 
-A row of up to 1024 elements is in the registers of a warp, one of up to 8192 in those of a block: it is read once, and written once.
-Longer rows get a block, which reads them twice: once for the maximum and the sum, which is scaled down when the maximum grows (Milakov and
+A row of up to 1024 elements is in the registers of a warp (which has several rows of up to 64), one of up to 8192 in those of a block: it is read
+once, and written once.
+Longer rows get a larger block, which reads them twice: once for the maximum and the sum, which is scaled down when the maximum grows (Milakov and
 Gimelshein, 2018), once for the result. Arguments: ``out, x, rows, n``; rows lie one after the other.
 """
 
@@ -15,13 +16,13 @@ from kernels_cuda.mathematics import device, exp, larger, log
 from kernels_cuda.pointers import itemsize, moved, put, vectors
 from kernels_cuda.row import (
     BY_BLOCK,
-    THREADS,
     add,
     constant,
     each,
     for_groups,
     group_of,
     joined,
+    of_block,
     over_group,
     registers,
     shape_of,
@@ -82,19 +83,20 @@ def rows(stored, form, what, formula):
     kind, (size, count) = computed(stored), shape_of(stored, form)
     fold, element, known, _, one = parts(kind, formula)
     load, store, _ = registers(stored, size, count)
-    apply, where, item = each(kind, size * count), group_of(what), itemsize(stored)
+    apply, where, item = each(kind, size * count), group_of(what, form, size * count), itemsize(stored)
     zero, least = constant(0, kind), constant(-np.inf, kind)
-    highest, total = over_group(what, larger, kind, least), over_group(what, add, kind, zero)
+    highest, total = over_group(what, larger, kind, least, form), over_group(what, add, kind, zero, form)
 
     @cuda.jit
     def kernel(out, x, rows, n):
-        row, place, threads = where()
-        if row < rows:
-            here = int64(row) * int64(n) * item
-            values = load(moved(x, here), place, threads, n, least)
-            top = known(highest(joined(larger, values)))
-            e = apply(exponential, (values, top))
-            made = fold(total(joined(add, e)))
+        row, place, threads = where(n)
+        known_row = row < rows  # lanes of one warp can have several rows, and all take part
+        here = int64(row if known_row else uint32(0)) * int64(n) * item
+        values = load(moved(x, here), place, threads, n, least)
+        top = known(highest(joined(larger, values), threads))
+        e = apply(exponential, (values, top))
+        made = fold(total(joined(add, e), threads))
+        if known_row:
             if one:
                 if place == 0:
                     put(out, row, element(e[0], values[0], top, made))
@@ -115,9 +117,9 @@ def passes(stored, form, formula):
 
     @cuda.jit
     def kernel(out, x, rows, n):
-        row, thread = uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
+        row, thread, threads = of_block(n)
         here = int64(row) * int64(n) * item
-        source, target, step = moved(x, here), moved(out, here), uint32(THREADS * size)
+        source, target, step = moved(x, here), moved(out, here), uint32(threads * size)
         best, sum_of = least, zero
         i = uint32(thread * size)
         while i < n:
@@ -126,8 +128,8 @@ def passes(stored, form, formula):
             sum_of = sum_of * exp(best - begun(top)) + joined(add, apply(exponential, (values, begun(top))))
             best = top
             i = uint32(i + step)
-        top = highest(best)
-        made = fold(total(sum_of * exp(best - begun(top))))
+        top = highest(best, threads)
+        made = fold(total(sum_of * exp(best - begun(top)), threads))
         top = known(top)
         if one:
             if thread == 0:

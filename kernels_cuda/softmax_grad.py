@@ -12,13 +12,13 @@ from kernels_cuda.mathematics import device, exp
 from kernels_cuda.pointers import itemsize, moved, vectors
 from kernels_cuda.row import (
     BY_BLOCK,
-    THREADS,
     add,
     constant,
     each,
     for_groups,
     group_of,
     joined,
+    of_block,
     over_group,
     registers,
     shape_of,
@@ -41,17 +41,19 @@ def rows(stored, form, what, formula):
     kind, (size, count) = computed(stored), shape_of(stored, form)
     term, element = device(formula.term), device(formula.element)
     load, store, _ = registers(stored, size, count)
-    apply, where, item, zero = each(kind, size * count), group_of(what), itemsize(stored), constant(0, kind)
-    total = over_group(what, add, kind, zero)
+    apply, where = each(kind, size * count), group_of(what, form, size * count)
+    item, zero = itemsize(stored), constant(0, kind)
+    total = over_group(what, add, kind, zero, form)
 
     @cuda.jit
     def kernel(result, grad, out, rows, n):
-        row, place, threads = where()
-        if row < rows:
-            here = int64(row) * int64(n) * item
-            slopes = load(moved(grad, here), place, threads, n, zero)
-            values = load(moved(out, here), place, threads, n, zero)
-            s = total(joined(add, apply(term, (slopes, values))))
+        row, place, threads = where(n)
+        known = row < rows  # lanes of one warp can have several rows, and all take part
+        here = int64(row if known else uint32(0)) * int64(n) * item
+        slopes = load(moved(grad, here), place, threads, n, zero)
+        values = load(moved(out, here), place, threads, n, zero)
+        s = total(joined(add, apply(term, (slopes, values))), threads)
+        if known:
             store(moved(result, here), place, threads, n, apply(element, (slopes, values, s)))
 
     return kernel, (types.CPointer(stored),) * 3 + (types.uint32,) * 2
@@ -67,13 +69,14 @@ def passes(stored, form, formula):
 
     @cuda.jit
     def kernel(result, grad, out, rows, n):
-        here, thread = int64(uint32(cuda.blockIdx.x)) * int64(n) * item, uint32(cuda.threadIdx.x)
-        target, slopes, values, step = moved(result, here), moved(grad, here), moved(out, here), uint32(THREADS * size)
+        row, thread, threads = of_block(n)
+        here, step = int64(row) * int64(n) * item, uint32(threads * size)
+        target, slopes, values = moved(result, here), moved(grad, here), moved(out, here)
         s, i = zero, uint32(thread * size)
         while i < n:
             s = s + joined(add, apply(term, (load(slopes, i), load(values, i))))
             i = uint32(i + step)
-        s, i = total(s), uint32(thread * size)
+        s, i = total(s, threads), uint32(thread * size)
         while i < n:
             store(target, i, apply(element, (load(slopes, i), load(values, i), s)))
             i = uint32(i + step)

@@ -222,6 +222,12 @@ def negative_power(op, b, c):
     raise RuntimeError("Integers to negative integer powers are not allowed.")
 
 
+def many_rows(op, rows, n):
+    raise RuntimeError(
+        f"{BY_ADDRESS[op].name}(): {rows} rows of {n} elements, of which a device's kernels take at most {(1 << 31) - 1}"
+    )
+
+
 REPORTS = (
     no_memory,
     shapes,
@@ -245,6 +251,7 @@ REPORTS = (
     inference_version,
     mixed_floats,
     scattered,
+    many_rows,
 )
 
 

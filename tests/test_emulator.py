@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba import cuda, float32, int32, int64, types, uint8, uint32
 
+from kernels_cuda import matmul
 from numbatensor.cuda.emulator import KernelError, launch
 
 THREADS = 64
@@ -357,3 +358,51 @@ def test_errors_name_the_thread():
     with pytest.raises(ZeroDivisionError) as error:
         launch(kernel, 1, 4, (np.zeros(1),), order="reverse")
     assert error.value.__notes__ == ["in thread (3, 0, 0) of block (0, 0, 0)"]
+
+
+def test_limits_of_launches():
+    """What the driver refuses, or what it would let a block begin with, is an error here as well."""
+    kernel = cuda.jit(lambda out: None)
+    for grid, block in ((0, 1), ((1, 65536), 1), (2**31, 1), (1, 0), (1, 1025), (1, (32, 33)), (1, (1, 1, 65))):
+        with pytest.raises(KernelError, match="a (grid|block) of"):
+            launch(kernel, grid, block, [np.zeros(1)])
+
+    @cuda.jit
+    def large(out):
+        room = cuda.shared.array(12 << 10, float32)
+        other = cuda.shared.array(2, float32)
+        room[0] = other[0] = out[0]
+
+    with pytest.raises(KernelError, match="49160 bytes of shared memory, of which a block has 49152"):
+        launch(large, 1, 1, [np.zeros(1, np.float32)])
+
+
+def test_shared_arrays_are_aligned_as_declared():
+    """Vectors are loaded from shared memory only where an array is declared with their alignment."""
+    load, _ = matmul.shared_vectors(4)
+
+    @cuda.jit
+    def kernel(out, aligned):
+        if aligned:
+            room = cuda.shared.array(8, float32, 16)
+        else:
+            room = cuda.shared.array(8, float32)
+        for k in range(8):
+            room[k] = float32(k)
+        out[0] = load(room, 4)[3]
+
+    out = np.zeros(1, np.float32)
+    launch(kernel, 1, 1, [out, True])
+    assert out[0] == 7
+    with pytest.raises(KernelError, match="misaligned"):
+        launch(kernel, 1, 1, [out, False])
+
+
+def test_products_that_are_rounded_by_themselves():
+    @cuda.jit
+    def kernel(out, x, y):
+        out[0], out[1] = cuda.libdevice.fmul_rn(x[0], y[0]) + y[0], cuda.libdevice.dmul_rn(x[0], y[0]) + y[0]
+
+    out, x, y = np.zeros(2), np.float32([0.3]), np.float32([0.7])
+    launch(kernel, 1, 1, [out, x, y])
+    assert out.tolist() == [x[0] * y[0] + y[0], float(x[0]) * float(y[0]) + y[0]]

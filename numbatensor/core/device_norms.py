@@ -9,7 +9,7 @@ from kernels_cuda.row import MIXED, THREADS, WARP
 from numbatensor.core.arguments import float_argument
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_reduce import real_word, reduce_there
-from numbatensor.core.device_rows import BLOCKS, group_for, launch_rows
+from numbatensor.core.device_rows import BLOCKS, check_rows, group_for, launch_rows
 from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.halves import computed
 from numbatensor.core.memory import bits, decref, number
@@ -102,6 +102,7 @@ def ended(j, failed):
 def prepared(j, x, n, eps, shape, dtype, out):
     """Set the rows, and make the result."""
     j.outer, j.n, j.inner, j.held = x.numel // max(n, 1), n, 1, 0
+    check_rows(j, j.outer, n)
     j.numbers[0], j.items[0] = bits(eps), x.itemsize
     j.tensors[0] = op_result(shape, dtype, out)
 

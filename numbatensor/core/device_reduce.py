@@ -122,10 +122,10 @@ def block_pass(p, chunks, chunk):
 
 @njit
 def column_size(p):
-    """Elements of a vector of columns: 1 where they are not even."""
+    """Elements of a vector of columns: 1 where they are not even, or the results are not."""
     out = p.acc if p.form & PARTIAL else p.outcome
     size = vector_of(max(p.item, itemsize_of(p.acc), itemsize_of(out)), COLUMNS)
-    return size if aligned(p) and p.inner % size == 0 else 1
+    return size if aligned(p) and p.inner % size == 0 and p.out % VECTOR == 0 else 1
 
 
 @njit
@@ -140,11 +140,13 @@ def columns_pass(p, parts, part, size, width, depth):
     parameter(launch, part)
     parameter(launch, p.outer_step)
     parameter(launch, p.step)
-    parameter(launch, width)
+    tiles = p.outer * parts * ((p.inner + width * size - 1) // (width * size))
+    for word in (width, depth, tiles):
+        parameter(launch, word)
     numbers_of(p, launch)
-    across = (p.inner + width * size - 1) // (width * size)
+    per = min(THREADS // (width * depth), tiles)  # tiles of a block
     kernel = kernel_there(p.op, p.wide + COLUMNS, form, p.dtype)
-    start(p.op, kernel, p.outer * parts * across, 1, width * depth, 0, launch, p.device)
+    start(p.op, kernel, (tiles + per - 1) // per, 1, width * depth * per, 0, launch, p.device)
 
 
 @native

@@ -6,20 +6,31 @@ into what pieces few long rows are cut, is set by the sizes alone.
 
 from numba import njit
 
-from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, MIXED, THREADS, WARP
+from kernels_cuda import row as kernels
+from kernels_cuda.row import BY_BLOCK, BY_PASSES, BY_WARP, FEWEST, LEVELS, LONG, MIXED, THREADS, WARP
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_reduce import PARTIAL, block_pass, new_pass, pass_at
 from numbatensor.core.devices import parameter, parameters, start
 from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref
 from numbatensor.core.packing import op_result, packed_as
+from numbatensor.core.python import call_python
 from numbatensor.core.records import frame_at, launch_at, new_frame, new_launch, tensor_at
 from numbatensor.core.rows import ONE, job_at, keep, rows_last
+from numbatensor.core.table import MANY_ROWS
 from numbatensor.core.tensors import empty, itemsize_of, shape_of
-from numbatensor.core.there import VECTOR, copy_there, kernel_there
+from numbatensor.core.there import MOST, VECTOR, copy_there, kernel_there
 
 CHUNK = 8192  # elements of a long row, and more, that one block works on where rows are few
 BLOCKS = 1024  # that are enough for a device
+halvings = njit(kernels.halvings)
+
+
+@njit
+def check_rows(j, rows, n):
+    """Refuse what kernels that count in 32 bits cannot take: too many rows, or, where they do not walk in chunks, too long ones."""
+    if rows >= MOST or (n >= MOST and not j.walks):
+        call_python("complain", MANY_ROWS, j.op, rows, n)
 
 
 @njit
@@ -32,11 +43,22 @@ def rows_aligned(j):
 
 
 @njit
+def lanes_of(j, what, form):
+    """How many threads of a warp share a row: where rows are short, a warp has several."""
+    if j.walks or what % MIXED != BY_WARP or form >> 1:
+        return WARP
+    size = VECTOR // tensor_at(j.tensors[1]).itemsize if form & 1 else 1
+    return WARP >> halvings(j.n, max(FEWEST, size))
+
+
+@njit
 def launch_rows(j, what, form, rows, launch, dtype):
-    """Launch a kernel that gives each row a warp, or a block."""
-    by_warp = what % MIXED == BY_WARP
-    threads = min(THREADS, rows * WARP) if by_warp else THREADS
-    per = threads // WARP if by_warp else 1
+    """Launch a kernel that gives each row some lanes of a warp, a warp, or a block."""
+    group, lanes = what % MIXED, lanes_of(j, what, form)
+    threads = LONG if group == BY_PASSES else THREADS
+    if group == BY_WARP:
+        threads = min(threads, (rows * lanes + WARP - 1) // WARP * WARP)
+    per = threads // lanes if group == BY_WARP else 1
     device = tensor_at(j.tensors[0]).device
     kernel = kernel_there(j.op, what, form, dtype)
     start(j.op, kernel, (rows + per - 1) // per, 1, threads, 0, launch, device)
@@ -80,7 +102,7 @@ def run_registers(job):
 @njit
 def pieces_of(rows, n):
     """Into how many chunks each row is cut, and the elements of a chunk, a multiple of CHUNK."""
-    chunks = max(1, min((n + CHUNK - 1) // CHUNK, BLOCKS // rows))
+    chunks = max(1, min((n + CHUNK - 1) // CHUNK, BLOCKS // rows), n >> 30)
     chunk = ((n + chunks - 1) // chunks + CHUNK - 1) // CHUNK * CHUNK
     return (n + chunk - 1) // chunk, chunk
 
@@ -165,6 +187,7 @@ def run_there_along(job):
 def along_there(job, shape):
     """Run a job whose rows are known; gives a new reference to the result, of a frame's shape."""
     j = job_at(job)
+    check_rows(j, j.outer * j.inner, j.n)
     made = op_result(shape, j.dtype, j.out)
     j.tensors[0], j.held = made, 0
     if tensor_at(made).numel:

@@ -33,7 +33,7 @@ NO_MEMORY, SHAPES, UNSUPPORTED, OUT_SHAPE, OUT_DTYPE, LEAF_IN_PLACE, OVERLAP, NO
     range(10)
 )
 TOO_MANY_DIMENSIONS, EMPTY_BOX, OUT_GRAD, COPY_SHAPE, ZERO_DIVISION, NEGATIVE_POWER = range(10, 16)
-INFERENCE_WRITE, INFERENCE_SAVE, AMBIGUOUS, INFERENCE_VERSION, MIXED_FLOATS, SCATTERED = range(16, 22)
+INFERENCE_WRITE, INFERENCE_SAVE, AMBIGUOUS, INFERENCE_VERSION, MIXED_FLOATS, SCATTERED, MANY_ROWS = range(16, 23)
 # Of an op and float16 and bfloat16: its code for the CPU takes them, its code for devices does; it takes float32 beside them; its result stays float32.
 ON_CPU, ON_DEVICES, MIXES, WIDE = 1, 2, 4, 8
 DIVIDES, RAISES = 1, 2  # traits of pointwise ops: what their second operand must not be, of integers

@@ -28,7 +28,7 @@ from kernels_cuda import (
 )
 from kernels_cuda.halves import bfloat16, float16
 from kernels_cuda.pointers import itemsize
-from kernels_cuda.row import MIXED
+from kernels_cuda.row import BY_PASSES, LONG, MIXED, THREADS
 from numbatensor.core.tensors import FLOAT16, FLOAT32
 from numbatensor.cuda import compiler
 from numbatensor.cuda.kernels import KINDS
@@ -36,6 +36,7 @@ from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, comput
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
 FORMS = {"vector": 0, "strided": 2}
+REGISTERS = 1 << 16  # of a multiprocessor: a block that needs more is not launched
 REDUCING = {"sin", "cos", "tan"}  # libdevice reduces large arguments in float64
 
 
@@ -94,6 +95,12 @@ def row_kernel(name, what, code, form):
     return op.kernel_there(what, bits, code)
 
 
+def too_many_registers(found, threads):
+    """What is wrong where a block of so many threads has no room: registers are given out by eights."""
+    needed = -(-found["registers"] // 8) * 8 * threads
+    return [f"{found['registers']} registers for each of {threads} threads"] if needed > REGISTERS else []
+
+
 def row_faults(case, found):
     name, what, code, form = case
     wrong = [f"{found['spilled']} bytes are spilled"] if found["spilled"] else []
@@ -101,7 +108,11 @@ def row_faults(case, found):
         wrong.append(f"{found['float64']} instructions of float64")
     if found["wide divisions"]:
         wrong.append(f"{found['wide divisions']} divisions of 64 bits")
-    single = name in ("argmax", "argmin") or (name == "layer_norm_slope_of_weight" and what == 3)  # these load elements
+    long = not isinstance(OPS[name], Reduction) and len(OPS[name].there_kernels) > 2 and what % MIXED == BY_PASSES
+    wrong += too_many_registers(found, LONG if long else THREADS)
+    single = (name in ("argmax", "argmin") and code >= FLOAT16) or (
+        name == "layer_norm_slope_of_weight" and what == 3
+    )  # these load elements
     if form == "aligned" and code >= FLOAT32 and not single and max(found["loads"]) != 128:
         if not (
             isinstance(OPS[name], Reduction) and what == 2
@@ -139,6 +150,7 @@ def checked_other(factory, kind, form, bits, arch):
         wrong.append(f"{found['wide divisions']} divisions of 64 bits")
     if bits and max(found["loads"]) != bits:
         wrong.append(f"accesses of {max(found['loads'])} bits")
+    wrong += too_many_registers(found, sort.TILES[form] // 2 if factory is sort.sort_tiles else THREADS)
     return (factory.__name__, str(kind), str(form)), arch, found, wrong
 
 

@@ -144,6 +144,10 @@ class Libdevice:
         self.mulhi, self.umulhi = lambda x, y: Narrow(int(x) * int(y) >> 32), lambda x, y: Narrow((x * y) >> 32)
         self.mul64hi = self.umul64hi = lambda x, y: (int(x) * int(y)) >> 64
         self.frcp_rn, self.drcp_rn = lambda x: np.float32(1) / np.float32(x), lambda x: np.float64(1) / np.float64(x)
+        self.fmul_rn, self.dmul_rn = (
+            lambda x, y: np.float32(x) * np.float32(y),
+            lambda x, y: np.float64(x) * np.float64(y),
+        )
         self.fdividef = lambda x, y: np.float32(x) / np.float32(y)
 
     def __getattr__(self, name):
@@ -203,7 +207,7 @@ class Room:
             memory = machine.current.block.dynamic
             shape = (len(memory.data) // kind.size,)
         else:
-            memory = machine.shared_array(count * kind.size)
+            memory = machine.shared_array(count * kind.size, alignment or kind.size)
         return Array(Pointer(machine, memory, 0, 0, len(memory.data), kind), shape)
 
 

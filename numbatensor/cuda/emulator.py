@@ -9,6 +9,7 @@ A barrier needs threads that can wait: greenlets, which only tests install. A ke
 """
 
 import contextvars
+import math
 import random
 import sys
 import types as python
@@ -27,6 +28,8 @@ OURS = (
     "kernels_cuda/meanings.py",
 )
 ALL = 0xFFFFFFFF
+BLOCKS, THREADS = (2**31 - 1, 65535, 65535), (1024, 1024, 64)  # most of a launch, and of a block, by dimension
+SHARED = 48 << 10  # bytes of shared memory that a block has unless the host has asked for more
 
 
 class Dim3:
@@ -68,6 +71,11 @@ class Machine:
     def __init__(self, grid, block, shared_bytes, memory):
         self.grid_size, self.block_size, self.shared_bytes, self.memory = dim3(grid), dim3(block), shared_bytes, memory
         self.current = self.main = None
+        for name, size, most in (("grid", self.grid_size, BLOCKS), ("block", self.block_size, THREADS)):
+            if not all(1 <= n <= limit for n, limit in zip(size, most, strict=True)):
+                raise KernelError(f"a {name} of {tuple(size)}: each dimension has between 1 and {most}")
+        if math.prod(self.block_size) > THREADS[0]:
+            raise KernelError(f"a block of {tuple(self.block_size)}: it has at most {THREADS[0]} threads")
         self.allocations: dict = {}
         self.convert = Converter(Cuda(self))
 
@@ -109,12 +117,17 @@ class Machine:
         start = array.__array_interface__["data"][0] - low if array.size else 0
         return Pointer(self, self.allocation(data), start, first - low, last - low, kind)
 
-    def shared_array(self, size):
-        """The block's array that is declared where the kernel now stands."""
+    def shared_array(self, size, alignment):
+        """The block's array that is declared where the kernel now stands: at a multiple of its alignment, and of no more."""
         frame = sys._getframe(2)
         arrays, key = self.current.block.arrays, (id(frame.f_code), frame.f_lasti)
         if key not in arrays:
-            arrays[key] = Memory(self, np.zeros(-(-size // 16) * 16, np.uint8)[:size], "shared")
+            room = np.zeros(size + 2 * alignment, np.uint8)
+            skipped = (alignment - room.ctypes.data) % (2 * alignment)
+            arrays[key] = Memory(self, room[skipped : skipped + size], "shared")
+            total = self.shared_bytes + sum(len(a.data) for a in arrays.values())
+            if total > SHARED:
+                raise KernelError(self.where(f"{total} bytes of shared memory, of which a block has {SHARED}"))
         return arrays[key]
 
     def arguments(self, kinds, values):
