@@ -13,13 +13,22 @@ API long fake_counts[16];  /* launches, allocations, frees, copies, fills, waits
 API long fake_fail_at, fake_fail_code;  /* the function, by its place in fake_counts, that fails next, and with what */
 API int fake_fail_always, fake_version = 13000, fake_devices = 2, fake_major = 9, fake_minor = 0, fake_arch_step = 0;
 API long fake_last_launch[8];
-static P current;
+API long fake_context;  /* of the thread that called last */
+static __thread P current;
+static P capturing;
+static int spoilt;
 static uintptr_t handles = 0x1000;
 
 static R counted(int k) {
     fake_counts[k]++;
     if (fake_fail_code && fake_fail_at == k) { R code = fake_fail_code; if (!fake_fail_always) fake_fail_code = 0; return code; }
     return 0;
+}
+/* the default stream is the current context's; what waits for a captured stream, or for all of them, ends the capture */
+static R ready(P stream) { return stream == (P)1 && current == 0 ? 201 : 0; }
+static R idle(P stream) {
+    if (capturing && (stream == 0 || stream == capturing)) { spoilt = 1; return 900; }
+    return stream ? ready(stream) : 0;
 }
 static R handle(P *out) { *out = (P)(handles += 64); return 0; }
 static R fine(void) { return 0; }
@@ -35,35 +44,37 @@ static R name(char *out, int n, int d) { strncpy(out, "a stand-in", n); return 0
 static R total(size_t *n, int d) { *n = (size_t)140 << 30; return 0; }
 static R can_access(int *can, int a, int b) { *can = 1; return 0; }
 static R retain(P *context, int d) { *context = (P)(intptr_t)(0x100 + d); return 0; }
-static R set_current(P context) { current = context; return 0; }
+static R set_current(P context) { current = context; fake_context = (long)context; return 0; }
 static R get_current(P *context) { *context = current; return 0; }
 static R pool_create(P *pool, P wanted) { return handle(pool); }
 static R pool_get(P pool, int which, uint64_t *value) { *value = 1 << 21; return 0; }
 static R trim(P pool, size_t n) { return counted(7); }
 static R allocate(P *out, size_t n, P pool, P stream) {
-    R code = counted(1);
+    R code = ready(stream);
+    if (code == 0) code = counted(1);
     if (code == 0) *out = aligned_alloc(256, (n + 255) / 256 * 256);
     return code;
 }
-static R release(P data, P stream) { R code = counted(2); free(data); return code; }
-static R copy(P to, P from, size_t n, P stream) { R code = counted(3); if (code == 0) memcpy(to, from, n); return code; }
-static R fill(P to, unsigned char value, size_t n, P stream) { R code = counted(4); if (code == 0) memset(to, value, n); return code; }
-static R synchronize(P stream) { return counted(5); }
+static R release(P data, P stream) { R code = ready(stream); if (code) return code; code = counted(2); free(data); return code; }
+static R copy(P to, P from, size_t n, P stream) { R code = ready(stream); if (code == 0) code = counted(3); if (code == 0) memcpy(to, from, n); return code; }
+static R fill(P to, unsigned char value, size_t n, P stream) { R code = ready(stream); if (code == 0) code = counted(4); if (code == 0) memset(to, value, n); return code; }
+static R synchronize(P stream) { R code = idle(stream); return code ? code : counted(5); }
+static R synchronize_all(void) { return idle(0); }
 static R load(P *library, const void *code, P a, P b, unsigned c, P d, P e, unsigned f) { R r = counted(6); handle(library); return r; }
 static R get_kernel(P *kernel, P library, const char *entry) { return handle(kernel); }
 static R kernel_attribute(int *v, int which, P kernel, int d) { *v = 1024; return 0; }
 static R launch(P kernel, unsigned x, unsigned y, unsigned z, unsigned tx, unsigned ty, unsigned tz, unsigned shared, P stream, P *args, P *extra) {
     long seen[8] = {(long)kernel, x, y, tx, shared, (long)stream, *(long *)args[0], (long)current};
     memcpy(fake_last_launch, seen, sizeof seen);
-    return counted(0);
+    return ready(stream) ? 201 : counted(0);
 }
 static R event_create(P *event, unsigned flags) { return handle(event); }
-static R record(P event, P stream) { return counted(8); }
+static R record(P event, P stream) { R code = idle(stream); return code ? code : counted(8); }
 static R stream_wait(P stream, P event, unsigned flags) { return counted(9); }
 static R elapsed(float *ms, P a, P b) { *ms = 1.5f; return 0; }
 static R stream_create(P *stream, unsigned flags, int priority) { return handle(stream); }
-static R begin_capture(P stream, int mode) { return 0; }
-static R end_capture(P stream, P *graph) { counted(10); return handle(graph); }
+static R begin_capture(P stream, int mode) { capturing = stream; spoilt = 0; return 0; }
+static R end_capture(P stream, P *graph) { capturing = 0; counted(10); return spoilt ? 901 : handle(graph); }
 static R instantiate(P *exec, P graph, unsigned long long flags) { return handle(exec); }
 static R graph_launch(P exec, P stream) { return counted(11); }
 static R error_name(int code, const char **out) { *out = code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OTHER"; return 0; }
@@ -73,7 +84,7 @@ API R cuGetProcAddress_v2(const char *wanted, P *out, int cuda, uint64_t flags, 
 static const Entry table[] = {
     {"cuInit", init}, {"cuDriverGetVersion", version}, {"cuDeviceGetCount", device_count}, {"cuDeviceGet", device},
     {"cuDeviceGetAttribute", attribute}, {"cuDeviceGetName", name}, {"cuDeviceTotalMem", total}, {"cuDeviceCanAccessPeer", can_access},
-    {"cuDevicePrimaryCtxRetain", retain}, {"cuCtxSetCurrent", set_current}, {"cuCtxGetCurrent", get_current}, {"cuCtxSynchronize", fine},
+    {"cuDevicePrimaryCtxRetain", retain}, {"cuCtxSetCurrent", set_current}, {"cuCtxGetCurrent", get_current}, {"cuCtxSynchronize", synchronize_all},
     {"cuMemPoolCreate", pool_create}, {"cuMemPoolSetAttribute", fine}, {"cuMemPoolGetAttribute", pool_get}, {"cuMemPoolSetAccess", fine},
     {"cuMemPoolTrimTo", trim}, {"cuMemAllocFromPoolAsync", allocate}, {"cuMemFreeAsync", release}, {"cuMemcpyAsync", copy},
     {"cuMemsetD8Async", fill}, {"cuStreamSynchronize", synchronize}, {"cuStreamQuery", fine}, {"cuStreamCreateWithPriority", stream_create},

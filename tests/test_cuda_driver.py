@@ -145,8 +145,76 @@ assert counts[GRAPHS] == 1 and counts[REPLAYS] == 0 and x._version == 1
 assert (ctypes.c_long * 8).in_dll(fake, "fake_last_launch")[5] != 1
 g(); g()
 assert counts[REPLAYS] == 2 and x._version == 5  # the tensor is what is given, too
-before = counts[FREES]
 del g
+""",
+    )
+
+
+def test_memory_waits_for_the_streams_that_a_graph_ran_on(folder):
+    run(
+        folder,
+        """
+x, s = nt.zeros(100, device="cuda"), nt.cuda.Stream()
+g = nt.cuda.graph(lambda: x.add_(1))
+h = nt.cuda.graph(lambda: nt.ones(100, device="cuda") * 2)
+del x
+with nt.cuda.stream(s):
+    g()
+before, waits = counts[RECORDS], counts[WAITS]
+del g
+assert counts[RECORDS] == before + 1 and counts[WAITS] == waits
+h()
+before, frees = counts[RECORDS], counts[FREES]
+del h; nt.memory.memory_stats()  # drops what waits to be dropped
+assert counts[RECORDS] == before + 2 and counts[FREES] > frees and counts[WAITS] == waits  # both streams may read what it gave
+""",
+    )
+
+
+def test_graphs_and_contexts_are_let_alone(folder):
+    """What would end a capture is not done meanwhile; a context that others have made current is no longer when we work, and is again after."""
+    run(
+        folder,
+        """
+context = ctypes.c_long.in_dll(fake, "fake_context")
+def retry():
+    fail(ALLOCATIONS, 2)
+    return nt.ones(10_000, device="cuda")
+before = counts[TRIMS]
+g = nt.cuda.graph(retry)
+assert counts[TRIMS] == before + 1
+import threading
+def capture_elsewhere():
+    inside, goes_on = threading.Event(), threading.Event()
+    def step():
+        inside.set()
+        goes_on.wait()
+        return nt.ones(3, device="cuda")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(nt.cuda.graph(step)))
+    thread.start()
+    inside.wait()
+    nt.cuda.empty_cache()
+    nt.cuda.synchronize()
+    global g
+    del g
+    goes_on.set()
+    thread.join()
+    return found
+assert len(capture_elsewhere()) == 1
+set_current = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(int(nt.cuda.runtime.backend.functions["set_context"]))
+x = nt.ones(10, device="cuda")
+for other in (0, 0x777):
+    set_current(other)
+    x + x
+    assert context.value == 0x100
+    set_current(other)
+    frees, x = counts[FREES], nt.ones(10, device="cuda")
+    set_current(other)
+    frees = counts[FREES]
+    x = None
+    assert counts[FREES] == frees + 1 and context.value == other
+    x = nt.ones(10, device="cuda")
 """,
     )
 

@@ -19,6 +19,7 @@ FUNCTIONS = {
     "fill": "cuMemsetD8Async",
     "synchronize": "cuStreamSynchronize",
     "set_context": "cuCtxSetCurrent",
+    "get_context": "cuCtxGetCurrent",
     "trim": "cuMemPoolTrimTo",
     "record": "cuEventRecord",
     "wait": "cuStreamWaitEvent",
@@ -141,9 +142,8 @@ class Cuda:
         return int(self.ask("cuMemPoolGetAttribute", self.pools[k], current))
 
     def trim(self, k):
-        """Give memory of the pool that nothing uses back to the device."""
+        """Give memory of the pool that nothing uses, which streams have come to know, back to the device."""
         if k in self.pools:
-            self.ask("cuCtxSynchronize")
             self.ask("cuMemPoolTrimTo", self.pools[k], 0)
 
     # kernels
@@ -221,8 +221,10 @@ class Cuda:
         """Milliseconds between two events."""
         return float(self.ask("cuEventElapsedTime", *map(self.driver.CUevent, (start, end))))
 
+    # what ends is let go of whatever the driver says: it may be that of a device that has failed
+
     def destroy_event(self, event):
-        self.ask("cuEventDestroy", self.driver.CUevent(event))
+        self.driver.cuEventDestroy(self.driver.CUevent(event))
 
     def device_of(self, address):
         """The number of the device whose memory an address is in."""
@@ -247,7 +249,7 @@ class Cuda:
         self.ask("cuGraphLaunch", graph, self.driver.CUstream(stream))
 
     def destroy_graph(self, graph):
-        self.ask("cuGraphExecDestroy", graph)
+        self.driver.cuGraphExecDestroy(graph)
 
 
 def known_archs():
