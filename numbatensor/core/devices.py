@@ -35,6 +35,7 @@ from numbatensor.core.records import (
 
 driver = np.zeros(1, Driver)
 publish("driver", driver.ctypes.data)
+OUT_OF_MEMORY = 2  # as the driver numbers it
 new_word = on_stack(np.dtype([("word", "i8")]))
 new_error = on_stack(np.dtype([("words", "i8", 3)]))
 LIVE, ALLOCATIONS, LAUNCHED = (Driver.fields[name][1] for name in ("live", "allocations", "launched"))
@@ -206,7 +207,7 @@ def allocate_there(device, nbytes):
         return 0
     stream, d, place = stream_of(device), driver_at(symbol("driver")), new_word()
     failed = ask(d.allocate, place, nbytes, d.pools[device], stream)
-    if failed:
+    if failed == OUT_OF_MEMORY:
         for k in range(GRAPH):  # waiting for that one would end a capture
             if d.streams[device, k]:
                 ask(d.synchronize, d.streams[device, k])

@@ -201,7 +201,7 @@ def driver_failed(what, code, extra):
     doing = DEEDS[what]
     if what == devices.LAUNCH and extra in BY_ADDRESS:
         doing = f"launch a kernel of {BY_ADDRESS[extra].name}"
-    if what == devices.ALLOCATE:
+    if what == devices.ALLOCATE and code == devices.OUT_OF_MEMORY:
         opened = [k for k in range(len(backend.units)) if driver[0]["contexts"][k + 1]]
         places = [
             f"on cuda:{k} tensors take {int(driver[0]['live'][k + 1]):,}, and the pool has {backend.reserved(k):,}"

@@ -17,13 +17,14 @@ import types as python
 import numpy as np
 from numba import types
 
+from numbatensor.core.devices import OUT_OF_MEMORY
 from numbatensor.cuda import emulator
 from numbatensor.cuda.driver import DEFAULT_STREAM
 
 ROOM = 1 << 34  # bytes of addresses; pages come when they are written
 GAP = 256  # bytes after each block that belong to none
 FREED = 0xDD  # what freed memory is filled with
-INVALID, OUT_OF_MEMORY, NO_CONTEXT, BAD_HANDLE, LAUNCH_FAILED = 1, 2, 201, 400, 719  # the driver's numbers of errors
+INVALID, NO_CONTEXT, BAD_HANDLE, LAUNCH_FAILED = 1, 201, 400, 719  # the driver's numbers of errors
 CAPTURED = 900
 
 library = ctypes.CDLL(None, use_errno=True)
