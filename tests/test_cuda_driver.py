@@ -122,7 +122,15 @@ assert "CUDA_ERROR_OUT_OF_MEMORY (2)" in text
 x.sin(); x * 2
 fail(WAITS, 700)
 text = raises(RuntimeError, nt.cuda.synchronize)
+assert nt.cuda.runtime.backend.message(99_999) == "error 99999"
 assert "CUDA failed to wait: CUDA_ERROR_ILLEGAL_ADDRESS (700): an illegal memory access" in text and "Launched last: mul, sin." in text, text
+x * 2
+put("fail_always", 1); fail(ALLOCATIONS, 700)
+before = counts[TRIMS]
+text = raises(RuntimeError, lambda: nt.empty(500, device="cuda"))
+assert "CUDA failed to allocate memory: CUDA_ERROR_ILLEGAL_ADDRESS (700)" in text and "Launched last: mul, sin." in text, text
+assert counts[TRIMS] == before  # more memory would not help
+put("fail_always", 0); fail(0, 0)
 fail(LAUNCHES, 1)
 assert "CUDA failed to launch a kernel of add" in raises(RuntimeError, lambda: x + x)
 import os
@@ -222,7 +230,11 @@ for other in (0, 0x777):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"version": 11080}, "the CUDA driver is too old: it is of CUDA 11.8, and 12.0 is needed"),
+        ({"version": 11080}, "the CUDA driver is too old: it is of CUDA 11.8, and 13.0 is needed"),
+        (
+            {"version": 12090},
+            "the CUDA driver is too old: it is of CUDA 12.9, and 13.0 is needed",
+        ),  # as what compiles is
         ({"version": 0}, "there is no CUDA driver that works on this machine"),
         ({"devices": 0}, "there is no CUDA device"),
         ({"major": 3}, "the CUDA device is too old: kernels are compiled for sm_75 and newer, not sm_30"),

@@ -25,23 +25,23 @@ FUNCTIONS = {
     "wait": "cuStreamWaitEvent",
 }
 DEFAULT_STREAM = 1  # CU_STREAM_LEGACY
-OUT_OF_MEMORY, NOT_READY = 2, 600
+NOT_READY = 600
 
 
 class Cuda:
     """The driver: see `open_backend` in `runtime.py` for what one has."""
 
     def __init__(self):
-        compiler.toolchain()
+        needed = max(OLDEST, 1000 * compiler.major())
         self.driver = importlib.import_module("cuda.bindings.driver")
         try:
             self.ask("cuInit", 0)
         except RuntimeError as error:
             raise RuntimeError(f"there is no CUDA driver that works on this machine: {error}") from None
         version = self.ask("cuDriverGetVersion")
-        if version < OLDEST:
+        if version < needed:
             raise RuntimeError(
-                f"the CUDA driver is too old: it is of CUDA {version // 1000}.{version % 1000 // 10}, and 12.0 is needed"
+                f"the CUDA driver is too old: it is of CUDA {version // 1000}.{version % 1000 // 10}, and {needed // 1000}.0 is needed"
             )
         self.devices = [self.ask("cuDeviceGet", k) for k in range(self.ask("cuDeviceGetCount"))]
         if not self.devices:
@@ -65,7 +65,10 @@ class Cuda:
 
     def message(self, code):
         """The driver's name for an error, and what it says of it."""
-        code = self.driver.CUresult(code)
+        try:
+            code = self.driver.CUresult(code)
+        except ValueError:  # newer than the bindings
+            return f"error {code}"
         name, text = (getattr(self.driver, f)(code)[1] for f in ("cuGetErrorName", "cuGetErrorString"))
         return f"{name.decode()} ({int(code)}): {text.decode()}" if name and text else f"error {int(code)}"
 
@@ -158,7 +161,7 @@ class Cuda:
         library = self.ask("cuLibraryLoadData", code, [], [], 0, [], [], 0)
         made = self.ask("cuLibraryGetKernel", library, entry.encode())
         self.kernels.append(made)
-        for k in self.contexts:
+        for k in list(self.contexts):  # another thread may open a device meanwhile
             self.raise_limit(made, k)
         return int(made)
 
