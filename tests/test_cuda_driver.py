@@ -212,6 +212,8 @@ def capture_elsewhere():
 assert len(capture_elsewhere()) == 1
 set_current = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(int(nt.cuda.runtime.backend.functions["set_context"]))
 x = nt.ones(10, device="cuda")
+set_current(0)
+assert nt.cuda.runtime.backend.context(0) == context.value == 0x100  # also where opening the device failed half-way before
 for other in (0, 0x777):
     set_current(other)
     x + x

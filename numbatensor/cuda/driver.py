@@ -104,11 +104,10 @@ class Cuda:
     def context(self, k):
         """The handle of a device's context, which is this thread's now."""
         if k not in self.contexts:
-            made = self.ask("cuDevicePrimaryCtxRetain", self.devices[k])
-            self.ask("cuCtxSetCurrent", made)
-            self.contexts[k] = made
+            self.contexts[k] = self.ask("cuDevicePrimaryCtxRetain", self.devices[k])
             for kernel in self.kernels:
                 self.raise_limit(kernel, k)
+        self.ask("cuCtxSetCurrent", self.contexts[k])
         return int(self.contexts[k])
 
     def pool(self, k):
