@@ -14,6 +14,7 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -45,15 +46,19 @@ CAPTURED = 1.5
 
 
 def run(command, seconds, **variables):
-    """Run a command; its exit status and what it printed, or None and why it did not end."""
-    try:
-        found = subprocess.run(
-            command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=max(seconds, 1)
-        )
-        return found.returncode, found.stdout + found.stderr
-    except subprocess.TimeoutExpired as error:
-        said = error.stdout.decode(errors="replace") if error.stdout else ""
-        return None, f"{said}\nended after {seconds:.0f} s, which is all the time it had"
+    """Run a command; its exit status and what it printed, or None and why it did not end.
+
+    What it has started ends with it: workers of pytest that went on would share the device with what is timed next.
+    """
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, start_new_session=True, **output) as process:
+        try:
+            said, _ = process.communicate(timeout=max(seconds, 1))
+            return process.returncode, said
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            return None, f"{said}\nended after {seconds:.0f} s, which is all the time it had"
 
 
 def last_line(text):

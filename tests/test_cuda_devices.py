@@ -1,5 +1,6 @@
 """Devices as programs see them: streams, several devices, memory, errors and graphs."""
 
+import functools
 import gc
 import threading
 
@@ -27,6 +28,7 @@ def memory_comes_back():
     gc.collect()
     memory_stats()
     assert [nt.cuda.memory_allocated(k) for k in range(nt.cuda.device_count())] == before
+    assert getattr(nt.cuda.runtime.backend, "refused", []) == []  # nothing that the driver would refuse
 
 
 @of_the_emulator
@@ -166,6 +168,24 @@ def test_out_of_memory():
     assert (x + x).sum().item() == 200
 
 
+@of_the_emulator
+def test_contexts_that_other_libraries_choose():
+    """One of another device, or none, as after Numba's `with cuda.gpus[0]`: the default stream belongs to the current one."""
+    here = nt.cuda.runtime.backend.here
+    for context in (0, 2):
+        x = nt.ones(100, device="cuda:0")
+        here.context = context
+        assert (x + x).sum().item() == 200
+        here.context = context
+        assert x.to("cuda:1").tolist() == x.tolist()
+        here.context = context
+        nt.cuda.synchronize()
+        here.context = context
+        del x
+        gc.collect()
+        assert here.context == context  # memory that goes leaves it as it was
+
+
 def test_threads():
     x = nt.arange(64.0, device="cuda")
     (x * 2 + x).sum()  # loaded before threads start
@@ -223,6 +243,28 @@ def test_a_graph_owns_its_memory():
     assert y.tolist() == [2, 2, 2, 2] and others[0].tolist() == [0, 0, 0, 0]
 
 
+@of_the_emulator
+def test_graphs_that_end_while_another_is_captured():
+    """Nothing waits for the stream that is captured."""
+    backend = nt.cuda.runtime.backend
+    x = nt.ones(4, device="cuda")
+    graphs = [nt.cuda.graph(lambda: x * 2)]
+    graphs[0]()
+
+    def step():
+        graphs.clear()
+        gc.collect()
+        return x * 3
+
+    assert nt.cuda.graph(step)().tolist() == [3, 3, 3, 3]
+    backend.limit = sum(backend.blocks.values()) + 1000
+    try:
+        with pytest.raises(MemoryError):
+            nt.cuda.graph(lambda: nt.cat([x] * 1000))
+    finally:
+        backend.limit = None
+
+
 def test_a_replay_counts_as_a_write():
     x, w = nt.ones(4, device="cuda"), nt.ones(4, device="cuda", requires_grad=True)
     g = nt.cuda.graph(lambda: x.add_(1) * 2)
@@ -230,6 +272,11 @@ def test_a_replay_counts_as_a_write():
     g()
     with pytest.raises(VersionError):
         y.backward()
+
+
+@functools.cache
+def far_one():
+    return nt.ones(4, device="cuda:1")
 
 
 @pytest.mark.parametrize(
@@ -240,13 +287,19 @@ def test_a_replay_counts_as_a_write():
         (lambda x: x + nt.tensor([1.0, 2.0, 3.0, 4.0]).to("cuda"), "a copy between the CPU and the device"),
         (lambda x: nt.cuda.synchronize(), "waiting for the device"),
         (lambda x: nt.cuda.graph(lambda: x + 1), "is being captured"),
+        (lambda x: nt.cuda.Stream().synchronize(), "work of another stream"),
+        (lambda x: nt.cuda.empty_cache(), "work of another stream"),
+        pytest.param(lambda x: far_one().add_(1), "cannot hold work of cuda:1", marks=of_two_devices),
         pytest.param(lambda x: nt.ones(3, device="cuda:1") * 2, "cannot hold work of cuda:1", marks=of_two_devices),
     ],
 )
 def test_what_a_graph_cannot_hold(f, why):
     x = nt.ones(4, device="cuda")
+    if nt.cuda.device_count() > 1:
+        far_one()
     with pytest.raises(RuntimeError, match=why):
         nt.cuda.graph(lambda: f(x))
+    far_one.cache_clear()
     assert (x + 1).tolist() == [2, 2, 2, 2]  # what came before goes on
     assert nt.cuda.graph(lambda: x + 1)().tolist() == [2, 2, 2, 2]
 

@@ -122,7 +122,15 @@ assert "CUDA_ERROR_OUT_OF_MEMORY (2)" in text
 x.sin(); x * 2
 fail(WAITS, 700)
 text = raises(RuntimeError, nt.cuda.synchronize)
+assert nt.cuda.runtime.backend.message(99_999) == "error 99999"
 assert "CUDA failed to wait: CUDA_ERROR_ILLEGAL_ADDRESS (700): an illegal memory access" in text and "Launched last: mul, sin." in text, text
+x * 2
+put("fail_always", 1); fail(ALLOCATIONS, 700)
+before = counts[TRIMS]
+text = raises(RuntimeError, lambda: nt.empty(500, device="cuda"))
+assert "CUDA failed to allocate memory: CUDA_ERROR_ILLEGAL_ADDRESS (700)" in text and "Launched last: mul, sin." in text, text
+assert counts[TRIMS] == before  # more memory would not help
+put("fail_always", 0); fail(0, 0)
 fail(LAUNCHES, 1)
 assert "CUDA failed to launch a kernel of add" in raises(RuntimeError, lambda: x + x)
 import os
@@ -145,8 +153,78 @@ assert counts[GRAPHS] == 1 and counts[REPLAYS] == 0 and x._version == 1
 assert (ctypes.c_long * 8).in_dll(fake, "fake_last_launch")[5] != 1
 g(); g()
 assert counts[REPLAYS] == 2 and x._version == 5  # the tensor is what is given, too
-before = counts[FREES]
 del g
+""",
+    )
+
+
+def test_memory_waits_for_the_streams_that_a_graph_ran_on(folder):
+    run(
+        folder,
+        """
+x, s = nt.zeros(100, device="cuda"), nt.cuda.Stream()
+g = nt.cuda.graph(lambda: x.add_(1))
+h = nt.cuda.graph(lambda: nt.ones(100, device="cuda") * 2)
+del x
+with nt.cuda.stream(s):
+    g()
+before, waits = counts[RECORDS], counts[WAITS]
+del g
+assert counts[RECORDS] == before + 1 and counts[WAITS] == waits
+h()
+before, frees = counts[RECORDS], counts[FREES]
+del h; nt.memory.memory_stats()  # drops what waits to be dropped
+assert counts[RECORDS] == before + 2 and counts[FREES] > frees and counts[WAITS] == waits  # both streams may read what it gave
+""",
+    )
+
+
+def test_graphs_and_contexts_are_let_alone(folder):
+    """What would end a capture is not done meanwhile; a context that others have made current is no longer when we work, and is again after."""
+    run(
+        folder,
+        """
+context = ctypes.c_long.in_dll(fake, "fake_context")
+def retry():
+    fail(ALLOCATIONS, 2)
+    return nt.ones(10_000, device="cuda")
+before = counts[TRIMS]
+g = nt.cuda.graph(retry)
+assert counts[TRIMS] == before + 1
+import threading
+def capture_elsewhere():
+    inside, goes_on = threading.Event(), threading.Event()
+    def step():
+        inside.set()
+        goes_on.wait()
+        return nt.ones(3, device="cuda")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(nt.cuda.graph(step)))
+    thread.start()
+    inside.wait()
+    nt.cuda.empty_cache()
+    nt.cuda.synchronize()
+    global g
+    del g
+    goes_on.set()
+    thread.join()
+    return found
+assert len(capture_elsewhere()) == 1
+set_current = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(int(nt.cuda.runtime.backend.functions["set_context"]))
+x = nt.ones(10, device="cuda")
+set_current(0)
+assert nt.cuda.runtime.backend.context(0) == context.value == 0x100  # also where opening the device failed half-way before
+for other in (0, 0x777):
+    set_current(other)
+    x + x
+    assert context.value == 0x100
+    set_current(other)
+    frees, x = counts[FREES], nt.ones(10, device="cuda")
+    set_current(other)
+    frees = counts[FREES]
+    x = None
+    assert counts[FREES] == frees + 1 and context.value == other
+    x = nt.ones(10, device="cuda")
 """,
     )
 
@@ -154,7 +232,11 @@ del g
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"version": 11080}, "the CUDA driver is too old: it is of CUDA 11.8, and 12.0 is needed"),
+        ({"version": 11080}, "the CUDA driver is too old: it is of CUDA 11.8, and 13.0 is needed"),
+        (
+            {"version": 12090},
+            "the CUDA driver is too old: it is of CUDA 12.9, and 13.0 is needed",
+        ),  # as what compiles is
         ({"version": 0}, "there is no CUDA driver that works on this machine"),
         ({"devices": 0}, "there is no CUDA device"),
         ({"major": 3}, "the CUDA device is too old: kernels are compiled for sm_75 and newer, not sm_30"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import subprocess
 import types
 
 import numpy as np
@@ -117,12 +116,12 @@ def test_the_report(tmp_path, monkeypatch):
     """Without PyTorch and CuPy; tests and compute-sanitizer are said to have run."""
     asked = []
 
-    def run(command, **options):
-        asked.append((command, options))
+    def run(command, seconds, **variables):
+        asked.append((command, variables))
         said = "42 passed in 3.0s" if "pytest" in command else "========= ERROR SUMMARY: 3 errors"
-        return subprocess.CompletedProcess(command, 9 if "racecheck" in command else 0, said, "")
+        return 9 if "racecheck" in command else 0, said
 
-    monkeypatch.setattr(gpu_check.subprocess, "run", run)
+    monkeypatch.setattr(gpu_check, "run", run)
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(
         gpu_check, "find_libraries", lambda: ({"numbatensor": libraries(nt, "cuda")["numbatensor"]}, {"torch": "no"})
@@ -138,8 +137,7 @@ def test_the_report(tmp_path, monkeypatch):
     tests = next(command for command, _ in asked if "pytest" in command)
     files = [word for word in tests if word.startswith("tests/")]
     assert len(files) == len(gpu_check.TESTS) and all((gpu_check.ROOT / f).exists() for f in files)
-    environment = next(options["env"] for command, options in asked if "pytest" in command)
-    assert environment["NUMBATENSOR_GPU"] == "1"
+    assert next(variables for command, variables in asked if "pytest" in command) == {"NUMBATENSOR_GPU": "1"}
 
 
 def test_what_the_sanitizer_runs():
@@ -150,7 +148,11 @@ def test_pieces_that_fail_or_take_too_long(tmp_path, monkeypatch):
     options = types.SimpleNamespace(logs=tmp_path, quick=True)
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
     assert gpu_check.sanitizer("memcheck", options, 5) == "compute-sanitizer is not installed"
-    assert "ended after 1 s" in gpu_check.run(["sleep", "5"], 1)[1]
+    child = tmp_path / "child"
+    status, text = gpu_check.run(["sh", "-c", f"sleep 100 & echo $! >{child}; echo said; wait"], 1)
+    assert status is None and text == "said\n\nended after 1 s, which is all the time it had"
+    assert not pathlib.Path(f"/proc/{child.read_text().strip()}/exe").exists()  # what it has started has ended, too
+    assert gpu_check.run(["sh", "-c", "echo $A >&2; exit 3"], 5, A="b") == (3, "b\n")
     libraries, missing = gpu_check.find_libraries()
     assert "numbatensor" in libraries and set(libraries) | set(missing) == {"numbatensor", "torch", "cupy"}
 

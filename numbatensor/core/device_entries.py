@@ -1,10 +1,18 @@
 """What Python asks of devices beside ops: streams, and the memory of graphs."""
 
 from numbatensor.core.compiler import attempt, fail, symbol
-from numbatensor.core.devices import allocate_there, free_there, note_user, stream_of, synchronize
+from numbatensor.core.devices import (
+    OTHER_STREAM,
+    allocate_there,
+    free_there,
+    note_user,
+    refuse_capture,
+    stream_of,
+    synchronize,
+)
 from numbatensor.core.memory import decref, incref, local
 from numbatensor.core.python import argument, as_long, entry, from_long, none, unboxed
-from numbatensor.core.records import local_at, storage_at, tensor_at
+from numbatensor.core.records import STREAMS, local_at, storage_at, tensor_at
 
 
 @entry
@@ -17,9 +25,11 @@ def wait_for(self, args, count):
 @entry
 def choose_stream(self, args, count):
     """(device, k) -> the number of the stream that this thread's work on a device went to; from now on it goes to stream k"""
-    m, device = local_at(local()), as_long(argument(args, 0))
+    m, device, k = local_at(local()), as_long(argument(args, 0)), as_long(argument(args, 1))
     before = m.streams[device]
-    m.streams[device] = as_long(argument(args, 1))
+    if k != before:
+        refuse_capture(OTHER_STREAM, 0)
+    m.streams[device] = k
     return from_long(before)
 
 
@@ -79,8 +89,12 @@ def keep_storage(self, args, count):
 
 @entry
 def drop_storage(self, args, count):
-    """(storage): one owner less"""
-    decref(as_long(argument(args, 0)))
+    """(storage, streams): one owner less, which has worked with it on streams, given as bits"""
+    storage, streams = as_long(argument(args, 0)), as_long(argument(args, 1))
+    for k in range(STREAMS):
+        if streams >> k & 1:
+            note_user(storage, k)
+    decref(storage)
     return none()
 
 

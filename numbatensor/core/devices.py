@@ -17,6 +17,7 @@ from numbatensor.core.compiler import address, attempt, fail, i64, native, publi
 from numbatensor.core.memory import atomic_add, atomic_or, load, local, store
 from numbatensor.core.python import call_python, fetch_error, gil_held, restore_error, restore_thread, save_thread
 from numbatensor.core.records import (
+    GRAPH,
     LAST,
     STREAMS,
     USERS,
@@ -34,6 +35,7 @@ from numbatensor.core.records import (
 
 driver = np.zeros(1, Driver)
 publish("driver", driver.ctypes.data)
+OUT_OF_MEMORY = 2  # as the driver numbers it
 new_word = on_stack(np.dtype([("word", "i8")]))
 new_error = on_stack(np.dtype([("words", "i8", 3)]))
 LIVE, ALLOCATIONS, LAUNCHED = (Driver.fields[name][1] for name in ("live", "allocations", "launched"))
@@ -103,7 +105,7 @@ def load_devices():
 
 # What the driver was asked for, where it failed: what `driver_failed` is told.
 LAUNCH, ALLOCATE, COPY, FILL, SYNCHRONIZE, CONTEXT, FORKED, MIXED, STRAY, CAPTURED, ELSEWHERE = range(11)
-MOVES, WAITS, DETOURS, FIRST_STEP, COUNTS = range(5)  # what cannot be captured
+MOVES, WAITS, DETOURS, FIRST_STEP, COUNTS, OTHER_STREAM = range(6)  # what cannot be captured
 
 
 @intrinsic
@@ -147,25 +149,21 @@ def on(device, function, a, b, c):
 
 @native
 def enter_context(device):
-    """Make a device's context this thread's."""
+    """Make a device's context this thread's: other libraries may have made another one so, or none, since the last time."""
     d = driver_at(symbol("driver"))
     if d.forks != state_at(symbol("state")).forks:
         call_python("driver_failed", FORKED, 0, device)
     failed = ask(d.set_context, d.contexts[device])
     if failed:
         call_python("driver_failed", CONTEXT, failed, device)
-    local_at(local()).context = device
     return 0
 
 
 @njit
 def stream_of(device):
     """The stream that this thread's work on a device goes to; its context is this thread's from now on."""
-    m, d = local_at(local()), driver_at(symbol("driver"))
-    # where there are several devices, another library may have made the context of one of them this thread's
-    if m.context != device or d.count > 1 or d.forks != state_at(symbol("state")).forks:
-        enter_context(device)
-    return d.streams[device, m.streams[device]]
+    enter_context(device)
+    return driver_at(symbol("driver")).streams[device, local_at(local()).streams[device]]
 
 
 @njit
@@ -187,8 +185,9 @@ def use_storage(storage):
     s, m = storage_at(storage), local_at(local())
     k = m.streams[s.device]
     if s.stream != k:
-        note_user(storage, k)
-        if m.capture and s.stream % (1 << USERS) != k:
+        if m.capture == 0:
+            note_user(storage, k)
+        elif s.stream % (1 << USERS) != GRAPH:  # the graph notes where it runs
             call_python("captured", storage, 0)
 
 
@@ -208,8 +207,8 @@ def allocate_there(device, nbytes):
         return 0
     stream, d, place = stream_of(device), driver_at(symbol("driver")), new_word()
     failed = ask(d.allocate, place, nbytes, d.pools[device], stream)
-    if failed:
-        for k in range(STREAMS):
+    if failed == OUT_OF_MEMORY:
+        for k in range(GRAPH):  # waiting for that one would end a capture
             if d.streams[device, k]:
                 ask(d.synchronize, d.streams[device, k])
         ask(d.trim, d.pools[device], 0)
@@ -225,13 +224,18 @@ def allocate_there(device, nbytes):
 
 @njit
 def free_after(d, device, data, stream):
-    """Give memory back in the order of its stream, which waits for those that have worked with it."""
-    owner, users = stream % (1 << USERS), stream >> USERS
+    """Give memory back in the order of its stream, which waits for those that have worked with it. The thread's context stays what it was."""
+    owner, users, before = stream % (1 << USERS), stream >> USERS, new_word()
+    store(before, 0)
+    ask(d.get_context, before)
+    ask(d.set_context, d.contexts[device])
     for k in range(STREAMS):
         if users >> k & 1:
             ask(d.record, d.events[device, k], d.streams[device, k])
             ask(d.wait, d.streams[device, owner], d.events[device, k], 0)
     ask(d.free, data, d.streams[device, owner])
+    if load(before) != d.contexts[device]:
+        ask(d.set_context, load(before))
 
 
 @native
@@ -239,9 +243,6 @@ def free_there(device, data, nbytes, stream):
     """Give memory of a device back, once its streams have passed. After a fork it is the parent's. `stream`: the storage's."""
     d = driver_at(symbol("driver"))
     if data and d.forks == state_at(symbol("state")).forks:
-        m = local_at(local())
-        if m.context != device and ask(d.set_context, d.contexts[device]) == 0:
-            m.context = device
         if gil_held():  # a stand-in's function is Python, which an error that is set would confuse
             here = new_error()
             fetch_error(here, here + 8, here + 16)

@@ -239,9 +239,13 @@ State = np.dtype(
 # `item`: the element of a device that was asked for last.
 CLASSES = 24
 DEVICES, STREAMS, USERS = 17, 48, 8
+MEMORY, GRAPH = (
+    STREAMS - 2,
+    STREAMS - 1,
+)  # streams that graphs are made with: memory is asked for on one, the other is captured
 Local = np.dtype(
     words("next", "mode", "tensors", "nodes", "bytes", "sequence", "end", "arena", "heap", "kept")
-    + words("device", "context", "capture", "casts", "item")
+    + words("device", "capture", "casts", "item")
     + [("streams", "i8", DEVICES), ("blocks", "i8", CLASSES)]
 )
 
@@ -250,8 +254,20 @@ Local = np.dtype(
 # come; number 0 is the default stream. `last`: a ring of the ops that launched kernels last, `launched` of them in all.
 LAST = 16
 Driver = np.dtype(
-    words("launch", "allocate", "free", "copy", "fill", "synchronize", "set_context", "trim", "record", "wait")
-    + words("forks", "count", "launched")
+    words(
+        "launch",
+        "allocate",
+        "free",
+        "copy",
+        "fill",
+        "synchronize",
+        "set_context",
+        "get_context",
+        "trim",
+        "record",
+        "wait",
+    )
+    + words("forks", "launched")
     + [(name, "i8", DEVICES) for name in ("contexts", "pools", "units", "live", "peak", "allocations")]
     + [(name, "i8", (DEVICES, STREAMS)) for name in ("streams", "events")]
     + [("last", "i8", LAST)]

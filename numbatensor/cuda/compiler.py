@@ -39,6 +39,11 @@ def toolchain():
     return versions
 
 
+def major():
+    """The major version of CUDA of what compiles: drivers load no code of a newer one."""
+    return int(dict(toolchain())["nvidia-nvjitlink"].partition(".")[0])
+
+
 @functools.cache
 def parts():
     """numba-cuda, and nvJitLink.

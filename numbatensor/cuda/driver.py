@@ -20,28 +20,29 @@ FUNCTIONS = {
     "fill": "cuMemsetD8Async",
     "synchronize": "cuStreamSynchronize",
     "set_context": "cuCtxSetCurrent",
+    "get_context": "cuCtxGetCurrent",
     "trim": "cuMemPoolTrimTo",
     "record": "cuEventRecord",
     "wait": "cuStreamWaitEvent",
 }
 DEFAULT_STREAM = 1  # CU_STREAM_LEGACY
-OUT_OF_MEMORY, NOT_READY = 2, 600
+NOT_READY = 600
 
 
 class Cuda:
     """The driver: see `open_backend` in `runtime.py` for what one has."""
 
     def __init__(self):
-        compiler.toolchain()
+        needed = max(OLDEST, 1000 * compiler.major())
         self.driver = importlib.import_module("cuda.bindings.driver")
         try:
             self.ask("cuInit", 0)
         except RuntimeError as error:
             raise RuntimeError(f"there is no CUDA driver that works on this machine: {error}") from None
         version = self.ask("cuDriverGetVersion")
-        if version < OLDEST:
+        if version < needed:
             raise RuntimeError(
-                f"the CUDA driver is too old: it is of CUDA {version // 1000}.{version % 1000 // 10}, and 12.0 is needed"
+                f"the CUDA driver is too old: it is of CUDA {version // 1000}.{version % 1000 // 10}, and {needed // 1000}.0 is needed"
             )
         self.devices = [self.ask("cuDeviceGet", k) for k in range(self.ask("cuDeviceGetCount"))]
         if not self.devices:
@@ -65,7 +66,10 @@ class Cuda:
 
     def message(self, code):
         """The driver's name for an error, and what it says of it."""
-        code = self.driver.CUresult(code)
+        try:
+            code = self.driver.CUresult(code)
+        except ValueError:  # newer than the bindings
+            return f"error {code}"
         name, text = (getattr(self.driver, f)(code)[1] for f in ("cuGetErrorName", "cuGetErrorString"))
         return f"{name.decode()} ({int(code)}): {text.decode()}" if name and text else f"error {int(code)}"
 
@@ -101,11 +105,10 @@ class Cuda:
     def context(self, k):
         """The handle of a device's context, which is this thread's now."""
         if k not in self.contexts:
-            made = self.ask("cuDevicePrimaryCtxRetain", self.devices[k])
-            self.ask("cuCtxSetCurrent", made)
-            self.contexts[k] = made
+            self.contexts[k] = self.ask("cuDevicePrimaryCtxRetain", self.devices[k])
             for kernel in self.kernels:
                 self.raise_limit(kernel, k)
+        self.ask("cuCtxSetCurrent", self.contexts[k])
         return int(self.contexts[k])
 
     def pool(self, k):
@@ -142,9 +145,8 @@ class Cuda:
         return int(self.ask("cuMemPoolGetAttribute", self.pools[k], current))
 
     def trim(self, k):
-        """Give memory of the pool that nothing uses back to the device."""
+        """Give memory of the pool that nothing uses, which streams have come to know, back to the device."""
         if k in self.pools:
-            self.ask("cuCtxSynchronize")
             self.ask("cuMemPoolTrimTo", self.pools[k], 0)
 
     # kernels
@@ -159,7 +161,7 @@ class Cuda:
         library = self.ask("cuLibraryLoadData", code, [], [], 0, [], [], 0)
         made = self.ask("cuLibraryGetKernel", library, entry.encode())
         self.kernels.append(made)
-        for k in self.contexts:
+        for k in list(self.contexts):  # another thread may open a device meanwhile
             self.raise_limit(made, k)
         return int(made)
 
@@ -228,8 +230,10 @@ class Cuda:
         """Milliseconds between two events."""
         return float(self.ask("cuEventElapsedTime", *map(self.driver.CUevent, (start, end))))
 
+    # what ends is let go of whatever the driver says: it may be that of a device that has failed
+
     def destroy_event(self, event):
-        self.ask("cuEventDestroy", self.driver.CUevent(event))
+        self.driver.cuEventDestroy(self.driver.CUevent(event))
 
     def device_of(self, address):
         """The number of the device whose memory an address is in."""
@@ -254,7 +258,7 @@ class Cuda:
         self.ask("cuGraphLaunch", graph, self.driver.CUstream(stream))
 
     def destroy_graph(self, graph):
-        self.ask("cuGraphExecDestroy", graph)
+        self.driver.cuGraphExecDestroy(graph)
 
 
 def known_archs():

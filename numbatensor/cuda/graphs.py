@@ -6,11 +6,13 @@ a result on the CPU is refused. A graph owns the memory that it reads and writes
 
 import contextlib
 import ctypes
+import sys
 import threading
 
 from numbatensor.core import entries, python
 from numbatensor.core.device_entries import (
     choose_stream,
+    chosen_stream,
     drop_storage,
     enter,
     give_memory,
@@ -19,13 +21,12 @@ from numbatensor.core.device_entries import (
     take_memory,
     wrote_storage,
 )
-from numbatensor.core.devices import driver
 from numbatensor.core.handles import drop_handles, hold
 from numbatensor.core.memory import state
-from numbatensor.core.records import Storage, view_record
+from numbatensor.core.records import GRAPH, MEMORY, USERS, Storage, view_record
 from numbatensor.cuda import runtime
 from numbatensor.cuda.runtime import number
-from numbatensor.cuda.streams import GRAPH, MEMORY, made
+from numbatensor.cuda.streams import known_streams, made, wait_for_all
 
 capturing = threading.local()  # `graph`: what this thread records
 lock = threading.RLock()
@@ -35,7 +36,7 @@ class Arena:
     """The memory of a graph: blocks that the tensors of its function have in turn."""
 
     def __init__(self, device):
-        self.device, self.spare, self.blocks, self.forks = device, {}, [], int(state[0]["forks"])
+        self.device, self.spare, self.blocks = device, {}, []
 
     def take(self, nbytes):
         size = max(256, 1 << (nbytes - 1).bit_length())
@@ -45,11 +46,14 @@ class Arena:
         self.blocks.append((data, size))
         return Block(self, data, size)
 
-    def __del__(self):
-        if self.forks == int(state[0]["forks"]):
-            wait_for_streams(self.device)
-            for data, size in self.blocks:
-                give_memory(self.device, data, size, MEMORY)
+    def __del__(self, ending=sys.is_finalizing):
+        if ending():
+            return
+        # not by waiting: another graph may be under way to be captured, which that would end
+        users = sum(1 << k for k in known_streams(self.device))
+        for data, size in self.blocks:
+            give_memory(self.device, data, size, MEMORY | users << USERS)
+            users = 0
 
 
 class Block:
@@ -64,15 +68,10 @@ class Block:
         self.arena.spare.setdefault(self.size, []).append(self.data)
 
 
-def wait_for_streams(device):
-    """Wait for all streams of a device."""
-    for k in range(GRAPH + 1):
-        if driver[0]["streams"][device, k]:
-            before = choose_stream(device, k)
-            try:
-                runtime.wait_for(device)
-            finally:
-                choose_stream(device, before)
+def refuse_other_devices(graph, device):
+    """Fail where a graph is to hold work of a device that is not its own."""
+    if device != graph.number:
+        raise RuntimeError(f"a CUDA graph of cuda:{graph.number - 1} cannot hold work of cuda:{device - 1}")
 
 
 @python.callback
@@ -80,8 +79,7 @@ def capture_memory(device, nbytes, place):
     """Memory for a new storage of what is captured: its address goes to `place`. Gives the handle that the storage owns."""
     drop_handles()
     graph = capturing.graph
-    if device != graph.number:
-        raise RuntimeError(f"a CUDA graph of cuda:{graph.number - 1} cannot hold work of cuda:{device - 1}")
+    refuse_other_devices(graph, device)
     block = graph.arena.take(nbytes)
     ctypes.c_int64.from_address(place).value = block.data
     return hold(block)
@@ -90,8 +88,9 @@ def capture_memory(device, nbytes, place):
 @python.callback
 def captured(storage, written):
     """The graph works with memory that was there before."""
-    graph = capturing.graph
-    if int(view_record(storage, Storage)["stream"]) % 256 != GRAPH:
+    graph, found = capturing.graph, view_record(storage, Storage)
+    refuse_other_devices(graph, int(found["device"]))
+    if int(found["stream"]) % (1 << USERS) != GRAPH:
         if storage not in graph.storages:
             keep_storage(storage)
         graph.storages[storage] = graph.storages.get(storage, 0) | written
@@ -120,26 +119,27 @@ class Graph:
     """
 
     def __init__(self, step, device=None):
-        self.number, self.graph, self.storages = number(device), None, {}
+        self.graph, self.storages, self.ran, self.forks = None, {}, 0, int(state[0]["forks"])
+        self.number = number(device)
         self.arena = Arena(self.number)
         stream = made(self.number, GRAPH)
         made(self.number, MEMORY)
         if getattr(capturing, "graph", None) is not None:
             raise RuntimeError("a CUDA graph is being captured on this thread")
         with lock:
-            wait_for_streams(self.number)  # what the graph is to read is there
+            wait_for_all(self.number)  # what the graph is to read is there
             enter(self.number)
             before, capturing.graph = choose_stream(self.number, GRAPH), self
-            runtime.backend.begin_capture(stream)
-            set_capture(1)
             try:
+                runtime.backend.begin_capture(stream)
+                set_capture(1)
                 self.result = step()
             except BaseException:
                 with contextlib.suppress(RuntimeError):  # the driver may have given up the capture already
                     self.graph = self.end(stream, before)
                 raise
             self.graph = self.end(stream, before)
-            wait_for_streams(self.number)
+            wait_for_all(self.number)
 
     def end(self, stream, before):
         """The graph of what was recorded; the thread's work goes to stream `before` again."""
@@ -152,6 +152,7 @@ class Graph:
     def __call__(self):
         """Do it again."""
         runtime.backend.replay(self.graph, enter(self.number))
+        self.ran |= 1 << chosen_stream(self.number)
         for storage, written in self.storages.items():
             if written:
                 wrote_storage(storage)
@@ -161,12 +162,13 @@ class Graph:
 
     replay = __call__
 
-    def __del__(self):
+    def __del__(self, ending=sys.is_finalizing):
+        if ending():
+            return
         for storage in self.storages:
-            drop_storage(storage)
-        if self.graph is not None and self.arena.forks == int(state[0]["forks"]):
-            wait_for_streams(self.number)
-            runtime.backend.destroy_graph(self.graph)
+            drop_storage(storage, self.ran)
+        if self.graph is not None and self.forks == int(state[0]["forks"]):
+            runtime.backend.destroy_graph(self.graph)  # when it has run, if it runs now
 
 
 graph = Graph

@@ -28,7 +28,7 @@ def open_backend(made):
     table = driver[0]
     for name, place in made.functions.items():
         table[name] = place
-    table["forks"], table["count"] = state[0]["forks"], len(made.units)
+    table["forks"] = state[0]["forks"]
     backend, kernels.load = made, made.load
 
 
@@ -140,7 +140,6 @@ def emulate(devices=1, order="forward"):
             open_backend(Standin(devices, order))
         elif isinstance(backend, Standin):
             backend.order, backend.units = order, backend.units + backend.units[:1] * (devices - len(backend.units))
-            driver[0]["count"] = len(backend.units)
         else:
             raise RuntimeError("a CUDA device is in use already")
 
@@ -160,6 +159,7 @@ UNCAPTURED = (
     "{} has no code for devices, so the CPU would compute it",
     "an optimiser's first step, which makes what it remembers: take one step before you capture it",
     "the steps of Adam are counted on the CPU: make it Adam(capturable=True)",
+    "work of another stream",
 )
 
 
@@ -201,7 +201,7 @@ def driver_failed(what, code, extra):
     doing = DEEDS[what]
     if what == devices.LAUNCH and extra in BY_ADDRESS:
         doing = f"launch a kernel of {BY_ADDRESS[extra].name}"
-    if what == devices.ALLOCATE:
+    if what == devices.ALLOCATE and code == devices.OUT_OF_MEMORY:
         opened = [k for k in range(len(backend.units)) if driver[0]["contexts"][k + 1]]
         places = [
             f"on cuda:{k} tensors take {int(driver[0]['live'][k + 1]):,}, and the pool has {backend.reserved(k):,}"

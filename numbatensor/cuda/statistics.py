@@ -1,9 +1,9 @@
 """What devices are, and what memory they have."""
 
-from numbatensor.core.device_entries import enter
 from numbatensor.core.devices import driver
 from numbatensor.cuda import runtime
 from numbatensor.cuda.runtime import number
+from numbatensor.cuda.streams import wait_for_all
 
 
 def get_device_properties(device=None):
@@ -46,7 +46,7 @@ def memory_reserved(device=None):
 def empty_cache():
     """Give memory of the pools that no tensor takes back to the devices."""
     for k in opened():
-        enter(k + 1)
+        wait_for_all(k + 1)
         runtime.backend.trim(k)
 
 

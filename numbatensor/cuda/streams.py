@@ -6,17 +6,17 @@ says so of its tensors.
 """
 
 import contextlib
+import sys
 import threading
 
 from numbatensor.core.device_entries import choose_stream, chosen_stream, enter, record_use
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
-from numbatensor.core.records import STREAMS
+from numbatensor.core.records import MEMORY
 from numbatensor.cuda import runtime
 from numbatensor.cuda.runtime import number
 
 URGENT = 32  # streams from this number on go before others, where the device has to choose
-MEMORY, GRAPH = STREAMS - 2, STREAMS - 1  # those that graphs are made with
 turns: dict = {}  # how many streams were asked for, by device and urgency
 lock = threading.Lock()
 
@@ -36,6 +36,22 @@ def made(device, k, urgent=False):
             table["events"][device, k] = backend.new_event(device - 1, False)
             table["streams"][device, k] = backend.new_stream(device - 1, -1 if urgent else 0)
     return int(table["streams"][device, k])
+
+
+def known_streams(device):
+    """The numbers of the streams of a device that have been made, but for those that graphs are made with."""
+    return [k for k in range(MEMORY) if driver[0]["streams"][device, k]]
+
+
+def wait_for_all(device):
+    """Wait for all streams of a device."""
+    for k in [*known_streams(device), MEMORY]:
+        if driver[0]["streams"][device, k]:
+            before = choose_stream(device, k)
+            try:
+                runtime.wait_for(device)
+            finally:
+                choose_stream(device, before)
 
 
 class Stream:
@@ -171,8 +187,8 @@ class Event:
         with entered(self.number) as backend:
             return backend.elapsed(self.handle, end.handle)
 
-    def __del__(self):
-        if self.handle is not None and state is not None and self.forks == int(state[0]["forks"]):
+    def __del__(self, ending=sys.is_finalizing):
+        if self.handle is not None and not ending() and self.forks == int(state[0]["forks"]):
             runtime.backend.destroy_event(self.handle)
 
 
