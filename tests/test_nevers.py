@@ -81,7 +81,6 @@ WITHOUT_CUDA = {
     **dict.fromkeys("logarithms ordering pairs powers remainders trigonometry".split(), MATHEMATICS),
     **dict.fromkeys("arrays tiles traced vectors".split(), VECTORS),
     "checksum": "what shares a device's memory is not checksummed",
-    "sampling": "permutations and drawn indices are drawn on the CPU, and moved",
 }
 WITHOUT_CPU = {
     "arranging": "core/arranging.py copies triangles by rows",
@@ -89,7 +88,7 @@ WITHOUT_CPU = {
     "meanings": "what functions of devices mean in the emulator",
 }
 # Ops that a device has no code of its own for: the CPU draws, and the result is moved; only ever recorded; or not written yet.
-DETOURS = {"randperm", "multinomial"}
+DETOURS: set = set()
 RECORDED = {"copy_slices", "as_strided_view", "copy", "function"}
 FILLS = {
     "uniform",
@@ -97,6 +96,8 @@ FILLS = {
     "exponential",
     "random",
     "bernoulli",
+    "randperm",
+    "multinomial",
     "sgd_step",
     "adam_step",
 }  # have kernels, and no `run`

@@ -4,7 +4,16 @@ import contextlib
 import threading
 
 from numbatensor import devices as names
-from numbatensor.core import device_index, device_ops, device_random, device_rows, device_steps, devices, python
+from numbatensor.core import (
+    device_index,
+    device_ops,
+    device_random,
+    device_rows,
+    device_sampling,
+    device_steps,
+    devices,
+    python,
+)
 from numbatensor.core.device_entries import wait_for
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
@@ -12,7 +21,9 @@ from numbatensor.core.records import LAST
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
 
-assert device_index and device_ops and device_random and device_rows and device_steps  # what the core asks for by name
+assert (
+    device_index and device_ops and device_random and device_rows and device_sampling and device_steps
+)  # what the core asks for by name
 lock = threading.RLock()
 backend = None  # what has been opened: the driver of a machine, or a stand-in
 
