@@ -70,7 +70,7 @@ def as_sizes(sizes):
     """Sizes given one by one or as one sequence."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = sizes[0]
-    return tuple(builtins.int(n) for n in sizes)
+    return tuple(map(builtins.int, sizes))
 
 
 def reader(code, field):
@@ -558,8 +558,8 @@ def new(shape, dtype, requires_grad=False, zeros=False, device=None):
     """A tensor of a shape, uninitialised or zero."""
     d = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     shape = as_sizes(shape)
-    if builtins.any(n < 0 for n in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    if shape and builtins.min(shape) < 0:
+        raise RuntimeError(f"Trying to create tensor with negative dimension {builtins.min(shape)}: {list(shape)}")
     made = (entries.new_zeros if zeros else entries.new_empty)(shape, d.code, number_of(device))
     if requires_grad:
         made.requires_grad_()
