@@ -1,6 +1,7 @@
 """What the device's functions of floats mean in Python, for the block emulator: of a float32 they make a float32, and nothing raises."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -32,6 +33,9 @@ def wide(function):
 def fma(x, y, z):
     """x times y plus z, rounded once."""
     kind = np.result_type(x, y, z).type
+    if kind is np.float64 and np.isfinite([x, y, z]).all():  # longdouble has too few bits
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        return np.float64(exact) if exact else x * y + z
     return kind(np.longdouble(x) * np.longdouble(y) + np.longdouble(z))
 
 

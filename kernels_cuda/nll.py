@@ -2,7 +2,7 @@
 
 Strides are in bytes; a null weight means that all classes weigh 1. Targets are int64. `check` looks at them first, where the host can wait for
 what it finds; the other kernels make NaN of a target that is no class, and touch nothing for it. `nll_loss` is one thread a row, or, for sums and means, one block, whose threads
-sum every 256th row and are then summed by halves: the order depends on the number of rows alone.
+sum every 256th row, by 64, and are then summed by halves: the order depends on the number of rows alone.
 """
 
 from numba import cuda, int64, types, uint32
@@ -11,6 +11,7 @@ from kernels_cuda.pointers import atomic_or, get, is_null, moved, put
 
 NONE, MEAN, SUM = range(3)
 THREADS = 256
+EACH = 64  # elements that a thread sums before it adds them to its total: a million rows are sums of 64, 62 and 8
 words = types.CPointer(types.int64)
 
 
@@ -92,8 +93,11 @@ def nll_loss(kind, reduction):
         losses, scales = cuda.shared.array(THREADS, kind), cuda.shared.array(THREADS, kind)
         loss, scale, i = kind(0), kind(0), t
         while i < n:
-            more, weighed = loss_of(x, target, weight, i, row, column, target_step, weight_step, classes, ignored)
-            loss, scale, i = loss + more, scale + weighed, uint32(i + THREADS)
+            some, heavy, k = kind(0), kind(0), uint32(0)
+            while i < n and k < EACH:
+                more, weighed = loss_of(x, target, weight, i, row, column, target_step, weight_step, classes, ignored)
+                some, heavy, i, k = some + more, heavy + weighed, uint32(i + THREADS), uint32(k + 1)
+            loss, scale = loss + some, scale + heavy
         loss, scale = total(losses, t, loss), total(scales, t, scale)
         if t == 0:
             put(out, 0, loss / scale if means else loss)
@@ -113,8 +117,11 @@ def weights(kind, form):
         scales = cuda.shared.array(THREADS, kind)
         scale, i = kind(0), t
         while i < n:
-            scale += scale_of(weight, weight_step, get(moved(target, int64(i) * target_step), 0), classes, ignored)
-            i = uint32(i + THREADS)
+            some, k = kind(0), uint32(0)
+            while i < n and k < EACH:
+                some += scale_of(weight, weight_step, get(moved(target, int64(i) * target_step), 0), classes, ignored)
+                i, k = uint32(i + THREADS), uint32(k + 1)
+            scale += some
         scale = total(scales, t, scale)
         if t == 0:
             put(out, 0, scale)

@@ -11,12 +11,12 @@ from numbatensor.tensor import Tensor
 
 def empty(*size, dtype=None, requires_grad=False, device=None):
     """An uninitialised tensor."""
-    return new(as_sizes(size), dtype, requires_grad, device=device)
+    return new(size, dtype, requires_grad, device=device)
 
 
 def zeros(*size, dtype=None, requires_grad=False, device=None):
     """A tensor of zeros."""
-    return new(as_sizes(size), dtype, requires_grad, zeros=True, device=device)
+    return new(size, dtype, requires_grad, zeros=True, device=device)
 
 
 def full(size, fill_value, *, dtype=None, requires_grad=False, device=None):

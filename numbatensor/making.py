@@ -28,14 +28,14 @@ def as_sizes(sizes):
     """Sizes given one by one or as one sequence."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = sizes[0]
-    return tuple(int(n) for n in sizes)
+    return tuple(map(int, sizes))
 
 
 def new(shape, dtype, requires_grad=False, zeros=False, device=None):
     """A tensor of a shape, uninitialised or zero."""
     d = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     shape = as_sizes(shape)
-    if any(n < 0 for n in shape):
+    if shape and min(shape) < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     made = (entries.new_zeros if zeros else entries.new_empty)(shape, d.code, number_of(device))
     if requires_grad:

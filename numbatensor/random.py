@@ -29,6 +29,7 @@ from numbatensor.hollow import Hollow, anywhere, running
 from numbatensor.making import as_sizes, new, placed
 from numbatensor.messages import long_name
 from numbatensor.ops import random as ops
+from numbatensor.ops.rows import topk_indices
 from numbatensor.random_in_place import (
     computed,
     floating,
@@ -41,6 +42,7 @@ from numbatensor.random_in_place import (
 )
 from numbatensor.tensor import Tensor
 
+MOST_THERE = 1 << 31  # numbers of a permutation on a device
 ROOMS = 64  # most pieces of a multinomial; each has scratch of its own
 
 
@@ -136,7 +138,10 @@ def randint(
 
 
 def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, device=None):
-    """The integers below n in random order, all orders as likely."""
+    """The integers below n in random order, all orders as likely.
+
+    They are dealt out to random buckets, which are shuffled (Rao, 1961; Sandelius, 1962; Fisher and Yates).
+    """
     n = integer(n, "n", "randperm")
     d = chosen(dtype, out, dtypes.int64)
     if n - 1 > limits(d)[1]:
@@ -145,11 +150,14 @@ def randperm(n, *, generator=None, out=None, dtype=None, requires_grad=False, de
         return running.levels[-1].repeat(functools.partial(randperm, n, generator=generator, dtype=d))
     address = address_of(generator)
     if out is None:
-        made = new((n,), dtypes.float32 if d.is_floating_point and d.itemsize == 2 else d)
+        if n >= MOST_THERE and number_of(device):
+            raise RuntimeError(f"randperm of {n} numbers: on a device there are at most {MOST_THERE - 1}")
+        made = new((n,), dtypes.int64, device=device)
         write_permutation(ops.randperm.address, made, address)
         made = made.to(d)
         return placed(made.requires_grad_() if requires_grad else made, device)
-    return checked_out(out, (n,), dtype, "randperm").copy_(randperm(n, generator=generator, dtype=d))
+    checked_out(out, (n,), dtype, "randperm")
+    return out.copy_(randperm(n, generator=generator, dtype=d, device=out.device))
 
 
 def normal(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None, requires_grad=False, device=None):
@@ -202,6 +210,10 @@ FAULTS = {
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with the weights in a vector, or in each row of a matrix, that need not sum to 1.
 
+    With replacement, a random integer is looked up among the running sums of the weights, which are integers too: each is right to
+    ``2**-62`` times the number of weights, of the largest. Without, each category has an exponential clock whose rate is its weight, and
+    the first to ring are drawn (Efraimidis and Spirakis, 2006). Weights on a device are looked at before, for which the host waits.
+
     Raises
     ------
     RuntimeError
@@ -224,7 +236,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     if out is not None and out.dtype is not dtypes.int64:
         raise RuntimeError(f"multinomial expects Long tensor out, got: {long_name(out.dtype.code)}")
-    weights = computed(input.detach().cpu()).contiguous()
+    weights = computed(input.detach()).contiguous()
     shape = (*input.shape[:-1], n)
     if out is not None:
         checked_out(out, shape, None, "multinomial")
@@ -235,11 +247,18 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError(
             f"invalid multinomial distribution ({FAULTS[fault]})" if fault > ENDLESS or replacement else WRONG
         )
-    made = new(shape, dtypes.int64)
-    if rows:
-        rooms = new((min(rows, ROOMS), input.shape[-1]), dtypes.float64)
-        write_multinomial(row, made, weights, rooms, int(bool(replacement)), address)
-    return made.to(input.device) if out is None else out.copy_(made)
+    place = input.device
+    if not rows:
+        made = new(shape, dtypes.int64, device=place)
+    elif replacement:
+        made = new(shape, dtypes.int64, device=place)
+        rooms = new((rows if number_of(place) else min(rows, ROOMS), input.shape[-1]), dtypes.int64, device=place)
+        write_multinomial(row, made, weights, rooms, address)
+    else:
+        times = new(input.shape, dtypes.int64, device=place)
+        write_multinomial(row, times, weights, None, address)
+        made = topk_indices(times, n, -1, False, True)
+    return made if out is None else out.copy_(made)
 
 
 def like(maker):

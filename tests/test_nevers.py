@@ -81,15 +81,13 @@ WITHOUT_CUDA = {
     **dict.fromkeys("logarithms ordering pairs powers remainders trigonometry".split(), MATHEMATICS),
     **dict.fromkeys("arrays tiles traced vectors".split(), VECTORS),
     "checksum": "what shares a device's memory is not checksummed",
-    "sampling": "permutations and drawn indices are drawn on the CPU, and moved",
 }
 WITHOUT_CPU = {
     "arranging": "core/arranging.py copies triangles by rows",
     "masks": "places in the CPU's kernels_cpu/index.py",
     "meanings": "what functions of devices mean in the emulator",
 }
-# Ops that a device has no code of its own for: the CPU draws, and the result is moved; only ever recorded; or not written yet.
-DETOURS = {"randperm", "multinomial"}
+# Ops without code for devices: only ever recorded, or filling what kernels of their own fill. None takes a detour by the CPU.
 RECORDED = {"copy_slices", "as_strided_view", "copy", "function"}
 FILLS = {
     "uniform",
@@ -97,6 +95,8 @@ FILLS = {
     "exponential",
     "random",
     "bernoulli",
+    "randperm",
+    "multinomial",
     "sgd_step",
     "adam_step",
 }  # have kernels, and no `run`
@@ -217,7 +217,7 @@ def test_both_kernel_packages_tell_the_same_story():
 def test_ops_have_code_for_devices():
     """Every op but those that are named: pointwise ops by their formulas, views as on the CPU, the others by `there`."""
     own = [op for op in OPS.values() if not isinstance(op, (Pointwise, View))]
-    assert {op.name for op in own if op.there is None} == DETOURS | RECORDED | FILLS
+    assert {op.name for op in own if op.there is None} == RECORDED | FILLS
     assert {name for name in FILLS if not OPS[name].there_kernels} == set()
 
 

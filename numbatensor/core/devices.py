@@ -64,6 +64,9 @@ THERE = (
     "triangle_there",
     "send_steps_there",
     "item_there",
+    "permutation_there",
+    "weights_faults_there",
+    "multinomial_there",
 )
 there_slots = np.zeros(len(THERE), np.int64)
 publish("there_slots", there_slots.ctypes.data)
@@ -88,6 +91,9 @@ publish("there_slots", there_slots.ctypes.data)
     TRIANGLE,
     SEND_STEPS,
     ITEM_THERE,
+    PERMUTATION,
+    WEIGHTS_FAULTS,
+    MULTINOMIAL,
 ) = range(len(THERE))
 
 

@@ -23,6 +23,7 @@ from kernels_cuda import (
     optimizers,
     pointwise,
     random,
+    sampling,
     sort,
     transpose,
 )
@@ -136,6 +137,8 @@ OTHERS += [(nll.nll_loss, F32, reduction, 0) for reduction in range(3)]
 OTHERS += [(f, F32, 0, 0) for f in (random.uniform, random.normal, random.exponential, random.bernoulli, random.trials)]
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimizers.adam, optimizers.amsgrad)]
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.adam_counted, optimizers.amsgrad_counted, optimizers.count)]
+OTHERS += [(f, I64, 0, 0) for f in (sampling.permutation, sampling.permutation_digits, sampling.lookup)]
+OTHERS += [(f, F32, 0, 0) for f in (sampling.positives, sampling.choices)] + [(sampling.race, types.float64, 0, 0)]
 OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
 OTHERS += [(transpose.transpose, kind, 0, 8 * itemsize(kind)) for kind in (types.int16, I32, I64)]
 

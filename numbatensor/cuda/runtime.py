@@ -4,7 +4,16 @@ import contextlib
 import threading
 
 from numbatensor import devices as names
-from numbatensor.core import device_index, device_ops, device_random, device_rows, device_steps, devices, python
+from numbatensor.core import (
+    device_index,
+    device_ops,
+    device_random,
+    device_rows,
+    device_sampling,
+    device_steps,
+    devices,
+    python,
+)
 from numbatensor.core.device_entries import wait_for
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
@@ -12,7 +21,9 @@ from numbatensor.core.records import LAST
 from numbatensor.cuda import kernels
 from numbatensor.op import BY_ADDRESS, decoded
 
-assert device_index and device_ops and device_random and device_rows and device_steps  # what the core asks for by name
+assert (
+    device_index and device_ops and device_random and device_rows and device_sampling and device_steps
+)  # what the core asks for by name
 lock = threading.RLock()
 backend = None  # what has been opened: the driver of a machine, or a stand-in
 
@@ -79,12 +90,18 @@ def device_count():
     return 0 if why_not() else len(backend.units)
 
 
-chosen = threading.local()
+class Chosen(threading.local):
+    """What a thread has chosen; the class has what it did not, since a missing attribute of a thread's takes microseconds to find out."""
+
+    device = 0
+
+
+chosen = Chosen()
 
 
 def current_device():
     """The number of the device that "cuda" means on this thread."""
-    return getattr(chosen, "device", 0)
+    return chosen.device
 
 
 names.current = current_device

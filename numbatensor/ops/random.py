@@ -8,13 +8,14 @@ from kernels_cpu import random as kernels
 from kernels_cpu import sampling
 from numbatensor.core import entries
 from numbatensor.core.compiler import kernel
+from numbatensor.core.promotion import INT64
 from numbatensor.op import ALL, EXACT, FLOATING, NUMBA, Recorded, is_ours, name_of
 
 
 class Distribution(Recorded):
     """An op whose kernels turn Philox words into elements. `kernels`: makers by numba type; the first one fills."""
 
-    def __init__(self, function, kernels, dtypes, cost):
+    def __init__(self, function, kernels, dtypes, cost, there):
         super().__init__(
             function.__name__,
             function.__doc__,
@@ -22,7 +23,7 @@ class Distribution(Recorded):
             samples="random: tests/test_random.py holds its moments and distribution",
         )
         self.kernels = kernels
-        self.there_kernels = {0: f"random:{self.name}", 1: "random:trials"}
+        self.there_kernels = there or {0: f"random:{self.name}", 1: "random:trials"}
         self.row["dtypes"], self.row["cost"] = dtypes, cost
         self.backward(**{name: zeros_like for name in self.inputs})
 
@@ -40,8 +41,8 @@ def zeros_like(grad):
     )
 
 
-def distribution(*makers, dtypes=ALL, cost=2):
-    return lambda function: Distribution(function, makers, dtypes, cost)
+def distribution(*makers, dtypes=ALL, cost=2, there=None):
+    return lambda function: Distribution(function, makers, dtypes, cost, there)
 
 
 def trials(kind):
@@ -73,11 +74,24 @@ def bernoulli(x, p):
     """1 with probability p, else 0."""
 
 
-@distribution(sampling.permutation)
+@distribution(
+    sampling.permutation,
+    sampling.permutation_digits,
+    sampling.permutation_buckets,
+    dtypes=1 << INT64,
+    there={0: "sampling:permutation", 1: "sampling:permutation_digits"},
+)
 def randperm(x):
     """The integers below a length, in random order."""
 
 
-@distribution(None, sampling.positives, sampling.choices, sampling.race, dtypes=FLOATING)
+@distribution(
+    None,
+    sampling.positives,
+    sampling.choices,
+    sampling.race,
+    dtypes=FLOATING,
+    there=dict(enumerate(("sampling:positives", "sampling:choices", "sampling:race", "sampling:lookup"), 1)),
+)
 def multinomial(x):
     """Categories, drawn with given weights."""
