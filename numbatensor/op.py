@@ -147,6 +147,11 @@ class Op:
         module, _, name = self.there_kernels[what].partition(":")
         return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(kind_there(dtype), form)
 
+    def load_there(self, load, what, form, dtype):
+        """The handle of a kernel for CUDA devices. `load`: what the driver makes handles by."""
+        kernel, arguments = self.kernel_there(what, form, dtype)
+        return load(kernel, arguments, f"{self.name}.{what}.{name_of(dtype)}.{form}")
+
     def make_known(self):
         """Enter the op where it is found by name; `key` is what compiled code knows it by."""
         OPS[self.name], self.key = self, self.name
@@ -331,6 +336,11 @@ class Pointwise(Op):
             formula, names, result = self.rules[self.inputs[what - 1]], ["grad", *self.needs[what - 1]], 0
         kinds = [known[result - 1 if result else dtype]]
         return formula, kinds + [types.boolean if n in self.masks else known[dtype] for n in names]
+
+    def kernel_there(self, what, form, dtype):
+        skeleton, functions = (importlib.import_module(f"kernels_cuda.{name}") for name in ("pointwise", "mathematics"))
+        formula, kinds = self.parts(what, dtype, [kind_there(k) for k in range(len(DTYPES))])
+        return skeleton.elementwise(scalar(formula, computed(dtype), functions), kinds, form)
 
     def compile(self, what, dtype):
         """The address of the kernel (0), of its variant with operand k fixed (FIXED - k), or of the rule of an input (1 + i)."""

@@ -3,6 +3,7 @@
 Numba makes PTX, nvJitLink makes a cubin of it; both run without a GPU. All that knows numba-cuda is in this module.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -67,6 +68,14 @@ def parts():
     return cuda, nvjitlink
 
 
+def extension():
+    """What tells numba-cuda of types: its module of templates, and what finds the type of a value."""
+    parts()
+    found = (importlib.import_module(f"numba.cuda.typing.{name}") for name in ("templates", "typeof"))
+    templates, typeof = found
+    return templates, typeof.typeof_impl
+
+
 def capability(arch):
     """("sm_90") -> (9, 0)"""
     return divmod(int(arch.removeprefix("sm_")), 10)
@@ -119,9 +128,10 @@ def cubin(kernel, argument_types, arch, fastmath=False, max_registers=None):
         Such as "sm_90".
     """
     with global_compiler_lock, compiler.lock:
-        path = None
-        if compiler.FOLDER:
-            described = compiler.describe(kernel, {})
+        path = described = None
+        with contextlib.suppress(compiler.NotKept):
+            described = compiler.FOLDER and compiler.describe(kernel, {})
+        if described:
             source = compiler.sources(__name__)
             key = compiler.digest(
                 described, tuple(map(repr, argument_types)), arch, fastmath, max_registers, toolchain(), source
