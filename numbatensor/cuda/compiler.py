@@ -12,6 +12,7 @@ import threading
 import types as python
 
 from numba import types
+from numba.core.errors import NumbaError
 
 from numbatensor.core import compiler
 from numbatensor.core.private import global_compiler_lock
@@ -20,6 +21,10 @@ INSTALL = 'pip install "numbatensor[cuda]"'
 PACKAGES = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvrtc")
 counts = {"compiled": 0, "loaded": 0}
 target = threading.local()  # `arch`: what the thread compiles for
+
+
+class Refused(NumbaError):
+    """A kernel that numba-cuda cannot compile. The errors that it raises are none of Numba's classes."""
 
 
 class CompilerMissing(RuntimeError):
@@ -85,9 +90,12 @@ def ptx(kernel, argument_types, arch, fastmath=False):
     """A kernel's PTX, in which it bears its own name."""
     cuda, _ = parts()
     function, target.arch = compiler.private.function_of(kernel), arch
+    errors = importlib.import_module("numba.cuda.core.errors")
     try:
         signature, cc = types.void(*argument_types), capability(arch)
         text, _ = cuda.compile(function, signature, cc=cc, device=False, fastmath=fastmath, abi="numba")
+    except errors.NumbaError as error:
+        raise Refused(str(error)) from error.with_traceback(None)
     finally:
         target.arch = None
     entry = re.search(r"\.entry\s+([\w$]+)", text).group(1)

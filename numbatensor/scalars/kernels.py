@@ -14,7 +14,7 @@ from numbatensor.scalars.kinds import LEVELS, Dual, Real, Scalar, is_number
 from numbatensor.scalars.values import Leaf, Pair, below, constant, float_of, packed, place_for, unpacked
 
 MISTAKE = re.compile(r"it gives .+?, which is no number|its gradient gives .+?, one for each argument")
-UNKNOWN = re.compile(r"No implementation of function Function\((.*?)\) found for signature")
+UNKNOWN = re.compile(r"No implementation of function Function\((?!<intrinsic evaluate>)(.*?)\) found for signature")
 
 
 def argument_kind(real, levels):

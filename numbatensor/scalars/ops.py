@@ -27,6 +27,7 @@ from numbatensor.op import FLOATING, NUMBA, Pointwise, kind_there, name_of
 from numbatensor.scalars import kernels
 from numbatensor.scalars.fingerprints import Reached, Scalars, raises, tries_of
 
+CONSTANTS = 1 << 16  # bytes that a kernel for devices has for them
 COST = 8  # of an element, an addition's being 1
 CASTS = {int: types.int64, "int": types.int64, bool: types.boolean, "bool": types.boolean}
 SOURCES = digest(CORE and CORE.name, *[p.read_bytes() for p in sorted(pathlib.Path(__file__).parent.glob("*.py"))])
@@ -186,10 +187,15 @@ def shell(family, directions):
 
 
 class UserPointwise(Pointwise):
-    """A user's scalar function, or a derivative of it, applied to every element of its operands, broadcast."""
+    """A user's scalar function, or a derivative of it, applied to every element of its operands, broadcast.
+
+    On CUDA devices it takes a detour by the CPU if the arrays that it names are too large for the constants of a kernel.
+    """
 
     def __init__(self, family, directions):
         self.family, self.directions = family, directions
+        if sum(r.nbytes for r in family.reached) > CONSTANTS:
+            self.there = None  # type: ignore[assignment]
         super().__init__(shell(family, directions), None, None, True, FLOATING, (), COST, 0, None)
         self.spelled(**{name: name for name in self.inputs}).internal()
         floats = [k for k, cast in enumerate(family.casts) if cast is None]

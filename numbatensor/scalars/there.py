@@ -6,9 +6,11 @@ import operator
 import types as python
 
 import numpy as np
+from numba.core.errors import NumbaError, TypingError
 from numba.cuda.extending import intrinsic
 
 from kernels_cuda import mathematics, pointwise
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import called
 from kernels_cuda.meanings import MEANINGS
 from kernels_cuda.pointers import emulated
@@ -20,7 +22,7 @@ from numbatensor.scalars.kinds import Real
 from numbatensor.scalars.values import PLACES, Instructions, Leaf, Place, Value, lifted
 
 NAMES = {"rint": "round", "mod": "modulo", "floordiv": "floor_divide"}  # what the kernels' mathematics calls otherwise
-FAILURES = (ArithmeticError, ValueError, LookupError)  # what is NaN
+FAILURES = (ArithmeticError, ValueError, LookupError)  # what is NaN; Python also fails at numbers like ``1 / 0``
 
 
 class Device(Instructions):
@@ -172,12 +174,25 @@ class Meaning:
         )
 
 
+def line_of(error):
+    """The line of source that a compiler was at when it failed, as text."""
+    found, at = None, error.__traceback__
+    while at:
+        found, at = getattr(at.tb_frame.f_locals.get("self"), "loc", None) or found, at.tb_next
+    return found.strformat() if found else ""
+
+
 def evaluating(evaluation, depends):
     """An intrinsic for devices: see `kernels.Evaluation`."""
 
     def evaluate(typingctx, values):
         tell(typingctx)
-        return evaluation.typed(typingctx, values)
+        try:
+            return evaluation.typed(typingctx, values)
+        except (
+            NumbaError
+        ) as error:  # of which the compiler for devices, whose errors are others, does not say where it arose
+            raise TypingError(f"{error}\n{line_of(error)}") from None
 
     evaluate.depends = depends
     return emulated(Meaning(evaluation))(intrinsic(evaluate))
@@ -190,11 +205,6 @@ def kernel(function, kinds, directions, inputs, casts, nths, form, depends):
     it is not to be kept.
     """
     directions, parts, _ = kernels.parts_of(directions, inputs, nths)
-    real = Real(mathematics_type(kinds[0]), there=True)
+    real = Real(computed(kinds[0]), there=True)
     evaluate = evaluating(kernels.Evaluation(function, real, directions, casts, parts), depends)
     return pointwise.elementwise(kernels.formula(evaluate, 1, bool(inputs)), kinds, form)
-
-
-def mathematics_type(kind):
-    """The type in which elements of a type are computed."""
-    return pointwise.computed(kind)
