@@ -189,9 +189,7 @@ def evaluating(evaluation, depends):
         tell(typingctx)
         try:
             return evaluation.typed(typingctx, values)
-        except (
-            NumbaError
-        ) as error:  # of which the compiler for devices, whose errors are others, does not say where it arose
+        except NumbaError as error:  # numba-cuda, whose errors are others, does not note where it was
             raise TypingError(f"{error}\n{line_of(error)}") from None
 
     evaluate.depends = depends
