@@ -254,6 +254,20 @@ def test_what_does_not_compile_says_where():
         compiled(text, 0)
 
 
+def test_what_has_no_fingerprint_is_not_kept():
+    from numbatensor.core.compiler import NotKept, describe
+
+    class Opaque:
+        value = 2.0
+
+    opaque = Opaque()
+    f = nt.pointwise(lambda x: x * (2.0 if opaque is None else 3.0))
+    with pytest.warns(UserWarning, match="compiled anew in every process, since it uses `opaque`"):
+        kernel, _ = f.op.kernel_there(0, 0, 6)
+    with pytest.raises(NotKept):
+        describe(kernel, {})
+
+
 SECOND = """
 import numbatensor as nt
 from numbatensor.cuda import compiler
