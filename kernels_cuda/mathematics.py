@@ -79,8 +79,11 @@ def called(typingctx, kind, kinds):
     def call(context, builder, args):
         made = context.get_function(kind, signature)
         context.add_linking_libs(getattr(made, "libs", ()))
-        args = [context.cast(builder, a, k, t) for a, k, t in zip(args, kinds, signature.args, strict=True)]
-        return made(builder, args)
+        wanted, count = list(signature.args), len(signature.args) - 1
+        rest = wanted.pop() if isinstance(wanted[-1], (types.StarArgTuple, types.StarArgUniTuple)) else None
+        wanted += rest.types if rest else ()
+        args = [context.cast(builder, a, k, t) for a, k, t in zip(args, kinds, wanted, strict=True)]
+        return made(builder, [*args[:count], context.make_tuple(builder, rest, args[count:])] if rest else args)
 
     return signature.return_type, call
 

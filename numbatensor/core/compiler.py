@@ -71,12 +71,20 @@ def stamp():
     return digest(*[(path.relative_to(ROOT).as_posix(), path.read_bytes()) for path in sources])
 
 
+class NotKept(Exception):
+    """A function whose code depends on what has no text."""
+
+
 def describe(value, seen):
     """What compiled code takes from a value that its source names, as text that is equal in every process."""
     value = private.function_of(value)
     if isinstance(value, python.FunctionType):
         if value.__module__ == __name__:  # this file's source is in `environment`
             return value.__name__
+        if hasattr(value, "depends"):  # it says itself on what its code depends
+            if value.depends is None:
+                raise NotKept
+            return value.depends
         if value in seen:
             return seen[value]
         seen[value] = value.__name__

@@ -184,14 +184,17 @@ def pointwise(op, arguments, out):
                     decref(t)
                 mixed |= 1 << k
                 a.tensors[k] = kept
-    launch(op, kernel, arguments, made, dtype)
-    final = made
-    if out:
+    node, final = 0, out if out else made
+    if here:
+        launch(op, kernel, arguments, made, dtype)
+    elif attempt(there(LAUNCH_THERE), op, arguments, made, dtype) == -1:
+        node = -1
+    if out and node == 0:
         if made != out:
             copy_into(out, made)
-            final = out
         bump(op + (a.tensors[0] != out and mixed & 1 == 0), out)  # one more: by `out=`
-    node = attempt(symbol("record"), op, final, arguments, dtype, out) if wanted else 0
+    if wanted and node == 0:
+        node = attempt(symbol("record"), op, final, arguments, dtype, out)
     if node > 0:
         if out:
             rebase(out, node)

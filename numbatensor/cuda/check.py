@@ -17,7 +17,6 @@ from kernels_cuda import (
     arranging,
     index,
     masks,
-    mathematics,
     matmul,
     nll,
     optimizers,
@@ -33,7 +32,7 @@ from kernels_cuda.row import BY_PASSES, LONG, MIXED, THREADS
 from numbatensor.core.tensors import FLOAT16, FLOAT32
 from numbatensor.cuda import compiler
 from numbatensor.cuda.kernels import KINDS
-from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, computed, name_of, scalar
+from numbatensor.op import DTYPES, ON_DEVICES, OPS, Pointwise, Reduction, name_of
 
 ARCHES = ["sm_80", "sm_90", "sm_100"]
 FORMS = {"vector": 0, "strided": 2}
@@ -54,9 +53,8 @@ def pointwise_cases():
 
 def pointwise_kernel(name, what, code, form):
     """The kernel, its argument types, and the types of its operands."""
-    formula, kinds = OPS[name].parts(what, code, KINDS)
-    kernel, arguments = pointwise.elementwise(scalar(formula, computed(code), mathematics), kinds, FORMS[form])
-    return kernel, arguments, kinds
+    op = OPS[name]
+    return *op.kernel_there(what, FORMS[form], code), op.parts(what, code, KINDS)[1]
 
 
 GROUPS = {"aligned": 1, "single": 0}

@@ -3,6 +3,7 @@
 Numba makes PTX, nvJitLink makes a cubin of it; both run without a GPU. All that knows numba-cuda is in this module.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -11,6 +12,7 @@ import threading
 import types as python
 
 from numba import types
+from numba.core.errors import NumbaError
 
 from numbatensor.core import compiler
 from numbatensor.core.private import global_compiler_lock
@@ -19,6 +21,10 @@ INSTALL = 'pip install "numbatensor[cuda]"'
 PACKAGES = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvrtc")
 counts = {"compiled": 0, "loaded": 0}
 target = threading.local()  # `arch`: what the thread compiles for
+
+
+class Refused(NumbaError):
+    """A kernel that numba-cuda cannot compile. The errors that it raises are none of Numba's classes."""
 
 
 class CompilerMissing(RuntimeError):
@@ -72,6 +78,14 @@ def parts():
     return cuda, nvjitlink
 
 
+def extension():
+    """What tells numba-cuda of types: its module of templates, and what finds the type of a value."""
+    parts()
+    found = (importlib.import_module(f"numba.cuda.typing.{name}") for name in ("templates", "typeof"))
+    templates, typeof = found
+    return templates, typeof.typeof_impl
+
+
 def capability(arch):
     """("sm_90") -> (9, 0)"""
     return divmod(int(arch.removeprefix("sm_")), 10)
@@ -81,9 +95,12 @@ def ptx(kernel, argument_types, arch, fastmath=False):
     """A kernel's PTX, in which it bears its own name."""
     cuda, _ = parts()
     function, target.arch = compiler.private.function_of(kernel), arch
+    errors = importlib.import_module("numba.cuda.core.errors")
     try:
         signature, cc = types.void(*argument_types), capability(arch)
         text, _ = cuda.compile(function, signature, cc=cc, device=False, fastmath=fastmath, abi="numba")
+    except errors.NumbaError as error:
+        raise Refused(str(error)) from error.with_traceback(None)
     finally:
         target.arch = None
     entry = re.search(r"\.entry\s+([\w$]+)", text).group(1)
@@ -124,9 +141,10 @@ def cubin(kernel, argument_types, arch, fastmath=False, max_registers=None):
         Such as "sm_90".
     """
     with global_compiler_lock, compiler.lock:
-        path = None
-        if compiler.FOLDER:
-            described = compiler.describe(kernel, {})
+        path = described = None
+        with contextlib.suppress(compiler.NotKept):
+            described = compiler.FOLDER and compiler.describe(kernel, {})
+        if described:
             source = compiler.sources(__name__)
             key = compiler.digest(
                 described, tuple(map(repr, argument_types)), arch, fastmath, max_registers, toolchain(), source

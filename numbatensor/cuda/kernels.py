@@ -2,12 +2,12 @@
 
 import importlib
 
-from kernels_cuda import mathematics, pointwise, transpose
+from kernels_cuda import pointwise, transpose
 from numbatensor.core import python
 from numbatensor.core.compiler import native_address
 from numbatensor.core.records import FORMS
 from numbatensor.core.there import CONVERSIONS_THERE, DETOUR, DEVICE_TABLE, RUNNER, SAME, TILES
-from numbatensor.op import BY_ADDRESS, DTYPES, Pointwise, computed, itself, kind_there, name_of, scalar
+from numbatensor.op import BY_ADDRESS, DTYPES, itself, kind_there, name_of
 
 KINDS = [kind_there(k) for k in range(len(DTYPES))]  # what memory holds, by dtype
 load = None  # how the driver that is open loads a kernel: see `open_backend`
@@ -43,11 +43,6 @@ def resolve_there(op, slot, dtype):
         CONVERSIONS_THERE[what, dtype, form] = handle
         return handle
     declared = BY_ADDRESS[op]
-    if isinstance(declared, Pointwise):
-        function, kinds = declared.parts(what, dtype, KINDS)
-        kernel, arguments = pointwise.elementwise(scalar(function, computed(dtype), mathematics), kinds, form)
-    else:
-        kernel, arguments = declared.kernel_there(what, form, dtype)
-    handle = load(kernel, arguments, f"{declared.name}.{what}.{name_of(dtype)}.{form}")
+    handle = declared.load_there(load, what, form, dtype)
     DEVICE_TABLE[int(declared.row["index"])]["kernels"][slot, dtype] = handle
     return handle

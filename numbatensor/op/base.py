@@ -114,6 +114,11 @@ class Op:
         module, _, name = self.there_kernels[what].partition(":")
         return getattr(importlib.import_module(f"kernels_cuda.{module}"), name)(kind_there(dtype), form)
 
+    def load_there(self, load, what, form, dtype):
+        """The handle of a kernel for CUDA devices. `load`: what the driver makes handles by."""
+        kernel, arguments = self.kernel_there(what, form, dtype)
+        return load(kernel, arguments, f"{self.name}.{what}.{name_of(dtype)}.{form}")
+
     def make_known(self):
         """Enter the op where it is found by name; `key` is what compiled code knows it by."""
         OPS[self.name], self.key = self, self.name

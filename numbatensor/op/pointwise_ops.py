@@ -1,5 +1,7 @@
 """Pointwise ops: a formula on numbers, applied to every element."""
 
+import importlib
+
 import numpy as np
 from numba import types
 
@@ -8,8 +10,8 @@ from numbatensor.core.calls import ANY_NUMBER, TENSOR
 from numbatensor.core.promotion import CODES, DTYPES
 from numbatensor.core.records import POINTWISE
 from numbatensor.core.table import FIXED
-from numbatensor.op.base import ALL, FLOATING, NUMBA, Op, name_of, same
-from numbatensor.op.formulas import elementwise
+from numbatensor.op.base import ALL, FLOATING, NUMBA, Op, computed, kind_there, name_of, same
+from numbatensor.op.formulas import elementwise, scalar
 from numbatensor.samples import reals, truths, whole
 
 
@@ -55,6 +57,11 @@ class Pointwise(Op):
             formula, names, result = self.rules[self.inputs[what - 1]], ["grad", *self.needs[what - 1]], 0
         kinds = [known[result - 1 if result else dtype]]
         return formula, kinds + [types.boolean if n in self.masks else known[dtype] for n in names]
+
+    def kernel_there(self, what, form, dtype):
+        skeleton, functions = (importlib.import_module(f"kernels_cuda.{name}") for name in ("pointwise", "mathematics"))
+        formula, kinds = self.parts(what, dtype, [kind_there(k) for k in range(len(DTYPES))])
+        return skeleton.elementwise(scalar(formula, computed(dtype), functions), kinds, form)
 
     def compile(self, what, dtype):
         """The address of the kernel (0), of its variant with operand k fixed (FIXED - k), or of the rule of an input (1 + i)."""

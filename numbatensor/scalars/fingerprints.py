@@ -5,6 +5,7 @@ how Numba was told to compile them. Where a value cannot be told apart from othe
 """
 
 import builtins
+import collections
 import dis
 import types as python
 
@@ -28,6 +29,7 @@ class Reached:
 
     def __init__(self, function):
         self.codes, self.names, self.seen, self.unsound = [], set(), {}, None
+        self.loads, self.nbytes = collections.Counter(), 0  # of arrays: each mention is a constant of its own
         try:
             self.digest = digest(self.function(function))
         except Unsound as found:
@@ -46,6 +48,8 @@ class Reached:
                     read.add(one.argval)
                 elif "ATTR" in one.opname or "METHOD" in one.opname:
                     attributes.add(one.argval)
+                if one.opname.startswith("LOAD_"):
+                    self.loads[one.argval] += 1
         self.codes += codes
         self.names |= read | attributes
         text = [
@@ -85,6 +89,7 @@ class Reached:
             return f"{type(value).__name__} {value!r}"
         if isinstance(value, (np.generic, np.ndarray)) and value.dtype != object:
             whole = np.asarray(value)
+            self.nbytes += whole.nbytes * max(1, self.loads[name])
             return digest(type(value).__name__, whole.dtype.str, whole.shape, whole.strides, whole.tobytes())
         if isinstance(value, (tuple, list)):
             inner = [self.value(name, v, attributes) for v in value]

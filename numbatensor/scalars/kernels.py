@@ -11,10 +11,10 @@ from numba.extending import intrinsic
 from kernels_cpu import pointwise as skeleton
 from numbatensor.scalars import teaching
 from numbatensor.scalars.kinds import LEVELS, Dual, Real, Scalar, is_number
-from numbatensor.scalars.values import Leaf, Pair, Place, below, constant, float_of, packed, unpacked
+from numbatensor.scalars.values import Leaf, Pair, below, constant, float_of, packed, place_for, unpacked
 
 MISTAKE = re.compile(r"it gives .+?, which is no number|its gradient gives .+?, one for each argument")
-UNKNOWN = re.compile(r"No implementation of function Function\((.*?)\) found for signature")
+UNKNOWN = re.compile(r"No implementation of function Function\((?!<intrinsic evaluate>)(.*?)\) found for signature")
 
 
 def argument_kind(real, levels):
@@ -40,48 +40,57 @@ def slope_of(x, levels):
     return float_of(x)
 
 
-def evaluating(function, real, directions, casts, parts):
-    """An intrinsic: derivatives of a compiled function, as a tuple of floats of the floats of one element.
+class Evaluation:
+    """Derivatives of a compiled function, as a tuple of floats of the floats of one element: what an intrinsic makes of them.
 
     `directions`: of each level, the argument that has a slope there. `casts`: the types of the arguments that are no floats. `parts`: for
     each derivative, its levels, and which result is meant: the function may be that of a gradient, which takes one first (else None).
     Where the function fails, as ``range`` does with a step of 0, the result is NaN: no kernel can fail.
     """
-    levels = [[n for n, i in enumerate(directions) if i == k] for k in range(len(casts))]
-    kinds = [cast or argument_kind(real, found) for cast, found in zip(casts, levels, strict=True)]
-    takes_grad = parts[0][0] is not None
-    kinds = tuple([types.float64, *kinds] if takes_grad else kinds)
 
-    @intrinsic
-    def evaluate(typingctx, values):
-        sig = types.Dispatcher(function).get_call_type(typingctx, kinds, {})
-        several, floating = isinstance(sig.return_type, types.BaseTuple) and takes_grad, casts.count(None)
-        if takes_grad and (len(sig.return_type) if several else 1) != floating:
+    def __init__(self, function, real, directions, casts, parts):
+        self.function, self.real, self.casts, self.parts = function, real, casts, parts
+        self.levels = [[n for n, i in enumerate(directions) if i == k] for k in range(len(casts))]
+        self.takes_grad = parts[0][0] is not None
+        kinds = [cast or argument_kind(real, found) for cast, found in zip(casts, self.levels, strict=True)]
+        self.kinds = tuple([types.float64, *kinds] if self.takes_grad else kinds)
+
+    def typed(self, typingctx, values):
+        """The signature, and what makes the code."""
+        kind = typingctx.resolve_value_type(self.function)
+        sig = kind.get_call_type(typingctx, self.kinds, {})
+        several, floating = isinstance(sig.return_type, types.BaseTuple) and self.takes_grad, self.casts.count(None)
+        if self.takes_grad and (len(sig.return_type) if several else 1) != floating:
             raise TypingError(f"its gradient gives {sig.return_type}, not {floating} numbers, one for each argument")
-        results = [sig.return_type[nth] if several else sig.return_type for nth, _ in parts]
+        results = [sig.return_type[nth] if several else sig.return_type for nth, _ in self.parts]
         for result in results:
             if not isinstance(result, Scalar) and not is_number(result):
                 raise TypingError(f"it gives {result}, which is no number")
-        found = function.overloads[sig.args]
-        floats = types.UniTuple(real.base, len(parts))
+        found, floats = kind.dispatcher.overloads[sig.args], types.UniTuple(self.real.base, len(self.parts))
 
         def codegen(context, builder, signature, args):
-            place = Place(context, builder, real)
-            given = [context.get_constant(types.float64, 1.0)] if takes_grad else []
-            for code, cast, levels_of in zip(cgutils.unpack_tuple(builder, args[0]), casts, levels, strict=True):
-                x = seeded(Leaf(place, code), levels_of)
-                given.append(context.cast(builder, code, real.base, cast) if cast else packed(x))
-            code = context.declare_function(builder.module, found.fndesc)
-            status, code = context.call_conv.call_function(builder, code, sig.return_type, sig.args, given)
-            context.add_linking_libs([found.library])
+            place = place_for(context, builder, (self.real,))
+            given = [context.get_constant(types.float64, 1.0)] if self.takes_grad else []
+            for code, cast, levels in zip(cgutils.unpack_tuple(builder, args[0]), self.casts, self.levels, strict=True):
+                x = seeded(Leaf(place, code), levels)
+                given.append(context.cast(builder, code, self.real.base, cast) if cast else packed(x))
+            status, code = place.call(found, given)
             made = []
-            for result, (nth, wanted) in zip(results, parts, strict=True):
+            for result, (nth, wanted) in zip(results, self.parts, strict=True):
                 x = unpacked(place, result, builder.extract_value(code, nth) if several else code)
                 x = slope_of(x, wanted).code
                 made.append(builder.select(status.is_error, constant(place, math.nan).code, x))
             return context.make_tuple(builder, floats, made)
 
         return floats(values), codegen
+
+
+def evaluating(evaluation):
+    """An intrinsic for the CPU."""
+
+    @intrinsic
+    def evaluate(typingctx, values):
+        return evaluation.typed(typingctx, values)
 
     return evaluate
 
@@ -110,10 +119,9 @@ def parts_of(directions, inputs, nths):
     return [], [(nths[i], []) for i in inputs], 0
 
 
-def formula(function, real, directions, casts, parts, rule):
-    """A function of floats: derivatives of a scalar function. `rule`: times a gradient, which comes first."""
-    evaluate = evaluating(function, real, directions, casts, parts)
-    if len(parts) > 1:
+def formula(evaluate, count, rule):
+    """A function of floats: derivatives of a scalar function, `count` of them. `rule`: times a gradient, which comes first."""
+    if count > 1:
         return lambda grad, *values: times(grad, evaluate(values))
     if rule:
         return lambda grad, *values: grad * evaluate(values)[0]
@@ -125,7 +133,8 @@ def kernel(function, base, directions, inputs, casts, tries, fixed, nths):
     `Real`), or of both in turn."""
     directions, parts, apart = parts_of(directions, inputs, nths)
     reals = [Real(base, exact, apart if len(parts) > 1 else LEVELS) for exact in tries]
-    made = [formula(function, real, directions, casts, parts, bool(inputs)) for real in reals]
+    evaluations = [evaluating(Evaluation(function, real, directions, casts, parts)) for real in reals]
+    made = [formula(evaluate, len(parts), bool(inputs)) for evaluate in evaluations]
     kinds = [base] * (len(parts) + len(casts) + bool(inputs))
     if len(parts) > 1:
         return skeleton.several(made[0], kinds, len(parts), *made[1:])
@@ -140,8 +149,12 @@ def reason(error):
         return mistake[0]
     found = UNKNOWN.findall(text)
     if found and "of a pointwise function" in text:
-        return f"{called(found[-1])} is not known of the numbers of a pointwise function, or has no derivative"
+        return unknown(called(found[-1]))
     return "Numba cannot compile it"
+
+
+def unknown(name):
+    return f"{name} is not known of the numbers of a pointwise function, or has no derivative"
 
 
 def called(shown):

@@ -29,19 +29,21 @@ class Scalar(types.Type):
 class Real(Scalar):
     """A float. `exact`: functions that the library's kernels approximate within bounds are the C library's.
 
-    `apart`: the level from which on slopes are those of a gradient, which have no slopes in each other's directions.
+    `apart`: the level from which on slopes are those of a gradient, which have no slopes in each other's directions. `there`: it is a
+    CUDA device's.
     """
 
     level = -1
 
-    def __init__(self, base, exact, apart=LEVELS):
-        self.base, self.exact, self.apart, self.real = base, exact, apart, self
+    def __init__(self, base, exact=False, apart=LEVELS, there=False):
+        self.base, self.exact, self.apart, self.there, self.real = base, exact, apart, there, self
         several = "" if apart == LEVELS else f", all slopes from {apart} on,"
-        super().__init__(f"{base}{' (exact)' if exact else ''}{several} of a pointwise function")
+        place = " on a CUDA device" if there else ""
+        super().__init__(f"{base}{' (exact)' if exact else ''}{several} of a pointwise function{place}")
 
     @property
     def key(self):
-        return self.base, self.exact, self.apart
+        return self.base, self.exact, self.apart, self.there
 
 
 class Dual(Scalar):

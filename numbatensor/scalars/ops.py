@@ -1,6 +1,8 @@
 """Ops of users' scalar functions: rows of the dispatch table, made when a function is first used."""
 
+import contextlib
 import functools
+import importlib
 import inspect
 import itertools
 import pathlib
@@ -21,10 +23,11 @@ from numbatensor.core.private import forget_failures, function_of, options_of
 from numbatensor.core.python import native_function
 from numbatensor.core.records import INPUTS
 from numbatensor.core.table import FIXED, FUSED
-from numbatensor.op import FLOATING, NUMBA, Pointwise, name_of
+from numbatensor.op import FLOATING, NUMBA, Pointwise, kind_there, name_of
 from numbatensor.scalars import kernels
 from numbatensor.scalars.fingerprints import Reached, Scalars, raises, tries_of
 
+CONSTANTS = 1 << 16  # bytes that a kernel for devices has for them
 COST = 8  # of an element, an addition's being 1
 CASTS = {int: types.int64, "int": types.int64, bool: types.boolean, "bool": types.boolean}
 SOURCES = digest(CORE and CORE.name, *[p.read_bytes() for p in sorted(pathlib.Path(__file__).parent.glob("*.py"))])
@@ -106,32 +109,55 @@ class Family:
                     self.ops[directions] = UserPointwise(self, directions)
         return self.ops[directions]
 
-    def kernel(self, directions, dtype, inputs=(), fixed=0):
-        """The address of a kernel: of a derivative in some directions, or of the gradients of its `inputs`."""
-        name = f"{self.name}.{name_of(dtype)}"
-        reached, depends = self.look(), ""
-        if self.digest:
-            if self.described(reached) != self.digest:
-                raise RuntimeError(
-                    f"{self.name}: a global or closure value that it uses has changed since its first call, and code for another "
-                    "dtype or derivative would differ: make a new function with nt.pointwise, or pass the value as an argument"
-                )
-            depends = digest(self.digest, SOURCES, directions, dtype, inputs, fixed)
-        else:
+    def depends(self, *which):
+        """What code depends on beside our kernels; None where that has no text."""
+        reached = self.look()
+        if not self.digest:
             self.warn(next(r.unsound for r in reached if r.unsound))
-        function, nths, tries = self.compiled, None, tries_of(reached)
+            return None
+        if self.described(reached) != self.digest:
+            raise RuntimeError(
+                f"{self.name}: a global or closure value that it uses has changed since its first call, and code for another "
+                "dtype or derivative would differ: make a new function with nt.pointwise, or pass the value as an argument"
+            )
+        return digest(self.digest, SOURCES, *which)
+
+    def differentiated(self, directions, inputs):
+        """The function that gives a derivative, and the places of arguments among its results if it is a gradient of the user's own."""
         if self.gradient and (directions or inputs):
             floats = [k for k, cast in enumerate(self.casts) if not cast]
-            function, nths = self.compiled_gradient, {k: n for n, k in enumerate(floats)}
+            return self.compiled_gradient, {k: n for n, k in enumerate(floats)}
+        return self.compiled, None
+
+    def kernel(self, directions, dtype, inputs=(), fixed=0):
+        """The address of a kernel: of a derivative in some directions, or of the gradients of its `inputs`."""
+        depends = self.depends(directions, dtype, inputs, fixed) or ""
+        function, nths = self.differentiated(directions, inputs)
+        tries = tries_of(self.reached)
         made = kernels.kernel(function, NUMBA[dtype], directions, inputs, self.casts, tries, fixed, nths)
-        try:
+        with self.explained(dtype):
+            name = f"{self.name}.{name_of(dtype)}"
             return compile(made, name, arguments=2, fastmath={"contract"}, depends=depends).address
+
+    def kernel_there(self, directions, dtype, inputs, form):
+        """A kernel for devices, and its argument types."""
+        depends = self.depends(directions, dtype, inputs, form)
+        function, nths = self.differentiated(directions, inputs)
+        kinds = [kind_there(dtype)] * (1 + bool(inputs) + len(self.parameters))
+        there = importlib.import_module("numbatensor.scalars.there")
+        return there.kernel(function, kinds, directions, inputs, self.casts, nths, form, depends)
+
+    @contextlib.contextmanager
+    def explained(self, dtype, where=""):
+        """Say what is wrong where Numba cannot compile it."""
+        try:
+            yield
         except Exception as error:
             forget_failures()
             if not isinstance(error, NumbaError):
                 raise
             raise TypeError(
-                f"{self.name}: {kernels.reason(error)}. It was compiled for {name_of(dtype)}:\n{error}"
+                f"{self.name}: {kernels.reason(error)}. It was compiled for {name_of(dtype)}{where}:\n{error}"
             ) from None
 
     @functools.cache  # noqa: B019
@@ -163,13 +189,13 @@ def shell(family, directions):
 class UserPointwise(Pointwise):
     """A user's scalar function, or a derivative of it, applied to every element of its operands, broadcast.
 
-    On CUDA devices it takes a detour by the CPU: the numbers of `kinds.py` are taught to Numba's compiler for the CPU alone.
+    On CUDA devices it takes a detour by the CPU if the arrays that it names are too large for the constants of a kernel.
     """
-
-    there = None  # type: ignore[assignment]
 
     def __init__(self, family, directions):
         self.family, self.directions = family, directions
+        if sum(r.nbytes for r in family.reached) > CONSTANTS:
+            self.there = None  # type: ignore[assignment]
         super().__init__(shell(family, directions), None, None, True, FLOATING, (), COST, 0, None)
         self.spelled(**{name: name for name in self.inputs}).internal()
         floats = [k for k, cast in enumerate(family.casts) if cast is None]
@@ -207,6 +233,13 @@ class UserPointwise(Pointwise):
             + [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names[1:]]
         )
         return rule
+
+    def kernel_there(self, what, form, dtype):
+        return self.family.kernel_there(self.directions, dtype, (what - 1,) if what else (), form)
+
+    def load_there(self, load, what, form, dtype):
+        with self.family.explained(dtype, " on a CUDA device"):
+            return super().load_there(load, what, form, dtype)
 
     def compile(self, what, dtype):
         if what > 0:

@@ -1,4 +1,7 @@
-"""What Numba is told of the numbers of pointwise functions: operators, and functions of Python, `math` and NumPy."""
+"""What Numba is told of the numbers of pointwise functions: operators, and functions of Python, `math` and NumPy.
+
+All of it is kept (`FUNCTIONS`, `templates`): compilers for devices are told the same, and so is what computes in their place (`there.py`).
+"""
 
 import inspect
 import itertools
@@ -12,7 +15,10 @@ from numba.extending import lower_builtin, lower_cast
 
 from numbatensor.scalars.kinds import Scalar, is_number
 from numbatensor.scalars.rules import MADE, TESTS
-from numbatensor.scalars.values import RULES, apply, float_of, packed, place_for, raised, unpacked
+from numbatensor.scalars.values import RULES, apply, float_of, packed, place_for, place_of_types, raised, unpacked
+
+FUNCTIONS: dict = {}  # by function of Python's, `math`'s or NumPy's: its rule
+templates: list = []  # (function, what finds the type of its result)
 
 OPERATORS = {
     "add": (operator.add, operator.iadd),
@@ -59,23 +65,40 @@ def functions_of(name):
     return {f for f in found if f is not None}
 
 
+def declare(function, typed):
+    """Tell Numba of what type a function's result is. `typed`: gives a signature of a typing context and the types of arguments."""
+    templates.append((function, typed))
+    register(function, typed, AbstractTemplate, infer_global)
+
+
+def register(function, typed, base, infer):
+    """The same, to one of Numba's compilers, whose class of templates this is, and where it keeps them."""
+
+    class Template(base):
+        key = function
+
+        def generic(self, args, kws):
+            return None if kws else typed(self.context, args)
+
+    infer(function)(Template)
+
+
 def teach(function, rule, truth=False):
     """Tell Numba what a function is of numbers. `rule`: from Values to a Value, or (`truth`) to a Truth."""
     count = len(inspect.signature(rule).parameters)
 
     def result_of(kinds):
-        place = place_for(None, None, kinds)
+        place = place_of_types(kinds)
         made = rule(*[unpacked(place, k, None) for k in kinds])
         return types.boolean if truth else made.kind
 
-    class Template(AbstractTemplate):
-        def generic(self, args, kws):
-            fits = len(args) == count and not kws and all(isinstance(a, Scalar) or is_number(a) for a in args)
-            if fits and any(isinstance(a, Scalar) for a in args):
-                return signature(result_of(args), *args)
+    def typed(context, args):
+        fits = len(args) == count and all(isinstance(a, Scalar) or is_number(a) for a in args)
+        if fits and any(isinstance(a, Scalar) for a in args):
+            return signature(result_of(args), *args)
 
-    Template.key = function
-    infer_global(function)(Template)
+    FUNCTIONS[function] = rule
+    declare(function, typed)
 
     def code(context, builder, sig, args):
         place = place_for(context, builder, sig.args)
@@ -106,19 +129,17 @@ for name_, rule_ in TESTS.items():
 def teach_extremum(function, rule):
     """Tell Numba what Python's ``max(x, y, ...)`` is of numbers; all are brought to one type before."""
 
-    class Template(AbstractTemplate):
-        def generic(self, args, kws):
-            if kws or len(args) < 2 or not any(isinstance(a, Scalar) for a in args):
-                return None
-            if not all(isinstance(a, Scalar) or is_number(a) for a in args):
-                return None
-            kind = args[0]
-            for other in args[1:]:
-                kind = self.context.unify_pairs(kind, other)
-            return signature(kind, *[kind] * len(args))
+    def typed(context, args):
+        if len(args) < 2 or not any(isinstance(a, Scalar) for a in args):
+            return None
+        if not all(isinstance(a, Scalar) or is_number(a) for a in args):
+            return None
+        kind = args[0]
+        for other in args[1:]:
+            kind = context.unify_pairs(kind, other)
+        return signature(kind, *[kind] * len(args))
 
-    Template.key = function
-    infer_global(function)(Template)
+    declare(function, typed)
 
     @lower_builtin(function, types.VarArg(Scalar))
     def code(context, builder, sig, args):
@@ -133,15 +154,13 @@ teach_extremum(max, MADE["max"])
 teach_extremum(min, MADE["min"])
 
 
-@infer_global(int)
-class Whole(AbstractTemplate):
+def type_of_whole(context, args):
     """``int(x)``: a constant, without slopes."""
+    if len(args) == 1 and isinstance(args[0], Scalar):
+        return signature(types.int64, args[0])
 
-    key = int
 
-    def generic(self, args, kws):
-        if len(args) == 1 and isinstance(args[0], Scalar):
-            return signature(types.int64, args[0])
+declare(int, type_of_whole)
 
 
 @lower_builtin(int, Scalar)

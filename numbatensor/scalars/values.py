@@ -3,12 +3,12 @@
 `apply` is the whole of it: of numbers with slopes, the value of an operation is the operation on the values, and its slope the sum
 of what the rules (`rules.py`) make of each slope. Rules are written in the same operations, so that a slope can have slopes.
 
-Where there is no builder, nothing is made and only types are found.
+A number knows its place, which is what makes code of an operation on floats: LLVM instructions for the CPU (`Processor`), for a
+device, or what Python computes (`there.py`). Where there is nothing to make, only types are found.
 """
 
 import math
 import operator
-import typing
 
 from llvmlite import ir
 from numba import types
@@ -25,16 +25,38 @@ BOUNDED = ("sin", "cos", "tan")  # answer NaN where they cannot tell
 MOST = 64  # largest whole exponent that is written out as products
 
 
-class Place(typing.NamedTuple):
-    """Where code is made, for floats of a type."""
+class Place:
+    """Where code is made, for floats of a type. This one makes none: only types are wanted."""
 
-    context: typing.Any
-    builder: typing.Any
-    real: Real
+    def __init__(self, real):
+        self.real = real
+
+    def constant(self, number):
+        """A number that is known, as code."""
+
+    def known(self, code):
+        """The number that code is, if it is a constant."""
+
+    def cast(self, code, kind):
+        """Code of a number of one of Numba's own types, as a float."""
+
+    def parts(self, code):
+        """The value and the slope in the code of a dual number."""
+        return None, None
+
+    def compare(self, sign, x, y):
+        """Whether something holds; NaN is unequal to everything."""
+        return Truth(None)
+
+    def choose(self, condition, x, y):
+        """x where a condition holds, else y."""
+
+    def made(self, name, *codes):
+        """An operation on floats."""
 
 
 class Truth:
-    """Whether something holds."""
+    """Whether something holds, where that is not known before the code runs."""
 
     def __init__(self, code):
         self.code = code
@@ -44,9 +66,22 @@ class Value:
     """A number: a Leaf or a Pair."""
 
     level = -1
+    __array_ufunc__ = None  # NumPy's numbers leave it to these operators
 
     def __neg__(self):
         return apply("neg", self)
+
+    def __pos__(self):
+        return self
+
+    def __abs__(self):
+        return apply("fabs", self)
+
+    def __bool__(self):
+        return bool(self != 0.0)
+
+    def __int__(self):
+        return int(float_of(self).code)
 
     def __lt__(self, other):
         return compare("<", self, other)
@@ -73,7 +108,7 @@ def infix(name):
     return lambda self, other: apply(name, self, other), lambda self, other: apply(name, other, self)
 
 
-for word_, name_ in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div"}.items():
+for word_, name_ in {n: n for n in ("add", "sub", "mul", "mod", "floordiv", "pow")}.items() | {("truediv", "div")}:
     for prefix_, method_ in zip(("", "r"), infix(name_), strict=True):
         setattr(Value, f"__{prefix_}{word_}__", method_)
 
@@ -95,30 +130,24 @@ class Pair(Value):
 
 def constant(place, number):
     """A Python number as a Leaf."""
-    if place.builder is None:
-        return Leaf(place, None)
-    return Leaf(place, ir.Constant(place.context.get_value_type(place.real), float(number)))
+    return Leaf(place, place.constant(number))
 
 
 def known(x):
     """The number that a Leaf is, if it is a constant."""
-    code = x.code if isinstance(x, Leaf) else None
-    return code.constant if isinstance(code, ir.Constant) and isinstance(code.constant, (int, float)) else None
+    return x.place.known(x.code) if isinstance(x, Leaf) else None
 
 
 def unpacked(place, kind, code):
     """What Numba's code holds, as a Value. Numbers of Numba's own types take the width of the others."""
-    b = place.builder
     if isinstance(kind, Dual):
-        parts = [None, None] if b is None else [part(b, code, 0), part(b, code, 1)]
-        return Pair(kind.level, unpacked(place, kind.value, parts[0]), unpacked(place, kind.slope, parts[1]))
-    if b is None or isinstance(kind, Real):
+        value, slope = place.parts(code)
+        return Pair(kind.level, unpacked(place, kind.value, value), unpacked(place, kind.slope, slope))
+    if isinstance(kind, Real):
         return Leaf(place, code)
     if isinstance(kind, types.Literal):
         return constant(place, kind.literal_value)
-    if isinstance(code, ir.Constant) and isinstance(code.constant, (int, float)):
-        return constant(place, code.constant)
-    return Leaf(place, place.context.cast(b, code, kind, place.real.base))
+    return Leaf(place, place.cast(code, kind))
 
 
 def packed(x):
@@ -198,11 +227,7 @@ def whole_power(x, n):
 def compare(sign, x, y):
     """A comparison of values; NaN is unequal to everything."""
     x, y = map(float_of, lifted(x, y))
-    b = x.place.builder
-    if b is None:
-        return Truth(None)
-    make = b.fcmp_unordered if sign == "!=" else b.fcmp_ordered
-    return Truth(make(sign, x.code, y.code))
+    return x.place.compare(sign, x.code, y.code)
 
 
 def where(condition, x, y):
@@ -215,40 +240,94 @@ def where(condition, x, y):
 def chosen(condition, x, y):
     if isinstance(x, Pair):
         return Pair(x.level, chosen(condition, x.value, y.value), chosen(condition, x.slope, y.slope))
-    b = x.place.builder
-    return Leaf(x.place, None if b is None else b.select(condition.code, x.code, y.code))
+    return Leaf(x.place, x.place.choose(condition, x.code, y.code))
 
 
-ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": "fneg", "fmod": "frem"}
+ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": "fneg"}
 INTRINSICS = {"fabs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
 INTRINSICS |= {"copysign": "copysign"}
 
 
 def primitive(name, *xs):
-    """The code of an operation on floats."""
-    place = xs[0].place
-    context, b, real = place
-    if b is None:
-        return Leaf(place, None)
+    """An operation on floats."""
     if name in COMPOSED:
         return COMPOSED[name](*xs)
-    codes = [x.code for x in xs]
-    if name in ARITHMETIC:
-        made = getattr(b, ARITHMETIC[name])(*codes)
-    elif name in INTRINSICS:
-        first, *others = [Number(b, c) for c in codes]
-        made = first.call(INTRINSICS[name], *others).value
-    elif name in NUMBAS or (real.exact and name in BOUNDED):
-        function = NUMBAS.get(name) or getattr(math, name)
-        code = context.get_function(function, signature(real.base, *[real.base] * len(xs)))
-        made = code(b, codes)
-        context.add_linking_libs(getattr(code, "libs", ()))
-    else:
-        made = getattr(mathematics, name).formula(*[Number(b, c) for c in codes]).value
-    return Leaf(place, made)
+    return Leaf(xs[0].place, xs[0].place.made(name, *[x.code for x in xs]))
+
+
+class Instructions(Place):
+    """A place in the code that a compiler of Numba's makes."""
+
+    def __init__(self, context, builder, real):
+        super().__init__(real)
+        self.context, self.builder = context, builder
+
+    def constant(self, number):
+        return ir.Constant(self.context.get_value_type(self.real), float(number))
+
+    def known(self, code):
+        return code.constant if isinstance(code, ir.Constant) and isinstance(code.constant, (int, float)) else None
+
+    def cast(self, code, kind):
+        number = self.known(code)
+        return self.context.cast(self.builder, code, kind, self.real.base) if number is None else self.constant(number)
+
+    def parts(self, code):
+        return part(self.builder, code, 0), part(self.builder, code, 1)
+
+    def compare(self, sign, x, y):
+        make = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
+        return Truth(make(sign, x, y))
+
+    def choose(self, condition, x, y):
+        return self.builder.select(condition.code, x, y)
+
+    def made(self, name, *codes):
+        if name in ARITHMETIC:
+            return getattr(self.builder, ARITHMETIC[name])(*codes)
+        return self.function(name, codes)
+
+    def function(self, name, codes):
+        """A function of floats."""
+
+    def call(self, found, args):
+        """The status and the result of a compiled function."""
+
+
+class Processor(Instructions):
+    """The same, for the CPU."""
+
+    def function(self, name, codes):
+        context, b, real = self.context, self.builder, self.real
+        if name == "fmod":
+            return b.frem(*codes)
+        if name in INTRINSICS:
+            first, *others = [Number(b, c) for c in codes]
+            return first.call(INTRINSICS[name], *others).value
+        if name in NUMBAS or (real.exact and name in BOUNDED):
+            function = NUMBAS.get(name) or getattr(math, name)
+            code = context.get_function(function, signature(real.base, *[real.base] * len(codes)))
+            made = code(b, codes)
+            context.add_linking_libs(getattr(code, "libs", ()))
+            return made
+        return getattr(mathematics, name).formula(*[Number(b, c) for c in codes]).value
+
+    def call(self, found, args):
+        context, described = self.context, found.fndesc
+        context.add_linking_libs([found.library])
+        function = context.declare_function(self.builder.module, described)
+        return context.call_conv.call_function(self.builder, function, described.restype, described.argtypes, args)
+
+
+PLACES: dict = {False: Processor}  # by whether numbers are for devices (see `there.py`)
 
 
 def place_for(context, builder, kinds):
     """The place of an operation on numbers of some types."""
-    scalar = next(k for k in kinds if isinstance(k, Scalar))
-    return Place(context, builder, scalar.real)
+    real = next(k for k in kinds if isinstance(k, Scalar)).real
+    return PLACES[real.there](context, builder, real)
+
+
+def place_of_types(kinds):
+    """The same, where only the type of the result is wanted."""
+    return Place(next(k for k in kinds if isinstance(k, Scalar)).real)
