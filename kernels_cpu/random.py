@@ -132,7 +132,8 @@ def fill(formula, kind, word, parameter=float64):
 
 
 def uniform(kind):
-    """``out[i] = a + (b - a) u``, where u has 24 bits (53 in float64) and is on [0, 1). Where rounding gives b, a."""
+    """``out[i] = a + (b - a) u``, where u has 24 bits (53 in float64) and is on [0, 1), rounded once where the
+    processor can. Where that gives b, a."""
     word, shift, unit = precision(kind)
 
     def formula(word, a, b):

@@ -3,7 +3,7 @@
 One launch moves up to ENTRIES parameters. The addresses of their arrays, their sizes and their first blocks are arguments, by value: nothing
 is copied to the device before, and a CUDA graph holds them. A block finds the entry that it works for by its number. A thread moves four
 elements, a block apart, so that every access of a warp is to memory that lies together, and reads all that it needs before it writes.
-Settings are numbers of the parameters' type, in the order of `kernels_cpu/optimizers.py`, whose formulas these are.
+Settings are numbers of the type that is computed in (float32 for 16 bits), in the order of `kernels_cpu/optimizers.py`, whose formulas these are.
 
 Steps that are counted on the device read their number from there: `count` adds one to each counter, in a launch before.
 
@@ -14,6 +14,7 @@ from numba import cuda, float32, types, uint32
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
+from kernels_cuda.halves import computed
 from kernels_cuda.mathematics import device, expm1, sqrt
 from kernels_cuda.pointers import emulated, get, i32, is_null, load_elements, put, store_elements
 
@@ -87,12 +88,12 @@ def pick(typingctx, lists, k):
 @intrinsic
 def read(typingctx, places, i):
     """Element i of each array."""
-    result = types.UniTuple(places.dtype.dtype, places.count)
+    kind = places.dtype.dtype
+    result = types.UniTuple(computed(kind), places.count)
 
     def codegen(context, builder, signature, args):
         found = [
-            load_elements(context, builder, result.dtype, place, args[1])[0]
-            for place in cgutils.unpack_tuple(builder, args[0])
+            load_elements(context, builder, kind, place, args[1])[0] for place in cgutils.unpack_tuple(builder, args[0])
         ]
         return context.make_tuple(builder, result, found)
 
@@ -118,7 +119,7 @@ def write(typingctx, places, i, values):
             store_elements(context, builder, kind, place, args[1], [value])
         return context.get_dummy_value()
 
-    return types.void(places, types.uint32, types.UniTuple(kind, places.count - 1)), codegen
+    return types.void(places, types.uint32, types.UniTuple(computed(kind), places.count - 1)), codegen
 
 
 def moving(step):
@@ -166,20 +167,20 @@ def stepping(kind, arrays, settings, step):
         here, n, first = pick((places, sizes, firsts), entry_of(firsts, block))
         move(here, n, uint32(block - first), numbers)
 
-    return kernel, (*table(kind, arrays), types.UniTuple(kind, settings))
+    return kernel, (*table(kind, arrays), types.UniTuple(computed(kind), settings))
 
 
 def counting(kind, arrays, settings, step, corrected):
     """The same, with an argument more before the settings: the entries' counters of steps. ``corrected(settings, steps)``: the settings of a step."""
-    move = moving(step)
+    move, number = moving(step), computed(kind)
 
     @cuda.jit
     def kernel(places, sizes, firsts, counters, numbers):
         block = uint32(cuda.blockIdx.x)
         here, n, first, counter = pick((places, sizes, firsts, counters), entry_of(firsts, block))
-        move(here, n, uint32(block - first), corrected(numbers, kind(get(counter, 0))))
+        move(here, n, uint32(block - first), corrected(numbers, number(get(counter, 0))))
 
-    return kernel, (*table(kind, arrays), COUNTERS, types.UniTuple(kind, settings))
+    return kernel, (*table(kind, arrays), COUNTERS, types.UniTuple(computed(kind), settings))
 
 
 def count(kind, form):
@@ -209,7 +210,8 @@ def directed(kind):
 
 def sgd(kind, form):
     """``p[i] -= rate * (sign * g[i] + decay * p[i])``"""
-    direction = directed(kind)
+    number = computed(kind)
+    direction = directed(number)
 
     @device
     def step(values, numbers):
@@ -222,7 +224,8 @@ def sgd(kind, form):
 
 def momentum(kind, form):
     """``d = sign * g[i] + decay * p[i]; b[i] = keep * b[i] + add * d; p[i] -= rate * (b[i], or d + look * b[i])``"""
-    direction = directed(kind)
+    number = computed(kind)
+    direction = directed(number)
 
     @device
     def step(values, numbers):
@@ -230,21 +233,22 @@ def momentum(kind, form):
         rate, sign, decay, keep, add, look = numbers
         d = direction(x, g, sign, decay)
         moving = keep * b + add * d
-        return x - rate * (d + look * moving if look != kind(0) else moving), moving
+        return x - rate * (d + look * moving if look != number(0) else moving), moving
 
     return stepping(kind, 3, 6, step)
 
 
 def moments(kind, largest):
     """Adam's step, with or without `s`, the largest second moments so far."""
-    direction = directed(kind)
+    number = computed(kind)
+    direction = directed(number)
 
     @device
     def step(values, numbers):
         x, g, m, v = values[:4]
         rate, sign, decay, shrink, first, second, square, scale, eps = numbers
         d = direction(x, g, sign, decay)
-        if shrink != kind(1):
+        if shrink != number(1):
             x *= shrink
         mean = m + first * (d - m)
         power = second * v + square * d * d
@@ -284,9 +288,9 @@ def correcting(kind):
 
 def adam_counted(kind, form):
     """`adam` whose steps are counted on the device."""
-    return counting(kind, 4, 10, moments(kind, False), correcting(kind))
+    return counting(kind, 4, 10, moments(kind, False), correcting(computed(kind)))
 
 
 def amsgrad_counted(kind, form):
     """`amsgrad` whose steps are counted on the device."""
-    return counting(kind, 5, 10, moments(kind, True), correcting(kind))
+    return counting(kind, 5, 10, moments(kind, True), correcting(computed(kind)))

@@ -10,7 +10,7 @@ Launch: ``n / 4`` threads, or ``n / 2``. Memory is written once; 10 rounds of 2 
 import numpy as np
 from numba import cuda, float32, float64, int64, types, uint32, uint64
 
-from kernels_cuda.mathematics import ceil, device, libdevice, log, sqrt
+from kernels_cuda.mathematics import ceil, device, fma, libdevice, log, sqrt
 from kernels_cuda.pointers import get, put
 
 THREADS = 256
@@ -94,13 +94,13 @@ def positive(kind):
 
 
 def uniform(kind, form):
-    """``out[i] = a + c u``, where c = b - a and u has 24 bits (53 in float64) and is on [0, 1). Where rounding gives b, a."""
+    """``out[i] = a + c u``, where c = b - a and u has 24 bits (53 in float64) and is on [0, 1), rounded once. Where that gives b, a."""
     wide, drop, unit = precision(kind)
     word_of = uint64 if wide else uint32
 
     @device
     def formula(word, p, i, a, b, c):
-        x = kind(word_of(word >> word_of(drop))) * kind(unit) * c + a
+        x = fma(kind(word_of(word >> word_of(drop))) * kind(unit), c, a)
         return x if x < b else a
 
     return filling(kind, wide, (kind,) * 3, formula)

@@ -270,6 +270,7 @@ def test_elements_in_another_order():
 
 FILLS = {
     "uniform_": lambda x: x.uniform_(-1.0, 3.0),
+    "uniform_ between numbers that are not exact": lambda x: x.uniform_(0.3, 0.7),
     "random_": lambda x: x.random_(-5, 100),
     "bernoulli_": lambda x: x.bernoulli_(0.3),
     "dropout": lambda x: nt.nn.functional.dropout(x.fill_(1.0), 0.4),

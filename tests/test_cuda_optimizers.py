@@ -65,6 +65,28 @@ def test_many_parameters_take_few_launches(name):
     assert launches() - before == (4 if "counted" in name else 2)
 
 
+@pytest.mark.parametrize("dtype", [nt.float16, nt.bfloat16])
+@pytest.mark.parametrize("name", MAKES)
+def test_parameters_of_16_bits_share_launches(name, dtype):
+    """They are read and written as they are; a step is computed in float32, so a last bit may fall otherwise than on the CPU."""
+    build = lambda device: [
+        (nt.arange(float(n)) / 7 - 3).to(dtype).to(device).requires_grad_() for n in (5, 1100, 0, 33)
+    ]
+    here, far = build("cpu"), build("cuda")
+    for params in (here, far):
+        optimizer = MAKES[name](params)
+        steps(optimizer, params, np.random.default_rng(0), 2)
+    last = 2**-10 if dtype is nt.float16 else 2**-7
+    for a, b in zip(here, far, strict=True):
+        assert b.dtype is dtype
+        np.testing.assert_allclose(
+            b.detach().cpu().float().numpy(), a.detach().float().numpy(), rtol=last, atol=last / 4
+        )
+    before = launches()
+    optimizer.step()
+    assert launches() - before == (2 if "counted" in name else 1)
+
+
 @pytest.mark.parametrize("name", MAKES)
 def test_what_does_not_go_together_keeps_its_order(name):
     """Dtypes and strides take turns; two parameters share memory, one is there twice."""

@@ -9,6 +9,7 @@ from numba import njit
 from numbatensor.core.compiler import attempt, fail, native, symbol
 from numbatensor.core.device_random import in_type
 from numbatensor.core.devices import parameter, start, use
+from numbatensor.core.halves import computed
 from numbatensor.core.memory import decref, incref
 from numbatensor.core.records import launch_at, new_launch, tensor_at
 from numbatensor.core.steps import ENTRIES, batch_at, step_at
@@ -122,7 +123,7 @@ def launch_steps(batch):
         for e in range(ENTRIES):
             parameter(launch, tensor_at(b.tensors[e, b.count]).data if e < n else 0)
     for k in range(settings_of(b.count, b.counted)):
-        parameter(launch, in_type(b.dtype, b.settings[k]))
+        parameter(launch, in_type(computed(b.dtype), b.settings[k]))
     return start(b.row, kernel_there(b.row, b.kernel, 0, b.dtype), b.blocks, 1, THREADS, 0, launch, b.device)
 
 

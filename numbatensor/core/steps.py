@@ -132,7 +132,8 @@ def take_step(context):
     j = step_at(context)
     t = j.tensors[0]
     p = tensor_at(t)
-    dtype, even = computed(p.dtype), True
+    dtype = p.dtype if p.device else computed(p.dtype)  # kernels of devices read and write 16 bits
+    even = True
     for k in range(j.count):
         x = tensor_at(j.tensors[k])
         if not same_shape(p, x):
@@ -143,6 +144,7 @@ def take_step(context):
             fail()
         even = even and x.contiguous != 0 and x.dtype == dtype
         j.addresses[k] = x.data
+    dtype = dtype if even else computed(dtype)
     j.itemsize, j.device, j.dtype = itemsize_of(dtype), p.device, dtype
     s = storage_at(p.storage)
     if s.inference and inference_bit() == 0:

@@ -137,6 +137,7 @@ OTHERS += [(f, F32, 0, 0) for f in (optimizers.sgd, optimizers.momentum, optimiz
 OTHERS += [(f, F32, 0, 0) for f in (optimizers.adam_counted, optimizers.amsgrad_counted, optimizers.count)]
 OTHERS += [(f, I64, 0, 0) for f in (sampling.permutation, sampling.permutation_digits, sampling.lookup)]
 OTHERS += [(f, F32, 0, 0) for f in (sampling.positives, sampling.choices)] + [(sampling.race, types.float64, 0, 0)]
+OTHERS += [(f, kind, 0, 0) for f in (optimizers.adam, optimizers.sgd) for kind in (float16, bfloat16)]
 OTHERS += [(random.random, I64, 0, 0), (arranging.triangle, F32, 1, 0)]
 OTHERS += [(transpose.transpose, kind, 0, 8 * itemsize(kind)) for kind in (types.int16, I32, I64)]
 
