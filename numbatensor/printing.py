@@ -6,7 +6,7 @@ from numbatensor import dtypes
 
 
 def text(x):
-    """``tensor([...], dtype=..., grad_fn=...)``"""
+    """``tensor([...], device=..., dtype=..., grad_fn=...)``"""
     array = x.array()
     kind = array.dtype.kind
     suffix = ""
@@ -32,7 +32,8 @@ def text(x):
         shown = np.array2string(body, **options).replace("\n", "\n" + " " * len(name))
         if array.ndim == 0:
             shown = shown[1:-1].strip()
-    return f"{name}{shown}{suffix})"
+    place = f", device='{x.device}'" if x.is_cuda else ""
+    return f"{name}{shown}{place}{suffix})"
 
 
 def number_format(array):

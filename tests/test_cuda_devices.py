@@ -89,19 +89,27 @@ def test_copies_and_gradients_cross_devices():
 
 def test_modules_move():
     """With their buffers of any dtype, and with gradients; parameters stay the objects that they are, and learn where they are now."""
-    m = nt.nn.Sequential(nt.nn.Linear(3, 2), nt.nn.LayerNorm(2))
+    nt.manual_seed(0)
+    m = nt.nn.Sequential(nt.nn.Linear(3, 4), nt.nn.LayerNorm(4))
     m.register_buffer("seen", nt.arange(3))
-    x = nt.ones(2, 3)
-    m(x).sum().backward()
+    x, w = nt.ones(2, 3), nt.arange(4.0)  # the gradient of what is only summed would be what rounding left of 0
+    (m(x) * w).sum().backward()
     params, grads = list(m.parameters()), [p.grad.tolist() for p in m.parameters()]
     assert m.to("cuda") is m and all(a is b for a, b in zip(params, m.parameters(), strict=True))
     assert m.seen.device == "cuda:0" and m.seen.dtype is nt.int64
     assert [p.grad.tolist() for p in params] == grads and all(p.grad.device == p.device == "cuda:0" for p in params)
-    m(x.to("cuda")).sum().backward()
-    np.testing.assert_allclose(params[0].grad.tolist(), 2 * np.array(grads[0]), atol=1e-6)
+    (m(x.to("cuda")) * w.to("cuda")).sum().backward()
+    np.testing.assert_allclose(params[0].grad.tolist(), 2 * np.array(grads[0]), rtol=1e-4, atol=1e-6)
     m.to("cpu", nt.float64)
     assert m(x.double()).dtype is nt.float64 and m.seen.dtype is nt.int64 and params[0].grad.dtype is nt.float64
     assert m.cuda().cpu() is m
+
+
+def test_what_is_printed_says_where():
+    x = nt.ones(2, device="cuda", dtype=nt.float64, requires_grad=True)
+    assert repr(x) == "tensor([1., 1.], device='cuda:0', dtype=numbatensor.float64, requires_grad=True)"
+    assert repr(nt.zeros(2, 0, device="cuda")) == "tensor([], device='cuda:0', size=(2, 0))"
+    assert repr(x.cpu().detach().float()) == "tensor([1., 1.])"
 
 
 @of_two_devices
