@@ -20,7 +20,7 @@ class Sizes:
 class Case:
     """One row: its kind, what it moves or computes, and for each contender a function that builds what is timed.
 
-    `kind`: "memory" (work in bytes), "product" (in operations), "host" (the host's time of a call), "training" and "chain" (bytes). Contenders:
+    `kind`: "memory" (work in bytes), "product" (in operations), "host" (the host's time of a call), "training", "chain" (bytes) and "sort". Contenders:
     "numbatensor", "torch", "compiled" (by PyTorch), "graph" (a CUDA graph of PyTorch's), "captured" (one of ours), "cupy".
     """
 
@@ -245,6 +245,30 @@ def chain_cases(z, libraries):
     yield Case("tanh(x * y + x) * y, fused", "chain", 12 * z.elements, found)
 
 
+def sort_cases(z, libraries):
+    """The order of one long row: by our own kernels, and by CUB where it is installed (it is compiled now, if it never was)."""
+
+    def ordered(library):
+        def build(L, device):
+            if L.__name__ == "numbatensor":
+                L.backends.cuda.sort.library = library
+            x = L.rand(z.elements // 10, device=device)
+            return lambda: L.argsort(x)
+
+        return build
+
+    def cupys(C):
+        x = C.rand(z.elements // 10, device=None)
+        return lambda: C.cupy.argsort(x)
+
+    yield Case("argsort of a tenth", "sort", 0, contenders(libraries, ordered("numbatensor"), cupys))
+    ours = libraries["numbatensor"].module.backends.cuda.sort
+    ours.library = "cub"
+    if ours.why_not() is None:
+        yield Case("argsort of a tenth, by CUB", "sort", 0, contenders(libraries, ordered("cub"), cupys))
+    ours.library = "auto"
+
+
 def mlp(L, z):
     nn = L.nn
     return nn.Sequential(
@@ -316,5 +340,5 @@ def training_cases(z, libraries):
 
 def all_cases(z, libraries):
     """Every case, the copy first: its speed is what others are held against."""
-    for cases in (memory_cases, product_cases, host_cases, training_cases, chain_cases):
+    for cases in (memory_cases, product_cases, host_cases, training_cases, chain_cases, sort_cases):
         yield from cases(z, libraries)

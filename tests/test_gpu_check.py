@@ -53,6 +53,7 @@ class Device:
 
 CUPY = types.SimpleNamespace(
     random=types.SimpleNamespace(rand=np.random.rand),  # noqa: NPY002
+    argsort=np.argsort,
     exp=np.exp,
     maximum=np.maximum,
     cuda=types.SimpleNamespace(Device=Device),
