@@ -34,6 +34,7 @@ MODULES = {
     "memory",
     "nn.functional",
     "making",
+    "tensor",
 }
 PLACES = {f"numbatensor.{name}" for name in MODULES}  # where functions are that compiled code may name
 
