@@ -49,6 +49,30 @@ def test_an_op_and_its_gradients(case):
     assert (detours == before).all(), "a gradient took a detour by the CPU"
 
 
+def second_slopes(case, tensors):
+    """Gradients of the sum of squared gradients of an op's squared result; None where there are none."""
+    wanted = [t for t in tensors if t.requires_grad]
+    out = case(*tensors)
+    if not out.requires_grad:
+        return None
+    slopes = nt.autograd.grad((out * out).sum(), wanted, allow_unused=True, create_graph=True)
+    squares = [(s * s).sum() for s in slopes if s is not None and s.requires_grad]
+    return nt.autograd.grad(sum(squares), wanted, allow_unused=True) if squares else None
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if any(c.wanted)], ids=lambda case: case.id)
+def test_second_gradients(case):
+    here = case.tensors()
+    before, expected, found = detours.copy(), second_slopes(case, here), second_slopes(case, there(here))
+    assert (detours == before).all(), "a second gradient took a detour by the CPU"
+    assert (found is None) == (expected is None)
+    for a, b in zip(found or (), expected or (), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.device == "cuda:0"
+            close(a.cpu(), b)
+
+
 def test_what_needs_the_cpu_says_so():
     """Users' code over arrays."""
     x = nt.ones(3, device="cuda")
