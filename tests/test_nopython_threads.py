@@ -125,6 +125,10 @@ def test_a_leaf_that_a_parallel_loop_shares():
     w = nt.zeros(3, dtype=nt.float64, requires_grad=True)
     add_up(w, 1000)
     assert w.grad.tolist() == [500500.0] * 3
+    for _ in range(5000):  # the node that its gradients flow to is made by the first thread that needs it
+        w = nt.zeros(3, dtype=nt.float64, requires_grad=True)
+        add_up(w, 2)
+        assert w.grad.tolist() == [3.0] * 3
 
 
 def test_a_parallel_loop_writes_apart():

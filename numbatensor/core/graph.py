@@ -11,6 +11,7 @@ from numbatensor.core.memory import (
     FIELD,
     atomic_add,
     bits,
+    claim,
     counted,
     decref,
     give_back,
@@ -28,6 +29,7 @@ from numbatensor.core.records import (
     Node,
     Output,
     Saved,
+    Tensor,
     attribute_at,
     edge_at,
     frame_at,
@@ -44,6 +46,7 @@ from numbatensor.core.tensors import blank, empty
 from numbatensor.core.write_log import hold_saved, overwritten, release_saved_storage
 
 LEAF, NATIVE, FREED = 0, 1, 2
+NODE_OF = Tensor.fields["node"][1]
 INTACT = -1
 # What the engine must ask Python about (`Node.slow`): hooks of a tensor, of the node before and after its rule, saved values that
 # hooks unpack, what is called once `.grad` is complete; and that the gradient of an output is kept, which it does alone.
@@ -181,8 +184,11 @@ def node_of(t):
     if x.requires_grad == 0:
         return 0
     if x.node == 0:
-        x.node = new_node(LEAF, 0, 0, 0, 0, t)
-        node_at(x.node).variable = t
+        made = new_node(LEAF, 0, 0, 0, 0, t)
+        node_at(made).variable = t
+        if claim(t + NODE_OF, made, 0) == 0:  # another thread has made one, which gradients flow to
+            node_at(made).variable = 0
+            decref(made)
     return x.node
 
 
