@@ -178,18 +178,22 @@ def settle(t):
 
 
 @njit
-def node_of(t):
-    """The node a tensor's gradient flows to: a leaf's is made on first use; 0 where none is wanted. `settle` comes first."""
+def leaf_of(t):
+    """The node of a leaf, made on first use by the thread that comes first."""
     x = tensor_at(t)
-    if x.requires_grad == 0:
-        return 0
     if x.node == 0:
         made = new_node(LEAF, 0, 0, 0, 0, t)
         node_at(made).variable = t
-        if claim(t + NODE_OF, made, 0) == 0:  # another thread has made one, which gradients flow to
+        if claim(t + NODE_OF, made, 0) == 0:
             node_at(made).variable = 0
             decref(made)
     return x.node
+
+
+@njit
+def node_of(t):
+    """The node a tensor's gradient flows to; 0 where none is wanted. `settle` comes first."""
+    return leaf_of(t) if tensor_at(t).requires_grad else 0
 
 
 @njit

@@ -12,6 +12,7 @@ from numbatensor.core.graph import (
     attach,
     check,
     give_history,
+    leaf_of,
     link,
     new_node,
     node_of,
@@ -79,11 +80,7 @@ def leaf_node(self, args, count):
 def grad_holder(self, args, count):
     """(x) -> address of the record that holds `.grad`, of a node's output; made if need be"""
     t = unboxed(argument(args, 0))
-    x = tensor_at(t)
-    if x.node == 0:
-        x.node = new_node(0, 0, 0, 0, 0, t)
-        node_at(x.node).variable = t
-    return from_long(output_of(x.node, x.output_nr))
+    return from_long(output_of(leaf_of(t), tensor_at(t).output_nr))
 
 
 @entry
