@@ -10,7 +10,6 @@ import threading
 import numpy as np
 
 from numbatensor.core import compiler, device_sort, python
-from numbatensor.core.device_entries import enter
 from numbatensor.core.device_sort import NONE, USABLE, Row, sorters
 from numbatensor.cuda import runtime
 from numbatensor.op import BY_ADDRESS
@@ -98,13 +97,8 @@ def choose(wanted):
 
 def why_not(device=None):
     """Why a device has no library, in one line; None where it has."""
-    missing = runtime.why_not()
-    if missing:
-        return missing
-    k = runtime.number(device)
-    enter(k)
-    lacking = [algorithms[k, bits] for bits in (32, 64) if look(bits, k) == NONE]
-    return lacking[0] if lacking else None
+    lacking = lambda k: next((algorithms[k, bits] for bits in (32, 64) if look(bits, k) == NONE), None)
+    return runtime.why_not_there(device, lacking)
 
 
 @python.callback

@@ -13,7 +13,6 @@ import types
 import numpy as np
 
 from numbatensor.core import device_libraries, python
-from numbatensor.core.device_entries import enter
 from numbatensor.core.device_libraries import BIAS_POINTER, NONE, PLAIN, library
 from numbatensor.core.records import Prepared, Problem
 from numbatensor.cuda import runtime
@@ -187,12 +186,7 @@ def open_library(device):
 
 def why_not(device=None):
     """Why a device has no library, in one line; None where it has."""
-    missing = runtime.why_not()
-    if missing:
-        return missing
-    k = runtime.number(device)
-    enter(k)
-    return opened[k] if open_library(k) == NONE else None
+    return runtime.why_not_there(device, lambda k: opened[k] if open_library(k) == NONE else None)
 
 
 def prepare(place, slot):

@@ -14,7 +14,7 @@ from numbatensor.core import (
     devices,
     python,
 )
-from numbatensor.core.device_entries import wait_for
+from numbatensor.core.device_entries import enter, wait_for
 from numbatensor.core.devices import driver
 from numbatensor.core.memory import state
 from numbatensor.core.records import LAST
@@ -130,6 +130,16 @@ def number(device):
     if found == 0:
         raise ValueError(f"expected a CUDA device, not {device}")
     return found
+
+
+def why_not_there(device, why):
+    """Why a device cannot do something, in one line: as CUDA is missing, or as `why` says of its number; its context is this thread's then."""
+    missing = why_not()
+    if missing:
+        return missing
+    k = number(device)
+    enter(k)
+    return why(k)
 
 
 def synchronize(device=None):

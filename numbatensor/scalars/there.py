@@ -16,6 +16,7 @@ from kernels_cuda.meanings import MEANINGS
 from kernels_cuda.pointers import emulated
 from numbatensor.core.private import function_of
 from numbatensor.cuda import compiler
+from numbatensor.cuda.emulated_names import Names
 from numbatensor.scalars import kernels, teaching
 from numbatensor.scalars.fingerprints import Scalars
 from numbatensor.scalars.kinds import Real
@@ -86,18 +87,6 @@ class Computed(Place):
 SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
 FLOATS = MEANINGS | {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
 FLOATS |= {"neg": operator.neg, "mod": np.remainder, "floordiv": np.floor_divide}
-
-
-class Names:
-    """A module whose functions know a pointwise function's numbers."""
-
-    def __init__(self, convert, module):
-        self._convert, self._module = convert, module
-
-    def __getattr__(self, name):
-        value = self._convert(getattr(self._module, name))
-        setattr(self, name, value)
-        return value
 
 
 class Converter:
